@@ -1,0 +1,99 @@
+"""The pipeline file as plain, immutable data: what loading it makes, and what every other room reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Block(BaseModel):
+    """The base of everything in a pipeline file: immutable, and a key that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class JournalConfig(Block):
+    """`journal:`. Sizes are bytes, or text such as 20GB; retention is seconds, or text such as 2d."""
+
+    type: Literal["local"] = "local"
+    max_bytes: int = 20 * 10**9
+    retention_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBlock:
+    name: str
+    type: str
+    config: BaseModel
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Where a dataset comes from: a source and its name for the table."""
+
+    source: str
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One entry of `datasets`."""
+
+    name: str
+    feeds: tuple[Feed, ...]
+    key: tuple[str, ...] = ()
+    contract: Path | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one dataset goes into one sink; lines point at what a person would have to change."""
+
+    dataset: str
+    table: str | None = None
+    where: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)  # column -> drop | mask(hash) | mask(redact) | mask(partial) | cast(TYPE)
+    mode: Literal["mirror", "history"] = "mirror"
+    on_delete: Literal["delete", "soft", "ignore"] = "delete"
+    on_truncate: Literal["truncate", "ignore"] = "truncate"
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SinkBlock:
+    """`routes` is None where the sink takes every dataset as it is."""
+
+    name: str
+    type: str
+    config: BaseModel
+    routes: Mapping[str, Route] | None
+    line: int
+
+    def route(self, dataset: str) -> Route | None:
+        """How the dataset goes here, or None if it doesn't."""
+        return Route(dataset) if self.routes is None else self.routes.get(dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A pipeline file that is sound. Secrets are only inside the configs, which never print them."""
+
+    name: str
+    file: Path
+    owner: str | None
+    state: Path
+    journal: JournalConfig
+    sources: Mapping[str, SourceBlock]
+    datasets: Mapping[str, Dataset]
+    sinks: Mapping[str, SinkBlock]
+    metrics_port: Mapping[str, int] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`) -> port; empty: none
+
+    def dataset_of(self, source: str, table: str) -> str | None:
+        """The entry of `datasets` that names this table, if one does."""
+        return next((d.name for d in self.datasets.values() if Feed(source, table) in d.feeds), None)

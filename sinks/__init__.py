@@ -1,0 +1,1 @@
+"""Sinks: what writes changes into warehouses and stores. One file a kind."""

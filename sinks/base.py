@@ -1,0 +1,158 @@
+"""The protocol of a sink: what a deliver process asks of whatever it writes to.
+
+A sink is registered by an entry point of the group `sluice.sinks` under its `type`, so that a package of one's own can add one.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel
+
+from journal.batch import ChangeBatch, CopyMarker, Longs
+from journal.schema import TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Changes of one dataset since the journal began, as one sink has settled them."""
+
+    delivered: int = 0
+    filtered: int = 0
+    quarantined: int = 0
+
+    def plus(self, delivered: int = 0, filtered: int = 0, quarantined: int = 0) -> Counts:
+        return Counts(self.delivered + delivered, self.filtered + filtered, self.quarantined + quarantined)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What a sink holds: everything of journal `journal` up to and with entry `seq`. Committed with the rows, in the target itself.
+
+    `copies` maps a dataset to what the sink waits for: a dataset in it is skipped until a copy of it begins (a sink that came late).
+    `epoch` counts the openings: a writer with an older one is fenced off.
+    """
+
+    journal: str
+    seq: int
+    epoch: int = 0
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
+
+    def encode(self) -> str:
+        counts = {name: [c.delivered, c.filtered, c.quarantined] for name, c in self.counts.items()}
+        return json.dumps({"journal": self.journal, "seq": self.seq, "epoch": self.epoch, "counts": counts, "waiting": sorted(self.waiting)})
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        found = json.loads(text)
+        counts = {name: Counts(*c) for name, c in found["counts"].items()}
+        return cls(found["journal"], found["seq"], found["epoch"], counts, frozenset(found["waiting"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one dataset goes in one sink, after the pipeline file and its defaults.
+
+    `schema` is that of the rows that the sink gets: columns already dropped, cast and masked.
+    `may_lack` says that the sink can lack a row whose update it gets (a filter, history, a contract).
+    """
+
+    dataset: str
+    table: str
+    schema: TableSchema
+    mode: str = "mirror"  # mirror | history
+    on_delete: str = "delete"  # delete | soft | ignore
+    on_truncate: str = "truncate"  # truncate | ignore
+    filtered: bool = False  # a `where` stands before it
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A row that the target cannot hold: its index in the batch, the column if known, and the target's message."""
+
+    row: int
+    column: str | None
+    message: str
+
+
+class Sink(ABC):
+    """A place that changes are written to.
+
+    Promise: rows and cursor become visible in one transaction of the target, or neither does.
+    Errors are Terminal, Transient (both of pipeline.errors) or of rows (RefusedRow); a target's own errors never get out.
+    """
+
+    type: ClassVar[str]
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, name: str, config: BaseModel, pipeline: str) -> None:
+        self.name = name
+        self.config = config
+        self.pipeline = pipeline
+
+    @abstractmethod
+    def open(self, journal: str) -> Cursor | None:
+        """Connects, fences off any older writer, and reads what the target says it holds (None: nothing yet).
+
+        Raises TerminalError for a target that is fed by another journal.
+        """
+
+    @abstractmethod
+    def plan(self, targets: Sequence[Target]) -> Sequence[str]:
+        """The statements that `prepare` would run, in order. Changes nothing."""
+
+    @abstractmethod
+    def prepare(self, target: Target) -> None:
+        """Makes or alters the target's table for the schema. Inside the open transaction where the target has transactional DDL."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Opens the transaction."""
+
+    @abstractmethod
+    def write(self, target: Target, batch: ChangeBatch, leaving: Longs) -> Sequence[RefusedRow]:
+        """Writes changes in their order. `leaving` are indices of rows that the filter turned away: a row with that key must go.
+
+        Returns the rows that the target can't hold; all others are written.
+        """
+
+    @abstractmethod
+    def mark(self, target: Target, marker: CopyMarker) -> None:
+        """A copy begins, ends or is given up: sweep as CopyMarker says."""
+
+    @abstractmethod
+    def commit(self, cursor: Cursor) -> None:
+        """Rows and cursor become visible. Raises TerminalError when a newer writer has taken over."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Nothing of the open transaction stays. Also right when none is open."""
+
+    def rest(self) -> str | None:
+        """Called when there was nothing to do for a quarter of a second: let go of what others wait for."""
+        return None
+
+    @abstractmethod
+    def held(self, target: Target, batch: ChangeBatch) -> pa.Table:
+        """For `verify`: the batch's rows as `read` would give them back: one text column for each column of the schema."""
+
+    @abstractmethod
+    def read(self, target: Target, keys: pa.Table | None) -> Iterator[pa.Table]:
+        """For `verify`: the rows that are in the target now (of a history table the newest of each key, soft-deleted rows left out), all
+
+        or those with the given keys, as text columns with the names of the schema. Opens its own read-only connection; works beside a writer.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Rolls back and disconnects."""
+
+
+NO_ROWS: Longs = np.empty(0, np.int64)

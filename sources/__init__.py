@@ -1,0 +1,1 @@
+"""Sources: what reads changes out of the systems that hold them."""

@@ -1,0 +1,155 @@
+"""The protocol of a source: what a dataflow asks of whatever changes are read from.
+
+A source is registered by an entry point of the group `sluice.sources` under its `type`. It is made from its block of the
+pipeline file, reads in a thread of its own, and is told what has become durable. It keeps no state: where to resume is what
+the journal says.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from journal.batch import ChangeBatch, Segment
+from journal.schema import TableSchema
+from pipeline.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class CopyState:
+    """What the journal knows of the copies of one source's tables: `copied` are whole, `begun` were started and not finished.
+
+    `requested` maps tables to the sink that asked for a copy of its own (a new sink), or to None for all sinks.
+    """
+
+    copied: frozenset[str] = frozenset()
+    begun: frozenset[str] = frozenset()
+    requested: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a source goes on: the journal's watermark (None: never ran), its copies, and the last schema of each table."""
+
+    watermark: str | None
+    copies: CopyState
+    schemas: Mapping[str, TableSchema]
+
+
+class Recall(Protocol):
+    """Which tables need values that the log left out to be read again from the source (see Presence.RECALLED)."""
+
+    def __call__(self, table: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a source is given to work with.
+
+    pipeline    the pipeline's name; name: the source's own
+    state       folder for spool files
+    tables      table -> dataset: what the pipeline's `datasets` says; a table that is not in it is a dataset under its bare name
+    keys        dataset -> the key that the pipeline file sets for it
+    recall      see Recall
+    """
+
+    pipeline: str
+    name: str
+    state: Path
+    recall: Recall
+    tables: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    state: str  # "copying" | "streaming" | "stopped"
+    error: str | None = None
+    rows_copied: int = 0
+    rows_total: int | None = None  # an estimate
+    bytes_copied: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """What `sluice status` says of a source. Positions are the source's own words (Postgres: 0/1A2B3C8)."""
+
+    state: str  # "starting" | "copying" | "streaming" | "retrying" | "paused" | "stopped"
+    confirmed: str | None = None
+    server: str | None = None
+    lag_bytes: int | None = None
+    lag_seconds: float | None = None
+    wal_status: str | None = None
+    safe_wal_size: int | None = None
+    error: str | None = None
+    reconnects: int = 0
+    bytes_read: int = 0
+    tables: Mapping[str, TableStatus] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a look at the source found: what is wrong, and what would be made there (SQL or plain words), nothing done yet."""
+
+    problems: Sequence[Problem]
+    actions: Sequence[str]
+    tables: Mapping[str, TableSchema]
+
+
+class Source(ABC):
+    """A place that changes are read from."""
+
+    type: ClassVar[str]
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: BaseModel, context: SourceContext) -> None:
+        self.config = config
+        self.context = context
+
+    @abstractmethod
+    def preflight(self, resume: Resume) -> Preflight:
+        """Connects, changes nothing, and says what is there. Raises Refused or TransientError where it can't."""
+
+    @abstractmethod
+    def start(self, resume: Resume) -> None:
+        """Makes what is missing at the source and starts reading in a thread of its own.
+
+        A server that is away is retried for ever; what cannot be mended by waiting is raised by `take`.
+        """
+
+    @abstractmethod
+    def take(self, timeout: float = 0.0) -> Segment | None:
+        """The next stretch of the stream, or None if nothing came within `timeout` seconds.
+
+        Whole transactions in commit order; copies with their markers. Raises TerminalError where the source has stopped. Reading
+        ahead is bounded in bytes: what is not taken stays at the server.
+        """
+
+    @abstractmethod
+    def confirm(self, watermark: str) -> None:
+        """Everything up to `watermark` is durable in the journal; the source may forget it. Any thread; never blocks."""
+
+    @abstractmethod
+    def status(self) -> SourceStatus:
+        """A snapshot of the state; cheap, any thread."""
+
+    @abstractmethod
+    def head(self) -> str:
+        """The watermark of all that is committed at the source now; `reached` compares with it."""
+
+    @abstractmethod
+    def reached(self, watermark: str | None, head: str) -> bool:
+        """Whether a journal at `watermark` holds all that was committed at `head`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stops reading. What was not confirmed will come again."""
+
+    @abstractmethod
+    def read_table(self, table: str, schema: TableSchema, keys: ChangeBatch | None, receive: Callable[[ChangeBatch], None]) -> str:
+        """For `verify`: reads the table as it is now (only rows with the keys in `keys`, if given) in batches; returns the head after it."""
