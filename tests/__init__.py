@@ -1,0 +1,1 @@
+"""The tests: flat files named after behaviour, on real servers."""
