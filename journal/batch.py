@@ -174,7 +174,17 @@ class CopyMarker:
         return self.schema.dataset
 
 
-Entry = ChangeBatch | CopyMarker
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Changes of a table that is being copied, newer than the copy: kept in the journal until the copy's end marker, then let go.
+
+    When another copy of the table starts, what is held for it is forgotten: the new snapshot contains it.
+    """
+
+    batch: ChangeBatch
+
+
+Entry = ChangeBatch | CopyMarker | Held
 
 
 @dataclass(frozen=True, slots=True, eq=False)

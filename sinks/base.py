@@ -89,7 +89,7 @@ class Sink(ABC):
     Errors are Terminal, Transient (both of pipeline.errors) or of rows (RefusedRow); a target's own errors never get out.
     """
 
-    type: ClassVar[str]
+    kind: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
 
     def __init__(self, name: str, config: BaseModel, pipeline: str) -> None:

@@ -104,7 +104,7 @@ class Preflight:
 class Source(ABC):
     """A place that changes are read from."""
 
-    type: ClassVar[str]
+    kind: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
 
     def __init__(self, config: BaseModel, context: SourceContext) -> None:
