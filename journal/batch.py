@@ -101,7 +101,8 @@ class ChangeBatch:
     @property
     def nbytes(self) -> int:
         """Bytes of the values, about what the batch takes in memory."""
-        return sum(column.nbytes for column in (*self.columns, *self.old.values())) + 33 * len(self)
+        values: int = sum(column.nbytes for column in (*self.columns, *self.old.values()))
+        return values + 33 * len(self)
 
     def column(self, name: str) -> pa.StringArray:
         return self.columns[self.schema.index(name)]
