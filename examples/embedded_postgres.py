@@ -63,7 +63,12 @@ class EmbeddedPostgres:
         self.account = Account.for_server()
         self.binaries: Binaries = find_binaries(version).reachable_by(self.account)
         self.password = password
-        self.settings: dict[str, str | int] = {"wal_level": "logical", "listen_addresses": "127.0.0.1", "timezone": "UTC", **(settings or {})}
+        self.settings: dict[str, str | int] = {
+            "wal_level": "logical",
+            "listen_addresses": "127.0.0.1",
+            "timezone": "UTC",
+            **(settings or {}),
+        }
         self._files = dict(files or {})
         self._temporary: list[Path] = []
         self._prefix = prefix
@@ -224,7 +229,7 @@ class EmbeddedPostgres:
 
     def _initdb(self, locale: str) -> str | None:
         """Runs initdb; None when it worked, else what it said."""
-        command = [self.binaries.folder / "initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale", locale]
+        command: list[str | Path] = [self.binaries.folder / "initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale", locale]
         command += ["--no-sync", "--no-instructions", "--auth-local=trust"]
         with contextlib.ExitStack() as stack:
             if self.password is None:
@@ -235,8 +240,7 @@ class EmbeddedPostgres:
                 secret.flush()
                 self._give(Path(secret.name))
                 command += ["--auth-host=scram-sha-256", f"--pwfile={secret.name}"]
-            options = {"cwd": self.data, "env": self._environment(), "stdin": subprocess.DEVNULL}
-            process = self.account.run(command, **options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            process = self.account.run(command, subprocess.PIPE, folder=self.data, environment=self._environment())
             said, _ = process.communicate()
         return None if process.returncode == 0 else said.decode(errors="replace")
 
@@ -255,11 +259,10 @@ class EmbeddedPostgres:
         fresh = self._port is None
         port = self._port or _free_port()
         said_before = self.log.stat().st_size if self.log.exists() else 0
-        command = [self.binaries.folder / "postgres", "-D", self.data, "-p", str(port), "-k", self.socket_directory]
+        command: list[str | Path] = [self.binaries.folder / "postgres", "-D", self.data, "-p", str(port), "-k", self.socket_directory]
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C in a terminal is for the caller, who stops the server when its clients are done.
-            options = {"cwd": self.data, "env": self._environment(), "stdin": subprocess.DEVNULL, "start_new_session": True}
-            self._process = self.account.run([str(part) for part in command], **options, stdout=log, stderr=log)
+            self._process = self.account.run(command, log, folder=self.data, environment=self._environment(), own_session=True)
         while self._process.poll() is None:
             if self._accepts(port):
                 self._port = port
@@ -280,7 +283,9 @@ class EmbeddedPostgres:
     def _accepts(self, port: int) -> bool:
         # Through the socket in the folder of its own: whoever answers there is this server and no other.
         try:
-            with psycopg.connect(host=str(self.socket_directory), port=port, user="postgres", dbname="postgres", connect_timeout=5) as connection:
+            with psycopg.connect(
+                host=str(self.socket_directory), port=port, user="postgres", dbname="postgres", connect_timeout=5
+            ) as connection:
                 connection.execute("SELECT 1")
         except psycopg.OperationalError:
             return False

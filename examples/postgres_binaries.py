@@ -11,11 +11,11 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from pipeline.errors import TerminalError
 
@@ -47,10 +47,28 @@ class Account:
         """Whether this is the account of the running process."""
         return self.uid == os.geteuid()
 
-    def run(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
-        """Starts `command` under this account, with `options` as `subprocess.Popen` has them."""
-        dropped = {} if self.is_self else {"user": self.uid, "group": self.gid, "extra_groups": []}
-        return subprocess.Popen(command, **dropped, **options)
+    def run(
+        self,
+        command: Sequence[str | Path],
+        output: int | IO[bytes],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        own_session: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """Starts `command` in `folder` under this account; what it says goes to `output`."""
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment,
+            start_new_session=own_session,
+            user=None if self.is_self else self.uid,
+            group=None if self.is_self else self.gid,
+            extra_groups=None if self.is_self else [],
+        )
 
     def can_traverse(self, path: Path) -> bool:
         """Whether this account may enter `path` and every folder above it."""

@@ -31,7 +31,7 @@ SETTINGS: Mapping[str, str | int] = {
     "max_prepared_transactions": 10,
 }
 # Not a secret, but a word that tests can look for where no password may ever appear.
-PASSWORD = "s3cret-of-the-tests"  # noqa: S105
+PASSWORD = "s3cret-of-the-tests"
 _PREFIX = "sluice-test-"
 _names = itertools.count()
 
