@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 
@@ -79,13 +80,19 @@ def _placeholder(argument: Any) -> str:
 
 def _spelling(option: Any) -> str:
     names = ", ".join([*option.opts, *option.secondary_opts])
-    if option.is_flag or getattr(option, "count", False):
-        return names
-    choices = getattr(option.type, "choices", None)
-    value = option.metavar or (
-        "|".join(str(getattr(choice, "value", choice)) for choice in choices) if choices else option.type.name.upper()
-    )
-    return f"{names} {value}"
+    return names if option.is_flag or option.count else f"{names} {option.metavar or _value(option.type_descriptor.annotation)}"
+
+
+def _value(annotation: Any) -> str:
+    """What stands for a value: its choices, or its kind."""
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return "|".join(str(member.value) for member in annotation)
+    if get_origin(annotation) is Literal:
+        return "|".join(str(choice) for choice in get_args(annotation))
+    if get_args(annotation):
+        return _value(get_args(annotation)[0])
+    name = str(getattr(annotation, "__name__", "value")).upper()
+    return {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}.get(annotation, name)
 
 
 def _with_default(option: Any) -> str:
