@@ -43,7 +43,7 @@ class EmbeddedPostgres:
     With `password`, TCP connections need it (scram-sha-256); without, every local connection is trusted. `settings` are
     server settings beyond the defaults; `files` are written into the data folder, readable by the server alone, before
     it starts (a TLS key for example). With `directory`, the data lives below that folder and an existing server there is
-    started again; otherwise it lives in a temporary folder.
+    started again; otherwise it lives in a temporary folder, made below `temporary` (default: the system's).
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class EmbeddedPostgres:
         settings: Mapping[str, str | int] | None = None,
         files: Mapping[str, bytes] | None = None,
         prefix: str = "sluice-pg-",
+        temporary: Path | None = None,
     ) -> None:
         """Chooses binaries and folders; nothing runs yet.
 
@@ -72,6 +73,7 @@ class EmbeddedPostgres:
         self._files = dict(files or {})
         self._temporary: list[Path] = []
         self._prefix = prefix
+        self._root = temporary or public_folder(self.account)
         self.home = self._choose_home(directory)
         self.data = self.home / "data"
         self.log = self.home / "postgres.log"
@@ -188,14 +190,14 @@ class EmbeddedPostgres:
         link = directory / "elsewhere"
         if not link.exists():
             link.unlink(missing_ok=True)
-            link.symlink_to(Path(tempfile.mkdtemp(prefix=self._prefix, dir=public_folder(self.account))))
+            link.symlink_to(Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._root)))
         home = link.resolve()
         home.chmod(0o755)
         self._temporary.append(home)
         return home
 
     def _make_temporary(self, mode: int) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix=f"{self._prefix}", dir=public_folder(self.account)))
+        folder = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._root))
         folder.chmod(mode)
         if mode == 0o700:
             self._give(folder)
@@ -235,7 +237,7 @@ class EmbeddedPostgres:
             if self.password is None:
                 command.append("--auth-host=trust")
             else:
-                secret = stack.enter_context(tempfile.NamedTemporaryFile(dir=public_folder(self.account)))
+                secret = stack.enter_context(tempfile.NamedTemporaryFile(dir=self._root))
                 secret.write(self.password.encode())
                 secret.flush()
                 self._give(Path(secret.name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -25,6 +26,7 @@ SETTINGS: Mapping[str, str | int] = {
     "fsync": "off",
     "full_page_writes": "off",
     "shared_buffers": "16MB",
+    "max_wal_size": "256MB",
     "max_connections": 200,
     "max_replication_slots": 40,
     "max_wal_senders": 40,
@@ -33,6 +35,7 @@ SETTINGS: Mapping[str, str | int] = {
 # Not a secret, but a word that tests can look for where no password may ever appear.
 PASSWORD = "s3cret-of-the-tests"
 _PREFIX = "sluice-test-"
+_SHM = Path("/dev/shm")
 _names = itertools.count()
 
 Launch = Callable[..., EmbeddedPostgres]
@@ -97,7 +100,12 @@ def launch(version: int, *, settings: Mapping[str, str | int] | None = None, **o
     """A server for tests, not yet started."""
     try:
         return EmbeddedPostgres(
-            version=version, password=PASSWORD, settings={**SETTINGS, **(settings or {})}, prefix=f"{_PREFIX}{os.getpid()}-", **options
+            version=version,
+            password=PASSWORD,
+            settings={**SETTINGS, **(settings or {})},
+            prefix=f"{_PREFIX}{os.getpid()}-",
+            temporary=_memory(),
+            **options,
         )
     except EmbeddedPostgresError as error:
         missing_server(str(error))
@@ -147,7 +155,7 @@ def make_database() -> Iterator[MakeDatabase]:
     def make(server: EmbeddedPostgres, name: str | None = None) -> Database:
         database = Database(server, name or f"test_{os.getpid()}_{next(_names)}")
         with server.connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(database.name)))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY file_copy").format(sql.Identifier(database.name)))
         made.append(database)
         return database
 
@@ -209,9 +217,18 @@ def _drop(database: Database) -> None:
         wait_for(dropped, timeout=20, message=f"the database {database.name} to be free")
 
 
+def _memory() -> Path | None:
+    """The file system in memory, if there is one with room to spare: a database is made there in 10 ms, on a disk in 300."""
+    if not _SHM.is_dir() or not os.access(_SHM, os.W_OK):
+        return None
+    match = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    available = int(match.group(1)) * 1024 if match else 0
+    return _SHM if min(shutil.disk_usage(_SHM).free, available) > 6 * 2**30 else None
+
+
 def _remove_what_dead_runs_left() -> None:
     """Stops and deletes the servers of test processes that were killed before they could."""
-    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for home in (*Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"), *_SHM.glob(f"{_PREFIX}*")):
         owner = home.name.removeprefix(_PREFIX).partition("-")[0]
         if not owner.isdigit() or Path(f"/proc/{owner}").exists() or home.stat().st_uid not in (os.geteuid(), 65534):
             continue
