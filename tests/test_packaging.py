@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.load import load_pipeline
+
 ROOT = Path(__file__).parents[1]
 LOCKS = ("requirements.lock", "requirements-runtime.lock")
 
@@ -30,13 +32,6 @@ def project() -> dict[str, Any]:
 def compose() -> dict[str, Any]:
     """docker-compose.yml with its anchors resolved."""
     document: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
-    return document
-
-
-@pytest.fixture(scope="module")
-def compose_pipeline() -> dict[str, Any]:
-    """The pipeline file of docker-compose.yml."""
-    document: dict[str, Any] = YAML(typ="safe").load(ROOT / "examples" / "compose" / "pipeline.yaml")
     return document
 
 
@@ -107,14 +102,14 @@ def test_every_service_has_a_health_check(compose: dict[str, Any]) -> None:
     assert set(compose["services"]) == {"source", "eu", "ingest", "deliver-warehouse", "deliver-eu"}
 
 
-def test_every_sink_has_a_service_and_every_health_check_asks_the_port_of_its_process(
-    compose: dict[str, Any], compose_pipeline: dict[str, Any]
-) -> None:
-    processes = {"ingest", *(f"deliver:{sink}" for sink in compose_pipeline["sinks"])}
+def test_every_process_has_a_service_whose_health_check_asks_its_port(compose: dict[str, Any]) -> None:
+    file = ROOT / "examples" / "compose" / "pipeline.yaml"
+    pipeline = load_pipeline(file, {"PORTAL_DSN": "host=source dbname=portal", "EU_DSN": "host=eu dbname=eu"})
     services = {service["command"][-1]: service for service in compose["services"].values() if "build" in service}
-    assert set(services) == processes
-    for process, service in services.items():
-        assert f":{compose_pipeline['metrics_port'][process]}/health" in service["healthcheck"]["test"][-1]
+    assert set(services) == set(pipeline.monitoring) == {"ingest", "deliver:warehouse", "deliver:eu"}
+    for process, (host, port) in pipeline.monitoring.items():
+        assert host == "0.0.0.0"
+        assert f"//127.0.0.1:{port}/health" in services[process]["healthcheck"]["test"][-1]
 
 
 def test_the_commands_of_the_services_are_ones_that_the_program_has(compose: dict[str, Any]) -> None:
