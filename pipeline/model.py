@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 
 class Block(BaseModel):
@@ -16,10 +16,19 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class JournalConfig(Block):
-    """`journal:`. Sizes are bytes, or text such as 20GB; retention is seconds, or text such as 2d."""
+def _from_file(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    return path.expanduser() if folder is None else Path(folder, path.expanduser())
 
-    type: Literal["local"] = "local"
+
+PathFromFile = Annotated[Path, AfterValidator(_from_file)]
+"""A path in a pipeline file: relative ones count from the file's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalConfig:
+    """Bytes at which reading pauses; seconds that delivered changes are kept."""
+
     max_bytes: int = 20 * 10**9
     retention_seconds: float = 0.0
 
@@ -92,7 +101,7 @@ class Pipeline:
     sources: Mapping[str, SourceBlock]
     datasets: Mapping[str, Dataset]
     sinks: Mapping[str, SinkBlock]
-    metrics_port: Mapping[str, int] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`) -> port; empty: none
+    monitoring: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`) -> host and port
 
     def dataset_of(self, source: str, table: str) -> str | None:
         """The entry of `datasets` that names this table, if one does."""

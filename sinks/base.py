@@ -35,25 +35,28 @@ class Counts:
 class Cursor:
     """What a sink holds: everything of journal `journal` up to and with entry `seq`. Committed with the rows, in the target itself.
 
-    `copies` maps a dataset to what the sink waits for: a dataset in it is skipped until a copy of it begins (a sink that came late).
     `epoch` counts the openings: a writer with an older one is fenced off.
+    `routes` holds, for each dataset that goes here, a digest of how: a dataset that is new here, or goes differently now, needs a copy.
+    `waiting` are datasets which are skipped until such a copy begins.
     """
 
     journal: str
     seq: int
     epoch: int = 0
     counts: Mapping[str, Counts] = field(default_factory=dict)
+    routes: Mapping[str, str] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
 
     def encode(self) -> str:
         counts = {name: [c.delivered, c.filtered, c.quarantined] for name, c in self.counts.items()}
-        return json.dumps({"journal": self.journal, "seq": self.seq, "epoch": self.epoch, "counts": counts, "waiting": sorted(self.waiting)})
+        told = {"journal": self.journal, "seq": self.seq, "epoch": self.epoch, "counts": counts}
+        return json.dumps({**told, "routes": dict(self.routes), "waiting": sorted(self.waiting)})
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
         found = json.loads(text)
         counts = {name: Counts(*c) for name, c in found["counts"].items()}
-        return cls(found["journal"], found["seq"], found["epoch"], counts, frozenset(found["waiting"]))
+        return cls(found["journal"], found["seq"], found["epoch"], counts, found["routes"], frozenset(found["waiting"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The Bytewax flows, ingest and deliver, and the processes around them."""

@@ -1,0 +1,65 @@
+"""From blocks of a pipeline file to sources and sinks that live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from journal.schema import TableSchema
+from pipeline.kinds import kinds
+from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock
+from pipeline.names import join_name
+from quality.contract import Contract, load_contract
+from sinks.base import Sink
+from sinks.routing import Router, mask_key
+from sources.base import Source, SourceContext
+
+
+def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
+    """The source of a block; connects to nothing."""
+    tables = {feed.table: dataset.name for dataset in pipeline.datasets.values() for feed in dataset.feeds if feed.source == block.name}
+    context = SourceContext(
+        pipeline=pipeline.name,
+        name=block.name,
+        state=pipeline.state,
+        recall=partial(needs_recall, pipeline, block.name),
+        tables=tables,
+        keys={dataset.name: dataset.key for dataset in pipeline.datasets.values() if dataset.key},
+    )
+    made = kinds("sluice.sources")[block.type].load()(block.config, context)
+    assert isinstance(made, Source)
+    return made
+
+
+def build_sink(pipeline: Pipeline, block: SinkBlock) -> Sink:
+    """The sink of a block; connects to nothing."""
+    made = kinds("sluice.sinks")[block.type].load()(block.name, block.config, pipeline.name)
+    assert isinstance(made, Sink)
+    return made
+
+
+def dataset_name(pipeline: Pipeline, source: str, table: str, bare: str) -> str:
+    """What a table is called in the pipeline: its entry under `datasets`, else its bare name."""
+    return pipeline.dataset_of(source, join_name(table)) or bare
+
+
+def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
+    """Whether a sink can get an update of a row that it lacks: behind a filter, in a history, or when a contract held the row back."""
+    dataset = pipeline.dataset_of(source, table)
+    if dataset is not None and pipeline.datasets[dataset].contract is not None:
+        return True
+    from pipeline.names import split_name
+
+    name = dataset or split_name(table)[-1]
+    routes = [route for sink in pipeline.sinks.values() if (route := sink.route(name)) is not None]
+    return any(route.where is not None or route.mode == "history" for route in routes)
+
+
+def contracts(pipeline: Pipeline) -> dict[str, Contract]:
+    """The contract of each dataset that has one. Raises ConfigError with every problem."""
+    return {d.name: load_contract(d.contract) for d in pipeline.datasets.values() if d.contract is not None}
+
+
+def router_for(pipeline: Pipeline) -> Callable[[Route, TableSchema], Router]:
+    key = mask_key(pipeline.state)
+    return lambda route, schema: Router(route, schema, key)

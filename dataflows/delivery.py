@@ -1,0 +1,185 @@
+"""What one sink gets of each journal entry: routed, written, counted, and committed with the cursor."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import structlog
+
+from dataflows.observe import DeliverMetrics
+from dataflows.records import refused_records
+from journal.batch import ChangeBatch, CopyMarker
+from journal.local import JournalReader
+from journal.quarantine import QuarantineRecord
+from journal.schema import TableSchema
+from pipeline.errors import TerminalError
+from pipeline.model import Route, SinkBlock
+from sinks.base import Counts, Cursor, RefusedRow, Sink, Target
+from sinks.routing import Router
+
+log = structlog.get_logger("sluice.deliver")
+
+_PASS_EVERY = 1.0  # seconds after which a cursor is written even though nothing was for this sink
+EVERY = "*"  # in Cursor.routes: the sink takes every dataset as it is
+
+
+class Delivery:
+    """One sink between two commits."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        block: SinkBlock,
+        reader: JournalReader,
+        router: Callable[[Route, TableSchema], Router],
+        metrics: DeliverMetrics,
+        ask_copy: Callable[[Sequence[str]], None],
+        keep: Callable[[Sequence[QuarantineRecord], int], None],
+        committed: Callable[[Cursor], None],
+    ) -> None:
+        """`ask_copy` asks ingest for a copy of datasets for this sink; `keep` stores refused rows (with their entry's seq) before the
+        commit that passes them; `committed` is told each cursor that the target holds."""
+        self.sink = sink
+        self._block = block
+        self._reader = reader
+        self._router = router
+        self._metrics = metrics
+        self._ask_copy = ask_copy
+        self._keep = keep
+        self._committed = committed
+        self._routers: dict[str, Router] = {}
+        self._prepared: dict[str, str] = {}
+        self._open = False
+        self._said = 0  # the cursor in the target
+        self._last_commit = 0.0
+        self.cursor = Cursor(reader.id, 0)
+
+    def open(self) -> int:
+        """Connects the sink and settles what it lacks. Returns the journal entry behind which to go on."""
+        held = self.sink.open(self._reader.id)
+        self._routers.clear()
+        self._prepared.clear()
+        self._open = False
+        self.cursor = self._settled(held)
+        self._said = held.seq if held else -1
+        if self.cursor.waiting:
+            log.info("sink needs a copy", sink=self.sink.name, datasets=sorted(self.cursor.waiting))
+            self._ask_copy(sorted(self.cursor.waiting))
+        self._committed(self.cursor)
+        return self.cursor.seq
+
+    def _settled(self, held: Cursor | None) -> Cursor:
+        """The cursor to go on from: a dataset that is new to the sink, or goes there differently now, waits for a copy."""
+        routes = {name: digest(route) for name, route in (self._block.routes or {EVERY: Route(EVERY)}).items()}
+        totals = self._reader.totals()
+        if held is None:
+            last = self._reader.last_seq()
+            if self._reader.first_seq() <= 1:
+                return Cursor(self._reader.id, 0, routes=routes)
+            waiting = frozenset(name for name in totals if self._block.route(name) is not None)
+            counts = {name: Counts(totals[name].rows - totals[name].quarantined - totals[name].dropped) for name in waiting}
+            return Cursor(self._reader.id, last, counts=counts, routes=routes, waiting=waiting)
+        if held.seq > self._reader.last_seq():
+            raise TerminalError(
+                f"the sink {self.sink.name} holds more than the journal ever had", hint="the state folder is an old copy: put the right one back"
+            )
+        lost = held.seq + 1 < self._reader.first_seq()  # the target was set back to an old state
+        routed = [name for name in totals if self._block.route(name) is not None]
+        new = {name for name in routed if lost or _way(held.routes, name) != _way(routes, name)}
+        return replace(held, routes=routes, waiting=held.waiting | new)
+
+    def write(self, seq: int, entry: ChangeBatch | CopyMarker) -> None:
+        """Writes one entry inside the open transaction. Raises TransientError or TerminalError, never loses a row."""
+        route = self._block.route(entry.dataset)
+        if route is None:
+            return
+        if not self._open:
+            self.sink.begin()
+            self._open = True
+        if isinstance(entry, CopyMarker):
+            self._mark(route, entry)
+        elif entry.dataset not in self.cursor.waiting:
+            self._write(seq, route, entry)
+        elif entry.sink is None:
+            self._count(entry.dataset, delivered=len(entry))  # the copy that the sink waits for has it
+
+    def _mark(self, route: Route, marker: CopyMarker) -> None:
+        target = self._target(route, marker.schema)
+        self.sink.mark(target, marker)
+        if marker.phase == "start" and marker.dataset in self.cursor.waiting:
+            self.cursor = replace(self.cursor, waiting=self.cursor.waiting - {marker.dataset})
+
+    def _write(self, seq: int, route: Route, batch: ChangeBatch) -> None:
+        target = self._target(route, batch.schema)
+        routed = self._routers[batch.schema.encoded].route(batch)
+        refused: list[RefusedRow] = list(routed.refused)
+        kept = 0
+        if len(routed.batch):
+            found = self.sink.write(target, routed.batch, routed.leaving)
+            refused += [replace(one, row=int(routed.rows[one.row])) for one in found]
+            kept = len(routed.batch) - len(routed.leaving) - len(found)
+        if refused:
+            self._keep(refused_records(self._reader.id, self.sink.name, batch, refused), seq)
+        if batch.sink is None:
+            self._count(batch.dataset, kept, routed.filtered, len(refused))
+            labels = (self.sink.name, batch.dataset)
+            self._metrics.rows.labels(*labels).inc(kept)
+            self._metrics.bytes.labels(*labels).inc(routed.batch.nbytes)
+            self._metrics.filtered.labels(*labels).inc(routed.filtered)
+            self._metrics.refused.labels(*labels).inc(len(refused))
+
+    def _target(self, route: Route, schema: TableSchema) -> Target:
+        """The target for a schema; its table is made or altered when the schema is seen for the first time since the last one."""
+        router = self._routers.get(schema.encoded)
+        if router is None:
+            router = self._routers[schema.encoded] = self._router(route, schema)
+        if self._prepared.get(schema.dataset) != schema.encoded:
+            self.sink.prepare(router.target)
+            self._prepared[schema.dataset] = schema.encoded
+        return router.target
+
+    def _count(self, dataset: str, delivered: int = 0, filtered: int = 0, quarantined: int = 0) -> None:
+        counts = self.cursor.counts.get(dataset, Counts()).plus(delivered, filtered, quarantined)
+        self.cursor = replace(self.cursor, counts={**self.cursor.counts, dataset: counts})
+
+    def commit(self, seq: int) -> None:
+        """Everything up to and with entry `seq` becomes visible, with the cursor that says so."""
+        self.cursor = replace(self.cursor, seq=seq)
+        if self._open or time.monotonic() - self._last_commit >= _PASS_EVERY:
+            self._commit()
+
+    def flush(self) -> None:
+        """Lets the target say what it holds where it is behind: after entries in which nothing was for it."""
+        if not self._open and self._said != self.cursor.seq:
+            self._commit()
+
+    def _commit(self) -> None:
+        if not self._open:
+            self.sink.begin()
+            self._open = True
+        began = time.perf_counter()
+        self.sink.commit(self.cursor)
+        self._open = False
+        self._metrics.commit.labels(self.sink.name).observe(time.perf_counter() - began)
+        self._said = self.cursor.seq
+        self._last_commit = time.monotonic()
+        self._committed(self.cursor)
+
+    def abandon(self) -> None:
+        """Nothing of the open transaction stays."""
+        if self._open:
+            self._open = False
+            self.sink.rollback()
+
+
+def digest(route: Route) -> str:
+    """Equal for routes that put the same rows into the same table."""
+    told = repr(replace(route, dataset="", line=0, columns=dict(sorted(route.columns.items()))))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _way(routes: Mapping[str, str], dataset: str) -> str | None:
+    return routes.get(dataset, routes.get(EVERY))

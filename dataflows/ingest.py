@@ -1,0 +1,250 @@
+"""The ingest flow: sources, gate, journal.
+
+No recovery store of Bytewax's: what a source has to give again is what the journal does not hold, and the journal keeps changes and
+position in one transaction. The source is acknowledged once that transaction is on disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import bytewax.operators as op
+import structlog
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from dataflows.judging import Judge, JudgedBatch, JudgedSegment
+from dataflows.observe import IngestMetrics
+from dataflows.stopping import Stop
+from journal.batch import ChangeBatch, CopyMarker, Segment
+from journal.bell import Ringer
+from journal.local import JournalWriter
+from pipeline.errors import TerminalError
+from sources.base import Source
+
+log = structlog.get_logger("sluice.ingest")
+
+_PATIENCE = 0.1  # seconds that an idle flow waits for its source, which wakes it
+_PRUNE_EVERY = 1.0
+
+
+@dataclass
+class IngestState:
+    """What the two ends of the flow and the threads around it share. `handed` and `done` count segments."""
+
+    handed: int = 0
+    done: int = 0
+    full: bool = False
+    stopped: dict[str, TerminalError] = field(default_factory=dict)  # by source
+    last_commit: float = field(default_factory=time.monotonic)
+    oldest_received: float | None = None
+
+
+class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
+    """Takes what the sources have read, in turn, one source's open transaction to its end before another's."""
+
+    def __init__(self, sources: Mapping[str, Source], state: IngestState, stop: Stop, relieve: Callable[[], bool]) -> None:
+        self._sources = dict(sources)
+        self._order = list(sources)
+        self._state = state
+        self._stop = stop
+        self._relieve = relieve
+        self._open: str | None = None
+
+    def next_batch(self) -> list[tuple[str, Segment]]:
+        idle = self._state.handed == self._state.done
+        if self._stop and idle:
+            raise StopIteration
+        self._state.full = self._open is None and not self._relieve()
+        if self._state.full:
+            if idle:
+                self._stop.wait(_PATIENCE)
+            return []
+        running = [name for name in self._order if name not in self._state.stopped]
+        if not running:
+            raise StopIteration
+        for name in [self._open] if self._open else running:
+            # blocking is right here: nothing else happens in this flow, and the source wakes us
+            segment = self._take(name, _PATIENCE / len(running) if idle else 0.0)
+            if segment is not None:
+                self._open = None if segment.watermark is not None else name
+                self._order.append(self._order.pop(self._order.index(name)))
+                self._state.handed += 1
+                return [("journal", segment)]
+        return []
+
+    def _take(self, name: str, timeout: float) -> Segment | None:
+        try:
+            return self._sources[name].take(timeout)
+        except TerminalError as error:
+            log.error("source stopped", source=name, error=error.message, hint=error.hint)
+            self._state.stopped[name] = error
+            if self._open == name:
+                raise  # what was written of its open transaction must not be committed with another source's
+            return None
+
+    def next_awake(self) -> datetime | None:
+        return None
+
+    def snapshot(self) -> None:
+        """The journal is the resume state."""
+
+
+class _Sources(FixedPartitionedSource[tuple[str, Segment], None]):
+    def __init__(self, intake: _Intake) -> None:
+        self._intake = intake
+
+    def list_parts(self) -> list[str]:
+        return ["sources"]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Intake:
+        return self._intake
+
+
+class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
+    """Writes segments to the journal and commits at each transaction boundary; then, and only then, the source may forget.
+
+    Guaranteed: what is committed ends between two transactions of the source and carries the position of just that place.
+    """
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        judge: Judge,
+        sources: Mapping[str, Source],
+        state: IngestState,
+        metrics: IngestMetrics,
+        ringer: Ringer,
+    ) -> None:
+        self._journal = journal
+        self._judge = judge
+        self._sources = sources
+        self._state = state
+        self._metrics = metrics
+        self._ringer = ringer
+
+    def write_batch(self, items: list[JudgedSegment]) -> None:
+        for item in items:
+            for entry in item.entries:
+                self._write(entry)
+            if item.segment.watermark is not None:
+                self._commit(item.segment.source, item.segment.watermark)
+            self._state.done += 1
+
+    def release(self, table: str, sink: str | None) -> None:
+        """Lets go what was held for a table, through its gate and into the journal, inside the open transaction."""
+        for batch in self._journal.released(table, sink):
+            self._write(self._judge.batch(batch))
+
+    def commit_release(self, source: str) -> None:
+        """Commits a release that no segment asked for, at the position where the journal stands."""
+        watermark = self._journal.resume(source)[0]
+        if watermark is not None:
+            self._commit(source, watermark)
+
+    def _write(self, entry: object) -> None:
+        if isinstance(entry, JudgedBatch):
+            self._write_batch(entry)
+        elif isinstance(entry, CopyMarker):
+            self._journal.mark(entry)
+            if entry.phase == "end":
+                self.release(entry.table, entry.sink)
+        else:
+            self._journal.hold(entry.batch)  # type: ignore[attr-defined]
+
+    def _write_batch(self, judged: JudgedBatch) -> None:
+        batch = judged.passed
+        if judged.held is not None:
+            log.error("table stopped", dataset=batch.dataset, error=judged.error)
+            self._journal.hold(judged.held)
+        if not judged.rows:
+            return
+        if len(batch):
+            self._journal.append(batch)
+        if batch.sink is None:  # a copy for one sink brings nothing new into the pipeline
+            self._journal.quarantine(judged.records)
+            self._journal.count(
+                batch.dataset,
+                source=batch.source,
+                rows=judged.rows,
+                quarantined=len(judged.records),
+                dropped=judged.dropped,
+                warned=judged.warned,
+                failed=judged.failed,
+                first_ordinal=judged.first,
+                last_ordinal=judged.last,
+            )
+            self._count(batch, judged)
+
+    def _count(self, batch: ChangeBatch, judged: JudgedBatch) -> None:
+        metrics = self._metrics
+        metrics.rows.labels(batch.source, batch.dataset).inc(judged.rows)
+        metrics.bytes.labels(batch.source, batch.dataset).inc(batch.nbytes)
+        for rule, count in judged.dropped.items():
+            metrics.dropped.labels(batch.dataset, rule).inc(count)
+        for rule, count in judged.warned.items():
+            metrics.warned.labels(batch.dataset, rule).inc(count)
+        for record in judged.records:
+            metrics.quarantined.labels(batch.dataset, record.reasons[0].rule).inc()
+
+    def _commit(self, source: str, watermark: str) -> None:
+        with self._metrics.commit.time():
+            self._journal.commit(source, watermark)
+        self._sources[source].confirm(watermark)
+        self._ringer.ring()
+        self._state.last_commit = time.monotonic()
+
+    def snapshot(self) -> None:
+        """Nothing to keep: see write_batch."""
+
+    def close(self) -> None:
+        """Also runs when an exception ends the flow: what is open must not stay."""
+        self._journal.rollback()
+
+
+class _Journal(FixedPartitionedSink[JudgedSegment, None]):
+    def __init__(self, step: JournalStep) -> None:
+        self._step = step
+
+    def list_parts(self) -> list[str]:
+        return ["journal"]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> JournalStep:
+        return self._step
+
+
+class Relief:
+    """Prunes the journal now and then, and says whether there is room in it."""
+
+    def __init__(self, journal: JournalWriter, passed: Callable[[], int | None]) -> None:
+        self._journal = journal
+        self._passed = passed
+        self._next = 0.0
+        self._room = True
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return self._room
+        self._journal.prune(self._passed())
+        full = self._journal.full
+        if full is self._room:
+            log.warning("journal is full, reading pauses" if full else "journal has room again, reading goes on", bytes=self._journal.size())
+        self._room = not full
+        self._next = now + _PRUNE_EVERY
+        return self._room
+
+
+def ingest_flow(
+    name: str, sources: Mapping[str, Source], judge: Judge, step: JournalStep, state: IngestState, stop: Stop, relieve: Callable[[], bool]
+) -> Dataflow:
+    """sources → judge → journal, in one worker."""
+    flow = Dataflow(name)
+    stream = op.input("sources", flow, _Sources(_Intake(sources, state, stop, relieve)))
+    judged = op.map_value("judge", stream, judge.segment)
+    op.output("journal", judged, _Journal(step))
+    return flow

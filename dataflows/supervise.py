@@ -1,0 +1,106 @@
+"""One command that runs a whole pipeline: a process for ingest and one for each sink, restarted when they die, stopped in order."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from dataflows.backoff import Backoff
+from dataflows.stopping import Stop
+
+log = structlog.get_logger("sluice.run")
+
+_LIVED = 30.0  # seconds after which a process that dies is restarted at once
+_GRACE = 8.0  # seconds that a process gets to drain
+_FOR_GOOD = (1, 2)  # exit codes that say that starting again changes nothing
+
+
+@dataclass
+class Child:
+    """One process: `ingest`, or `deliver:SINK`. `ended` is its exit code once it will not be started again."""
+
+    name: str
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    ended: int | None = None
+    restarts: int = 0
+    not_before: float = 0.0
+    started: float = 0.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=0.2, most=10.0))
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+class Supervisor:
+    """Starts children, looks after them with `tend`, and stops them.
+
+    A child that was killed, or ended though nobody asked it to, is started again, with a growing delay while it keeps dying. One that
+    ends with the exit code of an error which somebody has to mend stays down; its neighbours go on.
+    """
+
+    def __init__(self, names: Sequence[str], arguments: Sequence[str]) -> None:
+        """`arguments` are those of `sluice run`, to which each child's `--only` is added."""
+        base = [sys.executable, "-m", "cli", *arguments]
+        self.children = [Child(name, [*base, "--only", name]) for name in names]
+
+    def start(self) -> None:
+        for child in self.children:
+            self._start(child)
+
+    def _start(self, child: Child) -> None:
+        # a session of its own: a Ctrl-C in the terminal reaches the supervisor only, which stops its children in order
+        child.process = subprocess.Popen(child.command, start_new_session=True)  # noqa: S603
+        child.started = time.monotonic()
+
+    def tend(self) -> None:
+        """Restarts what has died. Call it some times a second."""
+        now = time.monotonic()
+        for child in self.children:
+            if child.ended is not None or child.alive:
+                continue
+            if child.process is not None:
+                self._bury(child, child.process.returncode, now)
+            elif now >= child.not_before:
+                child.restarts += 1
+                self._start(child)
+
+    def _bury(self, child: Child, code: int, now: float) -> None:
+        child.process = None
+        if code == 0 or code in _FOR_GOOD:
+            child.ended = code
+            return
+        if now - child.started > _LIVED:
+            child.backoff.reset()
+        delay = child.backoff.next()
+        child.not_before = now + delay
+        log.warning("process died, starting it again", process=child.name, code=code, seconds=round(delay, 1))
+
+    def stop(self, stop: Stop | None = None) -> None:
+        """Ingest first, then the sinks, which take what it has still written; SIGKILL for what does not end in time."""
+        first, rest = self.children[:1], self.children[1:]
+        deadline = time.monotonic() + _GRACE
+        for group in (first, rest):
+            for child in group:
+                if child.alive and child.process is not None:
+                    child.process.terminate()
+            for child in group:
+                self._await(child, deadline)
+
+    def _await(self, child: Child, deadline: float) -> None:
+        if child.process is None:
+            return
+        try:
+            code = child.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.error("process did not drain in time, killing it", process=child.name)
+            child.process.kill()
+            code = child.process.wait()
+        if child.ended is None:
+            child.ended = code
