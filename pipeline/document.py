@@ -26,11 +26,15 @@ Step = str | int
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The contents of a file as plain dicts, lists and scalars, and `lines`: path of keys -> line, from 1."""
+    """The contents of a file as plain dicts, lists and scalars, and `lines`: path of keys -> line, from 1.
+
+    `problems` are variables that are not set; their text is empty in `content`.
+    """
 
     file: Path
     content: object
     lines: Mapping[tuple[Step, ...], int] = field(repr=False)
+    problems: Sequence[Problem] = ()
 
     def line(self, path: Sequence[Step]) -> int:
         """The line of the deepest part of `path` that is in the file."""
@@ -62,9 +66,7 @@ def read_document(file: Path, environment: Mapping[str, str] | None = None, *, f
     lines: dict[tuple[Step, ...], int] = {(): 1}
     problems: list[Problem] = []
     content = _plain(tree, (), 1, lines, variables, problems, file)
-    if problems:
-        raise ConfigError.of(problems)
-    return Document(file, content, lines)
+    return Document(file, content, lines, problems)
 
 
 def _plain(

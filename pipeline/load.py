@@ -29,7 +29,7 @@ class _Loading:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.folder = document.file.resolve().parent
-        self.problems: list[Problem] = []
+        self.problems: list[Problem] = list(document.problems)
 
     def report(self, message: str, path: Path_, hint: str | None = None) -> None:
         self.problems.append(Problem(message, self.document.file, self.document.line(path), hint))
