@@ -198,7 +198,10 @@ def _special(value: str, target: pa.DataType) -> int | None:
         return None
     year = 1 - int(found["year"]) if found["bc"] else int(found["year"])
     # numpy counts years like astronomers do: 1 BC is year 0
-    days = int(np.datetime64(f"{year:05d}{found['rest']}" if year < 0 else f"{year:04d}{found['rest']}", "D").astype(np.int64))
+    try:
+        days = int(np.datetime64(f"{year:05d}{found['rest']}" if year < 0 else f"{year:04d}{found['rest']}", "D").astype(np.int64))
+    except ValueError:  # the 30th of February
+        return None
     if pa.types.is_date(target):
         return days if abs(days) < DATE_INFINITY else None
     clock = (found["clock"] or " 00:00:00").strip()
