@@ -1,3 +1,3 @@
 """Fixtures of every test: one file per concern."""
 
-pytest_plugins = ["tests.fix_postgres"]
+pytest_plugins = ["tests.fix_postgres", "tests.fix_pipeline"]
