@@ -1,0 +1,200 @@
+"""Whole pipelines: `run` until told to stop, `sync` until every sink holds what the sources had when it began."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import structlog
+
+from dataflows.build import build_source, contracts
+from dataflows.locks import ProcessLock
+from dataflows.stopping import Stop
+from dataflows.supervise import Child, Supervisor
+from journal.local import JournalReader, journal_exists
+from journal.state import State
+from pipeline.errors import EXIT_NO, PreflightError
+from pipeline.model import Pipeline
+from sources.base import CopyState, Resume, Source
+
+log = structlog.get_logger("sluice.run")
+
+_TICK = 0.05
+_QUARANTINED = 3
+
+Arguments = Sequence[str]
+
+
+def run_all(pipeline: Pipeline, arguments: Arguments, progress: Callable[[State], None] | None = None) -> int:
+    """`sluice run`: every process of the pipeline, until SIGTERM. `arguments` are those of the command, for its children."""
+    stop = Stop()
+    stop.on_signals()
+    contracts(pipeline)
+    with ExitStack() as held:
+        held.enter_context(_run_lock(pipeline))
+        state = State.open(pipeline.state)
+        held.callback(state.close)
+        supervisor = Supervisor(_names(pipeline), arguments)
+        held.callback(supervisor.stop)
+        supervisor.start()
+        while not stop.wait(0.2):
+            supervisor.tend()
+            if progress is not None:
+                progress(state)
+            ingest, *sinks = supervisor.children
+            if ingest.ended is not None or (sinks and all(child.ended is not None for child in sinks)):
+                supervisor.stop()
+                return max(child.ended or 0 for child in supervisor.children)
+    return 0
+
+
+def _run_lock(pipeline: Pipeline) -> ProcessLock:
+    return ProcessLock(pipeline.state, "run", f"the pipeline {pipeline.name}")
+
+
+def _names(pipeline: Pipeline) -> list[str]:
+    return ["ingest", *(f"deliver:{name}" for name in pipeline.sinks)]
+
+
+def resume_of(pipeline: Pipeline, source: str, requested: Mapping[str, str | None] | None = None) -> Resume:
+    """Where a source would go on, as the journal on disk says."""
+    if not journal_exists(pipeline.state):
+        return Resume(None, CopyState(), {})
+    with JournalReader.open(pipeline.state, pipeline.name) as reader:
+        watermark, copied, begun, schemas = reader.resume(source)
+    return Resume(watermark, CopyState(copied, begun, requested or {}), schemas)
+
+
+@dataclass
+class SyncAnswer:
+    """What became of a sync: the exit code, and for each sink that did not get everything the reason."""
+
+    code: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    quarantined: int = 0
+
+
+class _Sync:
+    """The wait of `sync`: first for ingest, then for each sink."""
+
+    def __init__(self, pipeline: Pipeline, supervisor: Supervisor, state: State, sources: Mapping[str, Source], heads: Mapping[str, str]) -> None:
+        self.pipeline = pipeline
+        self.supervisor = supervisor
+        self.state = state
+        self.sources = sources
+        self.heads = heads
+        self.began = time.time()
+        self.failed: dict[str, str] = {}
+        self._away: dict[str, float] = {}
+
+    def ingested(self) -> bool:
+        """Whether the journal holds all that the sources had committed when this began."""
+        told = self.state.sources()
+        for name, source in self.sources.items():
+            status = told.get(name)
+            if status is None or status.updated_at < self.began or status.get("state") != "streaming":
+                return False
+            if any(table["state"] == "copying" for table in status.get("tables", {}).values()):
+                return False
+            if not source.reached(resume_of(self.pipeline, name).watermark, self.heads[name]):
+                return False
+        return True
+
+    def stopped_tables(self) -> dict[str, str]:
+        """Tables that a rule or the source has stopped, with the reason."""
+        told = self.state.sources()
+        return {
+            f"{source}.{table}": found["error"] or "stopped"
+            for source, status in told.items()
+            for table, found in status.get("tables", {}).items()
+            if found["state"] == "stopped"
+        }
+
+    def delivered(self, child: Child, last: int, patience: float) -> bool:
+        """Whether a sink holds everything up to entry `last`, or will not."""
+        sink = child.name.partition(":")[2]
+        progress = self.state.sinks().get(sink)
+        if child.ended is not None:
+            reason = progress.error if progress is not None and progress.error else f"its process ended with {child.ended}"
+            self.failed[sink] = reason
+            return True
+        if progress is None or progress.updated_at < self.began:
+            return False
+        if progress.state == "running":
+            self._away.pop(sink, None)
+            return progress.seq >= last
+        if progress.state == "retrying":
+            since = self._away.setdefault(sink, time.monotonic())
+            if time.monotonic() - since > patience:
+                self.failed[sink] = progress.error or "away"
+                return True
+        else:
+            self._away.pop(sink, None)
+        return False
+
+
+def sync(
+    pipeline: Pipeline,
+    arguments: Arguments,
+    *,
+    timeout: float = 60.0,
+    fail_on_quarantine: bool = False,
+    progress: Callable[[State], None] | None = None,
+) -> SyncAnswer:
+    """Makes what is missing, copies, and streams until every sink holds all that was committed when it began.
+
+    Raises Refused or TransientError where a source can't be connected to, PreflightError where it isn't ready. A sink that is away is
+    waited for `timeout` seconds; the others are finished all the same.
+    """
+    stop = Stop()
+    stop.on_signals()
+    contracts(pipeline)
+    with ExitStack() as held:
+        held.enter_context(_run_lock(pipeline))
+        sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
+        heads = {name: _head(pipeline, name, source) for name, source in sources.items()}
+        state = State.open(pipeline.state)
+        held.callback(state.close)
+        supervisor = Supervisor(_names(pipeline), arguments)
+        held.callback(supervisor.stop)
+        waiting = _Sync(pipeline, supervisor, state, sources, heads)
+        supervisor.start()
+        code = _wait(waiting, stop, timeout, progress)
+        supervisor.stop()
+        stopped = waiting.stopped_tables()
+        answer = SyncAnswer(code, {**waiting.failed, **stopped})
+        if journal_exists(pipeline.state):
+            with JournalReader.open(pipeline.state, pipeline.name) as reader:
+                answer.quarantined = reader.open_quarantine() + state.open_refused()
+        if answer.code == 0 and answer.failed:
+            answer.code = EXIT_NO
+        if answer.code == 0 and fail_on_quarantine and answer.quarantined:
+            answer.code = _QUARANTINED
+        return answer
+
+
+def _head(pipeline: Pipeline, name: str, source: Source) -> str:
+    found = source.preflight(resume_of(pipeline, name))
+    if found.problems:
+        raise PreflightError("\n".join(str(problem) for problem in found.problems), problems=found.problems)
+    return source.head()
+
+
+def _wait(waiting: _Sync, stop: Stop, timeout: float, progress: Callable[[State], None] | None) -> int:
+    ingest, *sinks = waiting.supervisor.children
+    last: int | None = None
+    while not stop.wait(_TICK):
+        waiting.supervisor.tend()
+        if progress is not None:
+            progress(waiting.state)
+        if last is None:
+            if ingest.ended is not None:
+                return ingest.ended or EXIT_NO
+            if waiting.ingested():
+                with JournalReader.open(waiting.pipeline.state, waiting.pipeline.name) as reader:
+                    last = reader.last_seq()
+        elif all([waiting.delivered(child, last, timeout) for child in sinks]):
+            return 0
+    return 130

@@ -1,0 +1,228 @@
+"""Whether each sink holds what its source holds, row by row, and whether the counts add up."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dataflows.build import build_sink, build_source, contracts, router_for
+from dataflows.compare import Comparison, Difference
+from dataflows.locks import is_held
+from dataflows.service import resume_of
+from journal.batch import ChangeBatch
+from journal.local import JournalReader
+from journal.schema import TableSchema
+from journal.state import State
+from pipeline.model import Pipeline, Route
+from quality.gate import Gate
+from sinks.base import Sink, Target
+from sinks.routing import Router
+from sources.base import Source
+
+_EXAMPLES = 10
+_ROUNDS = 8
+_PATIENCE = 20.0  # seconds for a sink to pass the position of the first look
+
+
+@dataclass
+class Found:
+    """One dataset in one sink."""
+
+    source_rows: int = 0
+    sink_rows: int = 0
+    quarantined: int = 0
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+def verify(pipeline: Pipeline) -> dict[str, Any]:
+    """Compares every dataset in every sink it goes to. Changes nothing; works while the service runs and while it doesn't.
+
+    Raises Refused or TransientError where a source or a sink can't be read.
+    """
+    rules = contracts(pipeline)
+    answer: dict[str, Any] = {"conserved": True, "datasets": {}}
+    with ExitStack() as held:
+        reader = held.enter_context(JournalReader.open(pipeline.state, pipeline.name))
+        state = State.open(pipeline.state)
+        held.callback(state.close)
+        make_router = router_for(pipeline)
+        for name, block in pipeline.sources.items():
+            source = build_source(pipeline, block)
+            held.callback(source.close)
+            for table, schema in sorted(resume_of(pipeline, name).schemas.items()):
+                found = answer["datasets"].setdefault(schema.dataset, {})
+                for sink_name, sink_block in pipeline.sinks.items():
+                    route = sink_block.route(schema.dataset)
+                    if route is None:
+                        continue
+                    sink = build_sink(pipeline, sink_block)
+                    held.callback(sink.close)
+                    look = _Look(pipeline, reader, state, source, table, schema, Gate(rules.get(schema.dataset), schema), sink, route, make_router(route, schema))
+                    found[sink_name] = vars(look.settle())
+        answer["unbalanced"] = _unbalanced(pipeline, reader, state)
+        answer["conserved"] = not answer["unbalanced"]
+    return answer
+
+
+def differs(answer: dict[str, Any]) -> bool:
+    """Whether the answer of `verify` is no."""
+    rows = [found for sinks in answer["datasets"].values() for found in sinks.values()]
+    return not answer["conserved"] or any(found["missing"] or found["extra"] or found["different"] for found in rows)
+
+
+class _Look:
+    """One dataset in one sink, looked at until what differs stands still."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        reader: JournalReader,
+        state: State,
+        source: Source,
+        table: str,
+        schema: TableSchema,
+        gate: Gate,
+        sink: Sink,
+        route: Route,
+        router: Router,
+    ) -> None:
+        self._pipeline = pipeline
+        self._reader = reader
+        self._state = state
+        self._source = source
+        self._table = table
+        self._schema = schema
+        self._gate = gate
+        self._sink = sink
+        self._route = route
+        self._router = router
+        self._target: Target = router.target
+        self._found = Found()
+        self._held_back: set[str] = set()  # keys of rows that the gate or the sink does not let in
+
+    def settle(self) -> Found:
+        """Reads both sides; then, as long as the service moves, the keys that differ again."""
+        key = self._schema.key
+        names = self._target.schema.names
+        with tempfile.TemporaryDirectory(dir=self._pipeline.state) as folder:
+            comparison = Comparison([name for name in key if name in names], names, Path(folder))
+            head = self._read_source(comparison, None)
+            self._pass(head)
+            self._read_sink(comparison, None)
+            differences = comparison.differences()
+            for _ in range(_ROUNDS if key and self._running else 0):
+                if not self._counted(comparison, differences):
+                    break
+                differences = self._again(comparison, differences)
+            self._found.sink_rows = comparison.count("sink")
+            self._report(comparison, differences)
+            comparison.close()
+        return self._found
+
+    @property
+    def _running(self) -> bool:
+        return is_held(self._pipeline.state, "ingest") and is_held(self._pipeline.state, f"deliver-{self._sink.name}")
+
+    def _read_source(self, comparison: Comparison, keys: ChangeBatch | None) -> str:
+        def receive(batch: ChangeBatch) -> None:
+            if keys is None:
+                self._found.source_rows += len(batch)
+            routed = self._router.route(batch)
+            if len(routed.batch):
+                held = self._sink.held(self._target, routed.batch)
+                comparison.add("source", held)
+                judgement = self._gate.judge(routed.batch)
+                if not judgement.all_pass:
+                    bad = pa.array(~judgement.passed)
+                    self._held_back.update(comparison.keys(held.filter(bad)))
+
+        return self._source.read_table(self._table, self._schema, keys, receive)
+
+    def _read_sink(self, comparison: Comparison, keys: pa.Table | None) -> None:
+        for rows in self._sink.read(self._target, keys):
+            comparison.add("sink", rows)
+
+    def _pass(self, head: str) -> None:
+        """Waits until the sink holds what was committed at `head`; not at all where nothing runs."""
+        deadline = time.monotonic() + _PATIENCE
+        last: int | None = None
+        while self._running and time.monotonic() < deadline:
+            if last is None and self._source.reached(resume_of(self._pipeline, self._source.context.name).watermark, head):
+                last = self._reader.last_seq()
+            progress = self._state.sinks().get(self._sink.name)
+            if last is not None and progress is not None and progress.seq >= last:
+                return
+            time.sleep(0.05)
+
+    def _again(self, comparison: Comparison, differences: Sequence[Difference]) -> list[Difference]:
+        texts = [difference.key for difference in differences]
+        keys = self._key_table(texts)
+        comparison.forget(texts)
+        head = self._read_source(comparison, _key_batch(self._schema, keys))
+        self._pass(head)
+        self._read_sink(comparison, keys)
+        return comparison.differences()
+
+    def _key_table(self, texts: Sequence[str]) -> pa.Table:
+        values = [json.loads(text) for text in texts]
+        return pa.table({name: pa.array([value[i] for value in values], pa.string()) for i, name in enumerate(self._schema.key)})
+
+    def _counted(self, comparison: Comparison, differences: Sequence[Difference]) -> list[Difference]:
+        """Those differences that nothing accounts for."""
+        if not differences:
+            return []
+        excused = self._held_back | self._quarantined_keys(comparison)
+        kept = self._route.on_delete == "ignore" or self._route.on_truncate == "ignore"
+        return [one for one in differences if one.key not in excused and not (one.kind == "extra" and kept)]
+
+    def _quarantined_keys(self, comparison: Comparison) -> set[str]:
+        if not self._schema.key:
+            return set()
+        records = [*self._reader.quarantined_keys(self._schema.dataset), *self._state.refused_keys(self._sink.name, self._schema.dataset)]
+        rows = pa.table({name: pa.array([record.get(name) for record in records], pa.string()) for name in self._schema.key})
+        return set(comparison.keys(rows))
+
+    def _report(self, comparison: Comparison, differences: Sequence[Difference]) -> None:
+        counted = self._counted(comparison, differences)
+        self._found.quarantined = len({one.key for one in differences} - {one.key for one in counted})
+        for one in counted:
+            setattr(self._found, one.kind, getattr(self._found, one.kind) + one.times)
+        names = self._schema.key or self._target.schema.names
+        examples = sorted(counted, key=lambda one: (one.kind, one.key))[:_EXAMPLES]
+        self._found.examples = [{"key": dict(zip(names, json.loads(one.key), strict=True)), "kind": one.kind} for one in examples]
+
+
+def _key_batch(schema: TableSchema, keys: pa.Table) -> ChangeBatch:
+    from journal.batch import Op, batch_from_columns
+
+    nothing = pa.nulls(keys.num_rows, pa.string())
+    columns = [keys[name].combine_chunks() if name in schema.key else nothing for name in schema.names]
+    return batch_from_columns(schema, columns, Op.READ)
+
+
+def _unbalanced(pipeline: Pipeline, reader: JournalReader, state: State) -> list[str]:
+    """Datasets and sinks whose counts do not add up; sinks that have not caught up are left out."""
+    wrong = []
+    for sink, progress in state.sinks().items():
+        if sink not in pipeline.sinks or progress.cursor is None or progress.seq < reader.last_seq():
+            continue
+        for dataset, total in reader.totals().items():
+            if pipeline.sinks[sink].route(dataset) is None or dataset in progress.cursor_counts_waiting:
+                continue
+            counts = progress.counts.get(dataset)
+            settled = 0 if counts is None else counts.delivered + counts.filtered + counts.quarantined
+            if settled + total.quarantined + total.dropped != total.rows:
+                wrong.append(f"{dataset} in {sink}: {total.rows} in, {settled} settled, {total.quarantined} quarantined, {total.dropped} dropped")
+    return wrong
+
