@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from journal.batch import ChangeBatch, Segment
 from journal.schema import TableSchema
-from pipeline.errors import Problem
+from pipeline.errors import PreflightError, Problem, Refused, TerminalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ class SourceContext:
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
+    """How one table does."""
+
     state: str  # "copying" | "streaming" | "stopped"
     error: str | None = None
     rows_copied: int = 0
@@ -94,11 +96,24 @@ class SourceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a look at the source found: what is wrong, and what would be made there (SQL or plain words), nothing done yet."""
+    """What a look at the source found: what is wrong, and what would be made there (SQL or plain words), nothing done yet.
+
+    missing   tables that the pipeline names and the source does not have; each has its problem too
+    advice    what could be better at the source; it stops nothing
+    """
 
     problems: Sequence[Problem]
     actions: Sequence[str]
     tables: Mapping[str, TableSchema]
+    missing: Sequence[str] = ()
+    advice: Sequence[Problem] = ()
+
+    def refusal(self) -> TerminalError | None:
+        """The error that a command ends with: Refused (exit code 2) for a missing table, PreflightError (1) for other problems."""
+        if not self.problems:
+            return None
+        text = "\n".join(str(problem) for problem in self.problems)
+        return Refused(text) if self.missing else PreflightError(text, problems=self.problems)
 
 
 class Source(ABC):
@@ -147,9 +162,23 @@ class Source(ABC):
         """Whether a journal at `watermark` holds all that was committed at `head`."""
 
     @abstractmethod
+    def copy_again(self, table: str, sink: str | None = None) -> None:
+        """Copies a table again while streaming goes on, for all sinks or for one. Any thread; never blocks.
+
+        Nothing more happens if such a copy is already waiting or under way. A table that the source does not have is no error here.
+        """
+
+    @abstractmethod
+    def start_over(self, do: bool) -> Sequence[str]:
+        """For `resync`: what has to go at the source before everything is copied anew (a slot), as statements; run if `do`."""
+
+    @abstractmethod
     def close(self) -> None:
         """Stops reading. What was not confirmed will come again."""
 
     @abstractmethod
     def read_table(self, table: str, schema: TableSchema, keys: ChangeBatch | None, receive: Callable[[ChangeBatch], None]) -> str:
-        """For `verify`: reads the table as it is now (only rows with the keys in `keys`, if given) in batches; returns the head after it."""
+        """For `verify`: reads the table as it is now, in batches of one snapshot; only rows with the keys in `keys`, if given.
+
+        Returns a watermark which covers everything that was read.
+        """
