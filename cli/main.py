@@ -1,0 +1,50 @@
+"""The program `sluice`: every command by its name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.ending import Commands
+from cli.run import run, sync
+
+app = typer.Typer(
+    name="sluice",
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"sluice {version('sluice-cdc')}")
+        except PackageNotFoundError:
+            typer.echo("sluice, run from its sources")
+        raise typer.Exit
+
+
+@app.callback()
+def sluice(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Prints the version and ends.")] = False,
+) -> None:
+    """Moves changes out of Postgres into warehouses and regional stores, checks every record, and proves that nothing was lost.
+
+    \b
+    Examples:
+      sluice new pipeline shop
+      sluice check shop/pipeline.yaml
+      sluice plan shop/pipeline.yaml
+      sluice run shop/pipeline.yaml
+    """
+
+
+app.command("sync")(sync)
+app.command("run")(run)
