@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from sinks.routing import Router, mask_key
+
 from journal.schema import TableSchema
 from pipeline.kinds import kinds
 from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock
-from pipeline.names import join_name
+from pipeline.names import split_name
 from quality.contract import Contract, load_contract
 from sinks.base import Sink
-from sinks.routing import Router, mask_key
 from sources.base import Source, SourceContext
 
 
@@ -26,31 +27,26 @@ def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
         tables=tables,
         keys={dataset.name: dataset.key for dataset in pipeline.datasets.values() if dataset.key},
     )
-    made = kinds("sluice.sources")[block.type].load()(block.config, context)
-    assert isinstance(made, Source)
+    made: Source = kinds("sluice.sources")[block.type].load()(block.config, context)
     return made
 
 
 def build_sink(pipeline: Pipeline, block: SinkBlock) -> Sink:
     """The sink of a block; connects to nothing."""
-    made = kinds("sluice.sinks")[block.type].load()(block.name, block.config, pipeline.name)
-    assert isinstance(made, Sink)
+    made: Sink = kinds("sluice.sinks")[block.type].load()(block.name, block.config, pipeline.name)
     return made
 
 
-def dataset_name(pipeline: Pipeline, source: str, table: str, bare: str) -> str:
+def dataset_name(pipeline: Pipeline, source: str, table: str) -> str:
     """What a table is called in the pipeline: its entry under `datasets`, else its bare name."""
-    return pipeline.dataset_of(source, join_name(table)) or bare
+    return pipeline.dataset_of(source, table) or split_name(table)[-1]
 
 
 def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
     """Whether a sink can get an update of a row that it lacks: behind a filter, in a history, or when a contract held the row back."""
-    dataset = pipeline.dataset_of(source, table)
-    if dataset is not None and pipeline.datasets[dataset].contract is not None:
+    name = dataset_name(pipeline, source, table)
+    if name in pipeline.datasets and pipeline.datasets[name].contract is not None:
         return True
-    from pipeline.names import split_name
-
-    name = dataset or split_name(table)[-1]
     routes = [route for sink in pipeline.sinks.values() if (route := sink.route(name)) is not None]
     return any(route.where is not None or route.mode == "history" for route in routes)
 
@@ -61,5 +57,6 @@ def contracts(pipeline: Pipeline) -> dict[str, Contract]:
 
 
 def router_for(pipeline: Pipeline) -> Callable[[Route, TableSchema], Router]:
+    """Makes routers with the pipeline's own key for masks."""
     key = mask_key(pipeline.state)
     return lambda route, schema: Router(route, schema, key)

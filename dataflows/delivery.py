@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
+from journal.local import JournalReader
+from journal.quarantine import QuarantineRecord
+from sinks.routing import Router
 
 from dataflows.observe import DeliverMetrics
 from dataflows.records import refused_records
 from journal.batch import ChangeBatch, CopyMarker
-from journal.local import JournalReader
-from journal.quarantine import QuarantineRecord
 from journal.schema import TableSchema
 from pipeline.errors import TerminalError
 from pipeline.model import Route, SinkBlock
 from sinks.base import Counts, Cursor, RefusedRow, Sink, Target
-from sinks.routing import Router
 
 log = structlog.get_logger("sluice.deliver")
 
@@ -65,9 +65,10 @@ class Delivery:
         self._open = False
         self.cursor = self._settled(held)
         self._said = held.seq if held else -1
-        if self.cursor.waiting:
-            log.info("sink needs a copy", sink=self.sink.name, datasets=sorted(self.cursor.waiting))
-            self._ask_copy(sorted(self.cursor.waiting))
+        new = self.cursor.waiting - (held.waiting if held else frozenset())
+        if new:
+            log.info("sink needs a copy", sink=self.sink.name, datasets=sorted(new))
+            self._ask_copy(sorted(new))
         self._committed(self.cursor)
         return self.cursor.seq
 
@@ -84,7 +85,8 @@ class Delivery:
             return Cursor(self._reader.id, last, counts=counts, routes=routes, waiting=waiting)
         if held.seq > self._reader.last_seq():
             raise TerminalError(
-                f"the sink {self.sink.name} holds more than the journal ever had", hint="the state folder is an old copy: put the right one back"
+                f"the sink {self.sink.name} holds more than the journal ever had",
+                hint="the state folder is an old copy: put the right one back",
             )
         lost = held.seq + 1 < self._reader.first_seq()  # the target was set back to an old state
         routed = [name for name in totals if self._block.route(name) is not None]

@@ -16,13 +16,13 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from journal.local import JournalWriter
 
 from dataflows.judging import Judge, JudgedBatch, JudgedSegment
 from dataflows.observe import IngestMetrics
 from dataflows.stopping import Stop
 from journal.batch import ChangeBatch, CopyMarker, Segment
 from journal.bell import Ringer
-from journal.local import JournalWriter
 from pipeline.errors import TerminalError
 from sources.base import Source
 
@@ -119,13 +119,17 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         state: IngestState,
         metrics: IngestMetrics,
         ringer: Ringer,
+        copy_done: Callable[[str, str], None],
     ) -> None:
+        """`copy_done` is told the sink and the dataset of each copy for one sink that has become durable."""
         self._journal = journal
         self._judge = judge
         self._sources = sources
         self._state = state
         self._metrics = metrics
         self._ringer = ringer
+        self._copy_done = copy_done
+        self._copied: list[tuple[str, str]] = []
 
     def write_batch(self, items: list[JudgedSegment]) -> None:
         for item in items:
@@ -133,6 +137,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 self._write(entry)
             if item.segment.watermark is not None:
                 self._commit(item.segment.source, item.segment.watermark)
+                self._answer_copies()
             self._state.done += 1
 
     def release(self, table: str, sink: str | None) -> None:
@@ -153,6 +158,8 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._journal.mark(entry)
             if entry.phase == "end":
                 self.release(entry.table, entry.sink)
+                if entry.sink is not None:
+                    self._copied.append((entry.sink, entry.dataset))
         else:
             self._journal.hold(entry.batch)  # type: ignore[attr-defined]
 
@@ -198,6 +205,10 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         self._ringer.ring()
         self._state.last_commit = time.monotonic()
 
+    def _answer_copies(self) -> None:
+        while self._copied:
+            self._copy_done(*self._copied.pop())
+
     def snapshot(self) -> None:
         """Nothing to keep: see write_batch."""
 
@@ -233,7 +244,9 @@ class Relief:
         self._journal.prune(self._passed())
         full = self._journal.full
         if full is self._room:
-            log.warning("journal is full, reading pauses" if full else "journal has room again, reading goes on", bytes=self._journal.size())
+            log.warning(
+                "journal is full, reading pauses" if full else "journal has room again, reading goes on", bytes=self._journal.size()
+            )
         self._room = not full
         self._next = now + _PRUNE_EVERY
         return self._room

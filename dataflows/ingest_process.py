@@ -6,12 +6,15 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import structlog
+from journal.local import JournalReader, JournalWriter
+from journal.state import State
+from quality.gate import Gate
 
-from dataflows.build import build_source, contracts
+from dataflows.build import build_source, contracts, dataset_name
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
 from dataflows.locks import ProcessLock
@@ -20,19 +23,17 @@ from dataflows.process import Beat, run_flow
 from dataflows.records import judged_records
 from dataflows.stopping import Stop
 from journal.bell import Ringer
-from journal.local import JournalWriter
 from journal.schema import TableSchema
-from journal.state import State
-from pipeline.errors import SluiceError
+from pipeline.errors import TerminalError
 from pipeline.model import Pipeline
 from quality.contract import Contract
-from quality.gate import Gate
-from sources.base import CopyState, Resume, Source, SourceStatus
+from sources.base import CopyState, Resume, Source, SourceStatus, TableStatus
 
 log = structlog.get_logger("sluice.ingest")
 
 _PATIENCE = 10.0
 _REQUESTS_EVERY = 1.0
+_TELL_EVERY = 2.0
 
 
 def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
@@ -51,23 +52,19 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         metrics = IngestMetrics()
         flow_state = IngestState()
         judge = Judge(journal.next_ordinal, partial(_gate, rules), partial(judged_records, journal.id, pipeline.owner))
-        report = _Report(sources, state, flow_state, judge, journal, metrics, pipeline)
+        report = _Report(pipeline, sources, state, flow_state, judge, metrics)
+        report.follow()
+        held.callback(report.close)
         if "ingest" in pipeline.monitoring:
             held.callback(HealthServer(*pipeline.monitoring["ingest"], metrics.registry, report.health).close)
         held.callback(Beat(report.tell).close)
         ringer = Ringer(pipeline.state, list(pipeline.sinks))
         held.callback(ringer.close)
-        step = JournalStep(journal, judge, sources, flow_state, metrics, ringer)
-        _begin(sources, journal, state, step, flow_state)
+        step = JournalStep(journal, judge, sources, flow_state, metrics, ringer, state.copy_done)
+        _begin(sources, journal, step, flow_state)
         log.info("ingesting", sources=list(sources), pid=os.getpid())
         relief = Relief(journal, partial(state.passed, list(pipeline.sinks)))
-        try:
-            run_flow(ingest_flow(f"{pipeline.name}.ingest", sources, judge, step, flow_state, stop, relief))
-        except SluiceError as error:
-            report.failed(error)
-            raise
-        finally:
-            report.over = True
+        run_flow(ingest_flow(f"{pipeline.name}.ingest", sources, judge, step, flow_state, stop, relief))
         if flow_state.stopped and not stop:
             raise next(iter(flow_state.stopped.values()))
         return 0
@@ -77,20 +74,16 @@ def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate:
     return Gate(rules.get(schema.dataset), schema)
 
 
-def _begin(sources: Mapping[str, Source], journal: JournalWriter, state: State, step: JournalStep, flow_state: IngestState) -> None:
+def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState) -> None:
     """Starts each source where the journal stands. What a contract had stopped before is tried again first."""
-    requests = state.copy_requests()
     for name, source in sources.items():
         watermark, copied, begun, schemas = journal.resume(name)
         for table in journal.held_tables(name) - begun:
             step.release(table, None)
             step.commit_release(name)
-        asked = {table: sink for table, schema in schemas.items() for sink, datasets in requests.items() if schema.dataset in datasets}
         try:
-            source.start(Resume(watermark, CopyState(copied, begun, asked), schemas))
-        except SluiceError as error:
-            if len(sources) == 1:
-                raise
+            source.start(Resume(watermark, CopyState(copied, begun), schemas))
+        except TerminalError as error:
             log.error("source stopped", source=name, error=error.message, hint=error.hint)
             flow_state.stopped[name] = error
 
@@ -98,42 +91,100 @@ def _begin(sources: Mapping[str, Source], journal: JournalWriter, state: State, 
 class _Report:
     """What ingest says of itself, to the state and over HTTP; and what sinks ask of its sources."""
 
-    over = False
-
     def __init__(
         self,
+        pipeline: Pipeline,
         sources: Mapping[str, Source],
         state: State,
         flow: IngestState,
         judge: Judge,
-        journal: JournalWriter,
         metrics: IngestMetrics,
-        pipeline: Pipeline,
     ) -> None:
+        self._pipeline = pipeline
         self._sources = sources
         self._state = state
         self._flow = flow
         self._judge = judge
-        self._journal = journal
         self._metrics = metrics
-        self._told: dict[str, tuple[SourceStatus, float]] = {}
-        self._error: SluiceError | None = None
+        self._told: dict[str, tuple[SourceStatus | None, float]] = {}
         self._next_requests = 0.0
+        self._reader: JournalReader | None = None
 
-    def failed(self, error: SluiceError) -> None:
-        self._error = error
+    def follow(self) -> None:
+        """Opens the journal a second time: a connection of the beat's own thread."""
+        self._reader = JournalReader.open(self._pipeline.state, self._pipeline.name)
 
     def tell(self) -> None:
         now = time.monotonic()
         for name, source in self._sources.items():
             status = self._status(name, source)
             last, when = self._told.get(name, (None, 0.0))
-            if status != last or now - when > 2.0:
+            if status != last or now - when > _TELL_EVERY:
                 self._state.source_status(name, asdict(status))
                 self._told[name] = (status, now)
                 self._measure(name, status)
-        if now >= self._next_requests and not self.over:
+        if now >= self._next_requests:
             self._next_requests = now + _REQUESTS_EVERY
+            self._ask()
 
     def _status(self, name: str, source: Source) -> SourceStatus:
-        raise NotImplementedError
+        """The source's own word, with what the gate and the journal have to add."""
+        status = source.status()
+        error = self._flow.stopped.get(name)
+        if error is not None:
+            return replace(status, state="stopped", error=str(error))
+        tables = {table: self._table(dataset_name(self._pipeline, name, table), found) for table, found in status.tables.items()}
+        status = replace(status, tables=tables)
+        if self._flow.full:
+            return replace(status, state="paused", error="the journal is full: a sink is too far behind")
+        return status
+
+    def _table(self, dataset: str, found: TableStatus) -> TableStatus:
+        error = self._judge.stopped.get(dataset)
+        return found if error is None else replace(found, state="stopped", error=error)
+
+    def _measure(self, name: str, status: SourceStatus) -> None:
+        metrics = self._metrics
+        metrics.reconnects.labels(name).set(status.reconnects)
+        if status.lag_bytes is not None:
+            metrics.lag_bytes.labels(name).set(status.lag_bytes)
+        if status.lag_seconds is not None:
+            metrics.lag_seconds.labels(name).set(status.lag_seconds)
+        if status.confirmed is not None:
+            metrics.confirmed.labels(name).set(_number(status.confirmed))
+        if status.server is not None:
+            metrics.server.labels(name).set(_number(status.server))
+        if self._reader is not None:
+            metrics.journal_bytes.set(self._reader.size())
+            passed = self._state.passed(list(self._pipeline.sinks)) or 0
+            metrics.journal_age.set(self._reader.lag(passed)[1])
+
+    def _ask(self) -> None:
+        """Copies that sinks wait for; a source that is at one already does nothing more."""
+        if self._reader is None:
+            return
+        wanted = self._state.copy_requests()
+        for name, source in self._sources.items() if wanted else ():
+            for table, schema in self._reader.resume(name)[3].items():
+                for sink, datasets in wanted.items():
+                    if schema.dataset in datasets and sink in self._pipeline.sinks:
+                        source.copy_again(table, sink)
+
+    def health(self) -> Health:
+        states = {name: self._status(name, source) for name, source in self._sources.items()}
+        bad = [status for status in states.values() if status.state == "stopped"]
+        ready = all(status.state in ("streaming", "copying") for status in states.values())
+        worst = bad[0] if bad else next((status for status in states.values() if status.state != "streaming"), None)
+        return Health(
+            live=len(bad) < len(states), ready=ready, state=worst.state if worst else "streaming", error=worst.error if worst else None
+        )
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+
+def _number(position: str) -> int:
+    """A position as a number; Postgres writes an LSN as two halves in hex."""
+    high, slash, low = position.partition("/")
+    return (int(high, 16) << 32 | int(low, 16)) if slash else 0

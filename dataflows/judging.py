@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from journal.quarantine import QuarantineRecord
+from quality.gate import Gate, Judgement
 
 from journal.batch import ChangeBatch, CopyMarker, Held, Segment
-from journal.quarantine import QuarantineRecord
 from journal.schema import TableSchema
-from quality.gate import Gate, Judgement
 
 MakeGate = Callable[[TableSchema], Gate]
 
@@ -40,6 +40,8 @@ Judged = JudgedBatch | CopyMarker | Held
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedSegment:
+    """A segment, and what became of its entries, in their order."""
+
     segment: Segment
     entries: Sequence[Judged]
 
@@ -47,7 +49,9 @@ class JudgedSegment:
 class Judge:
     """Numbers changes and passes them through the gates of their datasets, in order. One for all sources of a pipeline."""
 
-    def __init__(self, next_ordinal: int, gate: MakeGate, record: Callable[[ChangeBatch, Judgement, Gate], Sequence[QuarantineRecord]]) -> None:
+    def __init__(
+        self, next_ordinal: int, gate: MakeGate, record: Callable[[ChangeBatch, Judgement, Gate], Sequence[QuarantineRecord]]
+    ) -> None:
         self._next = next_ordinal
         self._make = gate
         self._record = record

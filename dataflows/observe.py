@@ -24,10 +24,14 @@ class IngestMetrics:
         on = self.registry
         self.rows = Counter("sluice_rows_in", "Changes read, quarantined and dropped ones too", ["source", "dataset"], registry=on)
         self.bytes = Counter("sluice_bytes_in", "Bytes of the values read", ["source", "dataset"], registry=on)
-        self.quarantined = Counter("sluice_quarantined", "Changes held back, by the first rule they broke", ["dataset", "rule"], registry=on)
+        self.quarantined = Counter(
+            "sluice_quarantined", "Changes held back, by the first rule they broke", ["dataset", "rule"], registry=on
+        )
         self.dropped = Counter("sluice_dropped", "Changes dropped, by rule", ["dataset", "rule"], registry=on)
         self.warned = Counter("sluice_warned", "Changes delivered in spite of a rule", ["dataset", "rule"], registry=on)
-        self.lag_bytes = Gauge("sluice_source_lag_bytes", "Write-ahead log between what is confirmed and the server", ["source"], registry=on)
+        self.lag_bytes = Gauge(
+            "sluice_source_lag_bytes", "Write-ahead log between what is confirmed and the server", ["source"], registry=on
+        )
         self.lag_seconds = Gauge("sluice_source_lag_seconds", "Age of the last change that is durable", ["source"], registry=on)
         self.confirmed = Gauge("sluice_source_confirmed_position", "What the source may forget", ["source"], registry=on)
         self.server = Gauge("sluice_source_server_position", "Where the server is", ["source"], registry=on)
@@ -49,7 +53,9 @@ class DeliverMetrics:
         self.refused = Counter("sluice_refused", "Changes that the target could not hold", ["sink", "dataset"], registry=on)
         self.lag_entries = Gauge("sluice_sink_lag_batches", "Batches in the journal that the sink does not have yet", ["sink"], registry=on)
         self.lag_seconds = Gauge("sluice_sink_lag_seconds", "Age of the newest change that the sink lacks", ["sink"], registry=on)
-        self.commit = Histogram("sluice_sink_commit_seconds", "Time of a commit in the target", ["sink"], registry=on, buckets=_COMMIT_SECONDS)
+        self.commit = Histogram(
+            "sluice_sink_commit_seconds", "Time of a commit in the target", ["sink"], registry=on, buckets=_COMMIT_SECONDS
+        )
         self.reconnects = Counter("sluice_sink_reconnects", "Times the target was opened again after a failure", ["sink"], registry=on)
 
 

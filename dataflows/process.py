@@ -12,6 +12,8 @@ from datetime import timedelta
 import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
+from journal.local import JournalReader
+from journal.state import State
 
 from dataflows.build import build_sink, router_for
 from dataflows.deliver import DeliverState, deliver_flow
@@ -20,8 +22,6 @@ from dataflows.locks import ProcessLock
 from dataflows.observe import DeliverMetrics, Health, HealthServer
 from dataflows.stopping import Stop
 from journal.bell import Listener
-from journal.local import JournalReader
-from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
 from pipeline.model import Pipeline, SinkBlock
 from pipeline.names import nearest
@@ -210,7 +210,9 @@ class _SinkReport:
             batches, seconds = self._reader.lag(cursor.seq)
         self._metrics.lag_entries.labels(self._sink).set(batches)
         self._metrics.lag_seconds.labels(self._sink).set(seconds)
-        self._state.sink_progress(self._sink, cursor=cursor.encode() if cursor else None, seq=cursor.seq if cursor else 0, state=phase, error=error)
+        self._state.sink_progress(
+            self._sink, cursor=cursor.encode() if cursor else None, seq=cursor.seq if cursor else 0, state=phase, error=error
+        )
 
     def health(self) -> Health:
         phase, error = self._now()

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import structlog
+from journal.local import JournalReader, journal_exists
+from journal.state import State
 
 from dataflows.build import build_source, contracts
 from dataflows.locks import ProcessLock
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
-from journal.local import JournalReader, journal_exists
-from journal.state import State
-from pipeline.errors import EXIT_NO, PreflightError
+from pipeline.errors import EXIT_NO
 from pipeline.model import Pipeline
 from sources.base import CopyState, Resume, Source
 
@@ -79,7 +79,9 @@ class SyncAnswer:
 class _Sync:
     """The wait of `sync`: first for ingest, then for each sink."""
 
-    def __init__(self, pipeline: Pipeline, supervisor: Supervisor, state: State, sources: Mapping[str, Source], heads: Mapping[str, str]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, supervisor: Supervisor, state: State, sources: Mapping[str, Source], heads: Mapping[str, str]
+    ) -> None:
         self.pipeline = pipeline
         self.supervisor = supervisor
         self.state = state
@@ -177,8 +179,9 @@ def sync(
 
 def _head(pipeline: Pipeline, name: str, source: Source) -> str:
     found = source.preflight(resume_of(pipeline, name))
-    if found.problems:
-        raise PreflightError("\n".join(str(problem) for problem in found.problems), problems=found.problems)
+    refusal = found.refusal()
+    if refusal is not None:
+        raise refusal
     return source.head()
 
 
@@ -195,6 +198,6 @@ def _wait(waiting: _Sync, stop: Stop, timeout: float, progress: Callable[[State]
             if waiting.ingested():
                 with JournalReader.open(waiting.pipeline.state, waiting.pipeline.name) as reader:
                     last = reader.last_seq()
-        elif all([waiting.delivered(child, last, timeout) for child in sinks]):
+        elif sum(not waiting.delivered(child, last, timeout) for child in sinks) == 0:
             return 0
     return 130

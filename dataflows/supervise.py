@@ -56,7 +56,7 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         # a session of its own: a Ctrl-C in the terminal reaches the supervisor only, which stops its children in order
-        child.process = subprocess.Popen(child.command, start_new_session=True)  # noqa: S603
+        child.process = subprocess.Popen(child.command, start_new_session=True)
         child.started = time.monotonic()
 
     def tend(self) -> None:

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from journal.local import JournalReader
+from journal.state import State
+from quality.gate import Gate
+from sinks.routing import Router
 
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
 from dataflows.locks import is_held
 from dataflows.service import resume_of
 from journal.batch import ChangeBatch
-from journal.local import JournalReader
 from journal.schema import TableSchema
-from journal.state import State
 from pipeline.model import Pipeline, Route
-from quality.gate import Gate
 from sinks.base import Sink, Target
-from sinks.routing import Router
 from sources.base import Source
 
 _EXAMPLES = 10
@@ -68,7 +68,18 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
                         continue
                     sink = build_sink(pipeline, sink_block)
                     held.callback(sink.close)
-                    look = _Look(pipeline, reader, state, source, table, schema, Gate(rules.get(schema.dataset), schema), sink, route, make_router(route, schema))
+                    look = _Look(
+                        pipeline,
+                        reader,
+                        state,
+                        source,
+                        table,
+                        schema,
+                        Gate(rules.get(schema.dataset), schema),
+                        sink,
+                        route,
+                        make_router(route, schema),
+                    )
                     found[sink_name] = vars(look.settle())
         answer["unbalanced"] = _unbalanced(pipeline, reader, state)
         answer["conserved"] = not answer["unbalanced"]
@@ -223,6 +234,7 @@ def _unbalanced(pipeline: Pipeline, reader: JournalReader, state: State) -> list
             counts = progress.counts.get(dataset)
             settled = 0 if counts is None else counts.delivered + counts.filtered + counts.quarantined
             if settled + total.quarantined + total.dropped != total.rows:
-                wrong.append(f"{dataset} in {sink}: {total.rows} in, {settled} settled, {total.quarantined} quarantined, {total.dropped} dropped")
+                wrong.append(
+                    f"{dataset} in {sink}: {total.rows} in, {settled} settled, {total.quarantined} quarantined, {total.dropped} dropped"
+                )
     return wrong
-

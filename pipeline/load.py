@@ -133,7 +133,9 @@ class _Loading:
         written = block.from_ if isinstance(block.from_, list) else [block.from_]
         feeds = [feed for item in written if (feed := self.feed(item, (*path, "from"), sources))]
         if len(written) != 1:
-            self.report(f"`datasets.{name}.from` must name one table", (*path, "from"), "several sources in one dataset are not offered yet")
+            self.report(
+                f"`datasets.{name}.from` must name one table", (*path, "from"), "several sources in one dataset are not offered yet"
+            )
         contract = None if block.contract is None else self.folder / block.contract
         if contract is not None and not contract.is_file():
             self.report(f"the contract {block.contract} is not there", (*path, "contract"))
@@ -173,7 +175,9 @@ class _Loading:
             other = owners.setdefault(name, f"{source.name}.{table}")
             if other != f"{source.name}.{table}":
                 hint = "name one of them under `datasets`"
-                self.report(f"{other} and {source.name}.{table} would both be the dataset `{name}`", ("sources", source.name, "tables"), hint)
+                self.report(
+                    f"{other} and {source.name}.{table} would both be the dataset `{name}`", ("sources", source.name, "tables"), hint
+                )
         known = {*owners, *datasets}
         if open_ended:
             return
@@ -186,7 +190,9 @@ class _Loading:
             for route in (sink.routes or {}).values():
                 if route.dataset not in known:
                     path = ("sinks", sink.name, "datasets", route.dataset)
-                    self.report(f"the sink `{sink.name}` takes `{route.dataset}`, which is not a dataset", path, nearest(route.dataset, known))
+                    self.report(
+                        f"the sink `{sink.name}` takes `{route.dataset}`, which is not a dataset", path, nearest(route.dataset, known)
+                    )
 
 
 def _mapping(content: Mapping[str, object], key: str) -> list[tuple[str, object]]:

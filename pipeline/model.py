@@ -35,6 +35,8 @@ class JournalConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceBlock:
+    """One entry of `sources`; `config` is what its kind makes of it."""
+
     name: str
     type: str
     config: BaseModel
