@@ -1,0 +1,1 @@
+"""Contracts and what they are checked with."""

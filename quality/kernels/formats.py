@@ -1,0 +1,131 @@
+"""Texts that can be read as something: times, times of one format, JSON, JSON of one schema."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from dateutil.parser import parse
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from quality.column import Column, Rows, family
+from quality.kernels.arguments import Arguments
+from quality.kernels.distinct import by_distinct
+from quality.kernels.errors import BadExpectation
+from quality.kernels.regexes import find_ascii
+from quality.kernels.rule import Check, MapKernel, Types, row_kernel
+from quality.kernels.time_shapes import ISO_MOMENT, Shape, shape_of
+
+
+def dateutil_parseable(arguments: Arguments) -> MapKernel:
+    """Texts that dateutil's parser takes for a time."""
+    return _of_times(arguments, arguments.column(), ISO_MOMENT, lambda text: _reads(lambda: parse(text)))
+
+
+def strftime_format(arguments: Arguments) -> MapKernel:
+    """Texts that strptime reads by one format."""
+    column, pattern = arguments.column(), arguments.text("strftime_format")
+    try:
+        dt.datetime.strptime(dt.datetime.now(tz=dt.UTC).strftime(pattern), pattern)
+    except ValueError as error:
+        raise BadExpectation(f"strftime_format {pattern!r} cannot be used: {error}", "strftime_format") from error
+    return _of_times(arguments, column, shape_of(pattern), lambda text: _reads(lambda: dt.datetime.strptime(text, pattern)))
+
+
+def _of_times(arguments: Arguments, column: str, shape: Shape | None, reads: Callable[[str], bool]) -> MapKernel:
+    """Texts of a shape that is known to be read pass at once; Python reads the others, each distinct one once."""
+
+    def passes(columns: Sequence[Column]) -> Rows:
+        texts = columns[0]
+        if shape is None or not texts.ascii:
+            return by_distinct(texts, reads)
+        answer = find_ascii(texts, shape)
+        other = ~answer if texts.missing is None else ~answer & ~texts.missing
+        if other.any():
+            answer = answer.copy()
+            answer[other] = by_distinct(texts.where(other), reads)
+        return answer
+
+    def choose(types: Types) -> Check:
+        if family(types[0]) == "null":
+            return Check(lambda columns: np.zeros(len(columns[0]), np.bool_))
+        if family(types[0]) != "text":
+            raise BadExpectation(f"column {column} is of type {types[0]}: only text is read as a time", "column")
+        return Check(passes, "python")
+
+    return row_kernel(arguments, [column], choose)
+
+
+def _reads(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return False
+    return True
+
+
+def json_parseable(arguments: Arguments) -> MapKernel:
+    """Texts that Python's json reads: NaN and Infinity are among them. What is no text is no JSON."""
+
+    def choose(types: Types) -> Check:
+        if family(types[0]) not in ("text", "binary"):
+            return Check(lambda columns: np.zeros(len(columns[0]), np.bool_))
+        return Check(lambda columns: by_distinct(columns[0], lambda text: _json(text) is not None), "python")
+
+    return row_kernel(arguments, [arguments.column()], choose)
+
+
+def json_schema(arguments: Arguments) -> MapKernel:
+    """Texts that are JSON of a schema. A text that is no JSON fails (Great Expectations gives up on the whole column there)."""
+    column, schema = arguments.column(), arguments.mapping("json_schema")
+    kind = validator_for(schema)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise BadExpectation(f"json_schema is not a JSON Schema: {error.message}", "json_schema") from error
+    validator: Any = kind(schema, registry=Registry())  # an empty registry: a schema that lies elsewhere is not fetched
+
+    def suits(text: str | bytes) -> bool:
+        read = _json(text)
+        return read is not None and valid(read[0])
+
+    def valid(instance: object) -> bool:
+        try:
+            return bool(validator.is_valid(instance))
+        except (Unresolvable, re.error, LookupError, TypeError, ValueError) as error:
+            raise BadExpectation(f"json_schema cannot be applied: {error}", "json_schema") from error
+
+    for instance in (None, True, 0, "", [], {}):  # references and expressions that do not hold show before any data does
+        valid(instance)
+
+    def choose(types: Types) -> Check:
+        if family(types[0]) == "null":
+            return Check(lambda columns: np.zeros(len(columns[0]), np.bool_))
+        if family(types[0]) not in ("text", "binary"):
+            raise BadExpectation(f"column {column} is of type {types[0]}: only text is JSON", "column")
+        return Check(lambda columns: by_distinct(columns[0], suits), "python")
+
+    return row_kernel(arguments, [column], choose)
+
+
+def _json(text: str | bytes) -> tuple[object] | None:
+    """What a text says, or None for what is no JSON."""
+    try:
+        return (json.loads(text),)
+    except (RecursionError, ValueError):
+        return None
+
+
+OFFERED: Mapping[str, Callable[[Arguments], MapKernel]] = {
+    "expect_column_values_to_be_dateutil_parseable": dateutil_parseable,
+    "expect_column_values_to_match_strftime_format": strftime_format,
+    "expect_column_values_to_be_json_parseable": json_parseable,
+    "expect_column_values_to_match_json_schema": json_schema,
+}
