@@ -1,22 +1,22 @@
 """The one table of types: what a Postgres type is in Arrow (for rules) and in DuckDB, and the casts from Postgres' text.
 
-    Postgres                      Arrow                DuckDB              notes
-    boolean                       bool                 BOOLEAN             text is t or f
-    smallint integer bigint       int16 int32 int64    SMALLINT … BIGINT
-    oid                           int64                BIGINT              unsigned 32 bits
-    real, double precision        float32, float64     FLOAT, DOUBLE       NaN and infinities included
-    numeric(p,s), p <= 38         decimal128(p,s)      DECIMAL(p,s)        NaN and infinities do not fit: malformed
-    numeric(p,s), 38 < p <= 76    decimal256(p,s)      VARCHAR
-    numeric                       string               VARCHAR             unbounded digits; cast it to what you need
-    date                          date32               DATE                infinity is the largest value, as in DuckDB
-    timestamp                     timestamp(us)        TIMESTAMP           the same
-    timestamp with time zone      timestamp(us, UTC)   TIMESTAMPTZ         the same
-    time                          time64(us)           TIME                24:00:00 does not fit Arrow; DuckDB holds it
-    uuid                          string               UUID
-    bytea                         binary               BLOB
-    json, jsonb                   string               JSON
-    text, varchar(n), "char", …   string               VARCHAR             char(n) keeps its padding
-    everything else, all arrays   string               VARCHAR             Postgres' own text: intervals, ranges, inet, money, …
+Postgres                      Arrow                DuckDB              notes
+boolean                       bool                 BOOLEAN             text is t or f
+smallint integer bigint       int16 int32 int64    SMALLINT … BIGINT
+oid                           int64                BIGINT              unsigned 32 bits
+real, double precision        float32, float64     FLOAT, DOUBLE       NaN and infinities included
+numeric(p,s), p <= 38         decimal128(p,s)      DECIMAL(p,s)        NaN and infinities do not fit: malformed
+numeric(p,s), 38 < p <= 76    decimal256(p,s)      VARCHAR
+numeric                       string               VARCHAR             unbounded digits; cast it to what you need
+date                          date32               DATE                infinity is the largest value, as in DuckDB
+timestamp                     timestamp(us)        TIMESTAMP           the same
+timestamp with time zone      timestamp(us, UTC)   TIMESTAMPTZ         the same
+time                          time64(us)           TIME                24:00:00 does not fit Arrow; DuckDB holds it
+uuid                          string               UUID
+bytea                         binary               BLOB
+json, jsonb                   string               JSON
+text, varchar(n), "char", …   string               VARCHAR             char(n) keeps its padding
+everything else, all arrays   string               VARCHAR             Postgres' own text: intervals, ranges, inet, money, …
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from journal.moments import DATE_INFINITY, INFINITY, parse_moments
+
+__all__ = ["DATE_INFINITY", "INFINITY", "PgType", "TypedColumn", "arrow_type", "duckdb_type", "parse_type", "typed"]
+
 Mask = npt.NDArray[np.bool_]
 
-INFINITY = 2**63 - 1  # of timestamps in DuckDB; the negative one is -INFINITY
-DATE_INFINITY = 2**31 - 1
-
 _SPELLING = {
-    "int2": "smallint", "int4": "integer", "int": "integer", "int8": "bigint", "bool": "boolean", "float4": "real", "float8": "double precision",
-    "decimal": "numeric", "varchar": "character varying", "bpchar": "character", "char": "character", "timestamptz": "timestamp with time zone",
-    "timestamp": "timestamp without time zone", "timetz": "time with time zone", "time": "time without time zone", "string": "text",
-    "varbit": "bit varying",
+    "int2": "smallint", "int4": "integer", "int": "integer", "int8": "bigint", "bool": "boolean", "float4": "real",
+    "float8": "double precision", "decimal": "numeric", "varchar": "character varying", "bpchar": "character", "char": "character",
+    "timestamptz": "timestamp with time zone", "timestamp": "timestamp without time zone", "timetz": "time with time zone",
+    "time": "time without time zone", "string": "text", "varbit": "bit varying",
 }  # fmt: skip
 
 _WRITTEN = re.compile(
-    r"""^\s*(?P<base>"[^"]+"|[a-z_][a-z0-9_. ]*?)\s*(?:\((?P<args>[-\d,\s]+)\))?(?P<zone>\s+with(?:out)?\s+time\s+zone)?\s*(?P<array>(?:\[\d*\])*)\s*$""",
+    r"""^\s*(?P<base>"(?:[^"]|"")+"|[a-z_][a-z0-9_. ]*?)\s*(?:\((?P<args>[-\d,\s]+)\))?"""
+    r"""(?P<zone>\s+with(?:out)?\s+time\s+zone)?\s*(?P<array>(?:\[\d*\])*)\s*$""",
     re.IGNORECASE,
 )
 
@@ -85,9 +87,9 @@ def arrow_type(text: str) -> pa.DataType:
         return pa.string()
     if kind.base == "numeric" and kind.args:
         precision, scale = (*kind.args, 0)[:2]
-        if 0 <= scale <= precision:
-            return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale) if precision <= 76 else pa.string()
-        return pa.string()
+        if not 0 <= scale <= precision <= 76:
+            return pa.string()
+        return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
     return _ARROW.get(kind.base, pa.string())
 
 
@@ -131,9 +133,9 @@ def typed(text: pa.StringArray, type_text: str) -> TypedColumn:
     if pa.types.is_string(target):
         return TypedColumn(text, none)
     if pa.types.is_boolean(target):
-        return _guarded(text, target, pc.match_substring_regex(text, r"^(t|f|true|false)$"), lambda a: pc.match_substring_regex(a, "^t"))
+        return _booleans(text)
     if pa.types.is_binary(target):
-        return _guarded(text, target, pc.match_substring_regex(text, r"^\\x([0-9a-f]{2})*$"), _unhex)
+        return _unhexed(text)
     if pa.types.is_time64(target):  # Arrow casts no string to a time, but a timestamp to one
         midnight = np.asarray(pc.fill_null(pc.starts_with(text, "24"), False))  # the end of the day is not its beginning
         moment = typed(pc.binary_join_element_wise("1970-01-01", pc.if_else(pa.array(midnight), None, text), " "), "timestamp")
@@ -141,19 +143,36 @@ def typed(text: pa.StringArray, type_text: str) -> TypedColumn:
     try:
         return TypedColumn(text.cast(target), none)
     except pa.ArrowInvalid:
+        if pa.types.is_date(target) or pa.types.is_timestamp(target):
+            return TypedColumn(*parse_moments(text, target))
         return _row_by_row(text, target)
 
 
-def _guarded(text: pa.StringArray, target: pa.DataType, fits: pa.BooleanArray, convert: object) -> TypedColumn:
-    assert callable(convert)
-    malformed = ~np.asarray(pc.fill_null(fits, True))
+def _booleans(text: pa.StringArray) -> TypedColumn:
+    true = pc.equal(text, "t")
+    known = pc.or_(true, pc.equal(text, "f"))
+    if known.false_count:
+        true = pc.or_(true, pc.equal(text, "true"))
+        known = pc.or_(pc.or_(known, true), pc.equal(text, "false"))
+    malformed = np.asarray(pc.invert(known).fill_null(False))
+    return TypedColumn(pc.if_else(pa.array(malformed), None, true) if malformed.any() else true, malformed)
+
+
+_HEX = r"^\\x([0-9a-f]{2})*$"
+
+
+def _unhexed(text: pa.StringArray) -> TypedColumn:
+    """All values decoded in one go: what stands between them is known from their lengths."""
+    malformed = ~np.asarray(pc.match_substring_regex(text, _HEX).fill_null(True))
     if malformed.any():
         text = pc.if_else(pa.array(malformed), None, text)
-    return TypedColumn(convert(text).cast(target), malformed)
-
-
-def _unhex(text: pa.StringArray) -> pa.Array:
-    return pa.array([None if v is None else bytes.fromhex(v[2:]) for v in text.to_pylist()], pa.binary())
+    digits = pc.utf8_slice_codeunits(text.fill_null("\\x"), 2)
+    ends = np.frombuffer(digits.buffers()[1], np.int32)[digits.offset : digits.offset + len(digits) + 1]
+    data = digits.buffers()[2]
+    decoded = bytes.fromhex(bytes(data[int(ends[0]) : int(ends[-1])]).decode()) if data is not None else b""
+    valid = pa.array(np.asarray(text.is_valid())).buffers()[1]
+    values = pa.Array.from_buffers(pa.binary(), len(text), [valid, pa.py_buffer((ends - ends[0]) // 2), pa.py_buffer(decoded)])
+    return TypedColumn(values, malformed)
 
 
 def _row_by_row(text: pa.StringArray, target: pa.DataType) -> TypedColumn:
@@ -171,41 +190,8 @@ def _row_by_row(text: pa.StringArray, target: pa.DataType) -> TypedColumn:
                 cast(start, middle)
                 cast(middle, stop)
                 return
-            value = _special(part[0].as_py(), target)
-            malformed[start] = value is None
-            pieces.append(pa.array([value], _storage(target)).cast(target) if value is not None else pa.nulls(1, target))
+            malformed[start] = True
+            pieces.append(pa.nulls(1, target))
 
     cast(0, len(text))
     return TypedColumn(pa.concat_arrays(pieces) if pieces else pa.array([], target), malformed)
-
-
-def _storage(target: pa.DataType) -> pa.DataType:
-    return pa.int32() if pa.types.is_date(target) else pa.int64()
-
-
-_DATED = re.compile(r"^(?P<year>\d{4,})(?P<rest>-\d\d-\d\d)(?P<clock> \d\d:\d\d:\d\d(?:\.\d+)?)?(?:\+00)?(?P<bc> BC)?$")
-
-
-def _special(value: str, target: pa.DataType) -> int | None:
-    """Infinity, years before Christ and beyond 9999, in the units of the target; None for what does not fit."""
-    if not (pa.types.is_date(target) or pa.types.is_timestamp(target)):
-        return None
-    if value in ("infinity", "-infinity"):
-        largest = DATE_INFINITY if pa.types.is_date(target) else INFINITY
-        return largest if value == "infinity" else -largest
-    found = _DATED.match(value)
-    if found is None:
-        return None
-    year = 1 - int(found["year"]) if found["bc"] else int(found["year"])
-    # numpy counts years like astronomers do: 1 BC is year 0
-    try:
-        days = int(np.datetime64(f"{year:05d}{found['rest']}" if year < 0 else f"{year:04d}{found['rest']}", "D").astype(np.int64))
-    except ValueError:  # the 30th of February
-        return None
-    if pa.types.is_date(target):
-        return days if abs(days) < DATE_INFINITY else None
-    clock = (found["clock"] or " 00:00:00").strip()
-    hours, minutes, seconds = clock.split(":")
-    whole, _, fraction = seconds.partition(".")
-    micros = ((days * 24 + int(hours)) * 60 + int(minutes)) * 60_000_000 + int(whole) * 1_000_000 + int(fraction.ljust(6, "0") or 0)
-    return micros if abs(micros) < INFINITY else None

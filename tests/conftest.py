@@ -1,3 +1,9 @@
 """Fixtures of every test: one file per concern."""
 
+from hypothesis import settings
+
 pytest_plugins = ["tests.fix_postgres", "tests.fix_pipeline"]
+
+# Busy machines make single examples slow; what takes too long as a whole is for pytest-timeout to say.
+settings.register_profile("sluice", deadline=None)
+settings.load_profile("sluice")
