@@ -148,9 +148,9 @@ class Sink(ABC):
 
     @abstractmethod
     def read(self, target: Target, keys: pa.Table | None) -> Iterator[pa.Table]:
-        """For `verify`: the rows that are in the target now (of a history table the newest of each key, soft-deleted rows left out), all
+        """For `verify`: the rows that are in the target now, all or those with the given keys, as text columns named as in the schema.
 
-        or those with the given keys, as text columns with the names of the schema. Opens its own read-only connection; works beside a writer.
+        Of a history table the newest of each key; soft-deleted rows are left out. Reads on a connection of its own, beside a writer.
         """
 
     @abstractmethod
