@@ -1,0 +1,1 @@
+"""Changes of a Postgres database, by logical replication: what there is, its copy, and its stream."""
