@@ -100,6 +100,23 @@ class Lineage:
                 return at
             at = further
 
+    @cached_property
+    def root(self) -> Longs:
+        """int64[n]: the first row of the batch that each row continues."""
+        return self.holder(np.ones(self.n, np.bool_))
+
+    def continued(self, presence: Bytes, rows: Longs) -> tuple[Longs, Mask, Mask]:
+        """Where the values of one column come from, for the given rows.
+
+        Returns the row of the batch that has the value (-1: none), where the log left it out all the way back, and of those where it was
+        read again: such a value is pointed at too.
+        """
+        holder = self.holder(presence != Presence.PRESENT)[rows]
+        lost: Mask = presence[holder] != Presence.PRESENT
+        near = self.holder(presence == Presence.ABSENT)[rows]
+        again: Mask = lost & (presence[near] == Presence.RECALLED)
+        return np.where(again, near, np.where(lost, -1, holder)), lost, again
+
 
 def trace(batch: ChangeBatch, leaving: Longs) -> Lineage:
     """Finds the touches of a batch with a key; `leaving` are the rows that the filter turned away."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from journal.batch import ChangeBatch, Longs, Mask, Op, Presence
+from journal.batch import ChangeBatch, Longs, Mask, Op
 from sinks.base import RefusedRow, Target
 from sinks.lineage import Lineage, Touch, completed, trace
 from sinks.rows import Keys, Rows, picked
@@ -109,7 +109,7 @@ def net_effect(target: Target, batch: ChangeBatch, leaving: Longs) -> Net:
     rows, orphan = _resolved(batch, lineage, last[put], shown[put], since[put] if soft.any() else None)
     partial = rows.partial
     cut = orphan & partial & ~rows.recallable
-    base = lineage.origin[_root(lineage)[shown[put]]]
+    base = lineage.origin[lineage.root[shown[put]]]
     moved = partial & ~orphan & (lineage.code[base] != lineage.code[last[put]])
     rows = replace(rows, rows=index[rows.rows], base=picked(lineage.keys, base) if moved.any() else None)
     refused += lacking(target, rows, np.flatnonzero(cut))
@@ -196,11 +196,6 @@ def _keys(batch: ChangeBatch, lineage: Lineage, index: Longs, entries: Longs) ->
     return Keys(index[rows], picked(lineage.keys, entries), batch.ordinal[rows], batch.time[rows])
 
 
-def _root(lineage: Lineage) -> Longs:
-    """int64[n]: the first row of the batch that each row continues."""
-    return lineage.holder(np.ones(lineage.n, np.bool_))
-
-
 def _resolved(batch: ChangeBatch, lineage: Lineage, entries: Longs, shown: Longs, deleted: Longs | None) -> tuple[Rows, Mask]:
     """The rows that the entries end in, with what the batch knows of their values; and which of them continue no row of the target."""
     key = dict(zip(batch.schema.key_indices, lineage.keys, strict=True))
@@ -213,15 +208,10 @@ def _resolved(batch: ChangeBatch, lineage: Lineage, entries: Longs, shown: Longs
             columns += picked([key[c]], entries)
             continue
         if c in batch.presence:
-            code = batch.presence[c]
-            holder = lineage.holder(code != Presence.PRESENT)[shown]
-            lost: Mask = code[holder] != Presence.PRESENT
-            near = lineage.holder(code == Presence.ABSENT)[shown]
-            again: Mask = lost & (code[near] == Presence.RECALLED)
-            source = np.where(again, near, np.where(lost, -1, holder))
+            source, lost, again = lineage.continued(batch.presence[c], shown)
             if lost.any():
                 missing[c], recalled[c] = lost, again
         columns += picked([column], source)
     rows = lineage.rows[entries]
     found = Rows(rows, tuple(columns), batch.ordinal[rows], batch.time[rows], deleted, missing, recalled)
-    return found, lineage.orphan[_root(lineage)[shown]]
+    return found, lineage.orphan[lineage.root[shown]]

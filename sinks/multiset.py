@@ -66,7 +66,7 @@ def bag_effect(target: Target, batch: ChangeBatch, leaving: Longs, hash_rows: Ha
     if len(emptied) and target.on_truncate == "truncate":
         truncate = int(batch.ordinal[emptied[-1]])
         counted[: emptied[-1]] = False
-    refused = _unknown(batch, counted)
+    refused = incomplete(batch, counted)
     counted[[one.row for one in refused]] = False
     if target.on_delete == "ignore":
         counted &= (batch.op != Op.DELETE) | away
@@ -117,7 +117,7 @@ def _removals(batch: ChangeBatch, hashes: pa.StringArray, walk: _Walk, count: Lo
     return Removals(hashes.take(pa.array(walk.example[some])), count[some], batch.ordinal[taken], batch.time[taken])
 
 
-def _unknown(batch: ChangeBatch, counted: Mask) -> list[RefusedRow]:
+def incomplete(batch: ChangeBatch, counted: Mask) -> list[RefusedRow]:
     """Rows of which the log did not carry all that identifies them."""
     refused: dict[int, RefusedRow] = {}
     bare = counted & (batch.op == Op.UPDATE)

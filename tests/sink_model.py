@@ -235,16 +235,18 @@ class HistoryModel:
 
     def apply(self, change: Change, leaves: bool, ordinal: int) -> None:
         if change.op is Op.TRUNCATE:
-            self.live.clear()
             if self.on_truncate == "truncate":
+                self.live.clear()
                 self.rows.append(("truncate", dict.fromkeys(KEYED.names), None, ordinal))
             return
         had = False
+        if change.op is Op.DELETE and self.on_delete == "ignore":
+            return
         if change.old is not None and self._key(change.old) in self.live:
             self.live.remove(self._key(change.old))
             had = True
         if change.op is Op.DELETE or leaves:
-            if (had or not self.filtered) and (leaves or self.on_delete != "ignore"):
+            if had or not self.filtered:
                 carried = change.old_carried if change.op is Op.DELETE else KEYED.key if self.keyed else KEYED.names
                 assert change.old is not None
                 self.rows.append(("delete", {name: change.old[name] if name in carried else None for name in KEYED.names}, None, ordinal))
@@ -253,6 +255,8 @@ class HistoryModel:
         moved = change.op is Op.UPDATE and self._key(change.old) != self._key(change.new) and self.keyed
         old_key = {name: change.old[name] for name in KEYED.key} if moved and change.old is not None else None
         self.rows.append((change.op.word, change.new, old_key, ordinal))
+        if self.keyed and self._key(change.new) in self.live:
+            return
         self.live.append(self._key(change.new))
 
     def _key(self, row: Row | None) -> tuple[str | None, ...]:
