@@ -60,6 +60,15 @@ class Session:
         with self.lock:
             return self.connection.execute(sql, list(parameters)).fetchall()
 
+    def over(self, rows: pa.Table, sql: str) -> pa.Table:
+        """The answer to a statement over `given`, which stands for these rows. Raises duckdb.Error."""
+        with self.lock:
+            self.connection.register("given", rows)
+            try:
+                return self.connection.sql(sql).to_arrow_table()
+            finally:
+                self.connection.unregister("given")
+
     def prepare(self, schema: pa.Schema, expression: str) -> Prepared:
         """Prepares an expression over the columns of `schema`. Raises duckdb.Error."""
         with self.lock:
