@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from sinks.routing import Router, mask_key
-
 from journal.schema import TableSchema
 from pipeline.kinds import kinds
 from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import split_name
 from quality.contract import Contract, load_contract
 from sinks.base import Sink
+from sinks.routing import Router, mask_key
 from sources.base import Source, SourceContext
 
 

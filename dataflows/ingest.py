@@ -18,7 +18,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from journal.local import JournalWriter
 
-from dataflows.judging import Judge, JudgedBatch, JudgedSegment
+from dataflows.judging import Judge, Judged, JudgedBatch, JudgedSegment
 from dataflows.observe import IngestMetrics
 from dataflows.stopping import Stop
 from journal.batch import ChangeBatch, CopyMarker, Segment
@@ -151,7 +151,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         if watermark is not None:
             self._commit(source, watermark)
 
-    def _write(self, entry: object) -> None:
+    def _write(self, entry: Judged) -> None:
         if isinstance(entry, JudgedBatch):
             self._write_batch(entry)
         elif isinstance(entry, CopyMarker):
@@ -161,15 +161,10 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 if entry.sink is not None:
                     self._copied.append((entry.sink, entry.dataset))
         else:
-            self._journal.hold(entry.batch)  # type: ignore[attr-defined]
+            self._journal.hold(entry.batch)
 
     def _write_batch(self, judged: JudgedBatch) -> None:
         batch = judged.passed
-        if judged.held is not None:
-            log.error("table stopped", dataset=batch.dataset, error=judged.error)
-            self._journal.hold(judged.held)
-        if not judged.rows:
-            return
         if len(batch):
             self._journal.append(batch)
         if batch.sink is None:  # a copy for one sink brings nothing new into the pipeline
@@ -178,10 +173,10 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 batch.dataset,
                 source=batch.source,
                 rows=judged.rows,
-                quarantined=len(judged.records),
+                quarantined=judged.quarantined,
+                records=len(judged.records),
                 dropped=judged.dropped,
                 warned=judged.warned,
-                failed=judged.failed,
                 first_ordinal=judged.first,
                 last_ordinal=judged.last,
             )
@@ -195,8 +190,8 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             metrics.dropped.labels(batch.dataset, rule).inc(count)
         for rule, count in judged.warned.items():
             metrics.warned.labels(batch.dataset, rule).inc(count)
-        for record in judged.records:
-            metrics.quarantined.labels(batch.dataset, record.reasons[0].rule).inc()
+        for rule, count in judged.quarantined.items():
+            metrics.quarantined.labels(batch.dataset, rule).inc(count)
 
     def _commit(self, source: str, watermark: str) -> None:
         with self._metrics.commit.time():

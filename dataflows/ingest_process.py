@@ -12,7 +12,6 @@ from functools import partial
 import structlog
 from journal.local import JournalReader, JournalWriter
 from journal.state import State
-from quality.gate import Gate
 
 from dataflows.build import build_source, contracts, dataset_name
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
@@ -27,6 +26,7 @@ from journal.schema import TableSchema
 from pipeline.errors import TerminalError
 from pipeline.model import Pipeline
 from quality.contract import Contract
+from quality.gate import Gate
 from sources.base import CopyState, Resume, Source, SourceStatus, TableStatus
 
 log = structlog.get_logger("sluice.ingest")
@@ -70,8 +70,9 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         return 0
 
 
-def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate:
-    return Gate(rules.get(schema.dataset), schema)
+def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate | None:
+    contract = rules.get(schema.dataset)
+    return None if contract is None else Gate(contract, schema)
 
 
 def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState) -> None:

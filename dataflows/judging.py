@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from journal.quarantine import QuarantineRecord
-from quality.gate import Gate, Judgement
 
 from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.schema import TableSchema
+from pipeline.errors import ConfigError
+from quality.gate import Gate
+from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow, Reason
 
-MakeGate = Callable[[TableSchema], Gate]
+log = structlog.get_logger("sluice.ingest")
+
+MakeGate = Callable[[TableSchema], Gate | None]
+Record = Callable[[ChangeBatch, Sequence[QuarantinedRow], Gate | None], Sequence[QuarantineRecord]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedBatch:
-    """What became of one batch: `passed` goes to the sinks, `records` to quarantine, `dropped` and `warned` are counts by rule.
-
-    `held` are the rows from the first one on that stopped its table: nothing of the table is delivered until its contract, or the
-    data, has been mended. They are not counted yet.
-    """
+    """What became of one batch: `passed` goes to the sinks, `records` to quarantine; the rest are counts by rule."""
 
     passed: ChangeBatch
     rows: int
     first: int
     last: int
     records: Sequence[QuarantineRecord] = ()
+    quarantined: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
-    failed: Mapping[str, int] = field(default_factory=dict)
-    held: ChangeBatch | None = None
-    error: str | None = None
 
 
-Judged = JudgedBatch | CopyMarker | Held
+@dataclass(frozen=True, slots=True, eq=False)
+class Stopped:
+    """A batch whose table a rule has stopped: nothing of the table goes on until its contract, or the data, has been mended.
+
+    It is kept, and not counted yet.
+    """
+
+    batch: ChangeBatch
+
+
+Judged = JudgedBatch | CopyMarker | Held | Stopped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,15 +57,16 @@ class JudgedSegment:
 
 
 class Judge:
-    """Numbers changes and passes them through the gates of their datasets, in order. One for all sources of a pipeline."""
+    """Numbers changes and passes them through the gates of their datasets, in order. One for all sources of a pipeline.
 
-    def __init__(
-        self, next_ordinal: int, gate: MakeGate, record: Callable[[ChangeBatch, Judgement, Gate], Sequence[QuarantineRecord]]
-    ) -> None:
+    `stopped` maps a dataset that a rule has stopped to the reason.
+    """
+
+    def __init__(self, next_ordinal: int, gate: MakeGate, record: Record) -> None:
         self._next = next_ordinal
         self._make = gate
         self._record = record
-        self._gates: dict[str, Gate] = {}
+        self._gates: dict[str, Gate | None] = {}
         self._copies: dict[tuple[str, str | None], int] = {}
         self.stopped: dict[str, str] = {}
 
@@ -65,41 +76,37 @@ class Judge:
     def entry(self, entry: ChangeBatch | CopyMarker | Held) -> Judged:
         if isinstance(entry, ChangeBatch):
             return self.batch(entry)
-        if isinstance(entry, CopyMarker):
-            return self._marker(entry)
-        return entry
+        return self._marker(entry) if isinstance(entry, CopyMarker) else entry
 
-    def batch(self, batch: ChangeBatch) -> JudgedBatch | Held:
-        """Held, where the dataset is stopped."""
-        if batch.dataset in self.stopped and batch.sink is None:
-            return Held(batch)
-        rows = len(batch)
-        first = self._next
+    def batch(self, batch: ChangeBatch) -> JudgedBatch | Stopped:
+        """Ordinals and verdicts for a batch. A table that its contract does not fit any more is stopped, as by a rule."""
+        if batch.dataset in self.stopped:
+            return Stopped(batch)
+        rows, first = len(batch), self._next
         batch = replace(batch, ordinal=np.arange(first, first + rows, dtype=np.int64))
-        gate = self._gate(batch.schema)
-        judgement = gate.judge(batch)
-        held = None
-        error = None
-        if judgement.fatal is not None:
-            row = judgement.fatal.row
-            error = f"{batch.dataset} is stopped: {judgement.fatal.message}"
-            self.stopped[batch.dataset] = error
-            held, batch = batch.slice(row, rows), batch.slice(0, row)
-            judgement = gate.judge(batch)
-            rows = row
+        try:
+            gate = self._gate(batch.schema)
+        except ConfigError as error:
+            return self._stop(batch, error.message)
+        judgement = undecodable(batch) if gate is None else gate.judge(batch)
+        if judgement.failure is not None:
+            return self._stop(batch, judgement.failure.message)
         self._next = first + rows
         return JudgedBatch(
-            passed=batch if judgement.all_pass else batch.take(judgement.passed),
+            passed=batch if judgement.passed.all() else batch.take(judgement.passed),
             rows=rows,
             first=first,
             last=first + rows - 1,
-            records=() if batch.sink else self._record(batch, judgement, gate),
-            dropped=judgement.dropped,
-            warned=judgement.warned,
-            failed=judgement.failed,
-            held=held,
-            error=error,
+            records=() if batch.sink else self._record(batch, judgement.quarantined, gate),
+            quarantined=Counter(reason.rule for row in judgement.quarantined for reason in row.reasons),
+            dropped={rule: len(index) for rule, index in judgement.dropped.items()},
+            warned=judgement.warnings,
         )
+
+    def _stop(self, batch: ChangeBatch, error: str) -> Stopped:
+        log.error("table stopped", dataset=batch.dataset, source=batch.source, table=batch.table, error=error)
+        self.stopped[batch.dataset] = error
+        return Stopped(batch)
 
     def _marker(self, marker: CopyMarker) -> CopyMarker:
         key = (marker.table, marker.sink)
@@ -107,8 +114,18 @@ class Judge:
             self._copies[key] = self._next
         return replace(marker, ordinal=self._copies.get(key, self._next))
 
-    def _gate(self, schema: TableSchema) -> Gate:
-        gate = self._gates.get(schema.encoded)
-        if gate is None:
-            gate = self._gates[schema.encoded] = self._make(schema)
-        return gate
+    def _gate(self, schema: TableSchema) -> Gate | None:
+        if schema.encoded not in self._gates:
+            self._gates[schema.encoded] = self._make(schema)
+        return self._gates[schema.encoded]
+
+
+def undecodable(batch: ChangeBatch) -> Judgement:
+    """The verdict where no contract is: only what cannot be held as text is held back."""
+    passed = np.ones(len(batch), np.bool_)
+    reasons: dict[int, list[Reason]] = {}
+    for defect in batch.defects:
+        value = defect.raw.decode("utf-8", "backslashreplace")
+        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, value))
+    passed[list(reasons)] = False
+    return Judgement(passed, [QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons)])

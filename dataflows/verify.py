@@ -14,17 +14,18 @@ from typing import Any
 import pyarrow as pa
 from journal.local import JournalReader
 from journal.state import State
-from quality.gate import Gate
-from sinks.routing import Router
 
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
+from dataflows.judging import undecodable
 from dataflows.locks import is_held
 from dataflows.service import resume_of
-from journal.batch import ChangeBatch
+from journal.batch import ChangeBatch, Op, batch_from_columns
 from journal.schema import TableSchema
 from pipeline.model import Pipeline, Route
+from quality.gate import Gate
 from sinks.base import Sink, Target
+from sinks.routing import Router
 from sources.base import Source
 
 _EXAMPLES = 10
@@ -62,6 +63,8 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
             held.callback(source.close)
             for table, schema in sorted(resume_of(pipeline, name).schemas.items()):
                 found = answer["datasets"].setdefault(schema.dataset, {})
+                contract = rules.get(schema.dataset)
+                gate = None if contract is None else Gate(contract, schema)
                 for sink_name, sink_block in pipeline.sinks.items():
                     route = sink_block.route(schema.dataset)
                     if route is None:
@@ -75,7 +78,7 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
                         source,
                         table,
                         schema,
-                        Gate(rules.get(schema.dataset), schema),
+                        gate,
                         sink,
                         route,
                         make_router(route, schema),
@@ -103,7 +106,7 @@ class _Look:
         source: Source,
         table: str,
         schema: TableSchema,
-        gate: Gate,
+        gate: Gate | None,
         sink: Sink,
         route: Route,
         router: Router,
@@ -149,16 +152,16 @@ class _Look:
         def receive(batch: ChangeBatch) -> None:
             if keys is None:
                 self._found.source_rows += len(batch)
-            routed = self._router.route(batch)
-            if len(routed.batch):
-                held = self._sink.held(self._target, routed.batch)
-                comparison.add("source", held)
-                judgement = self._gate.judge(routed.batch)
-                if not judgement.all_pass:
-                    bad = pa.array(~judgement.passed)
-                    self._held_back.update(comparison.keys(held.filter(bad)))
+            comparison.add("source", self._through(batch))
+            judgement = undecodable(batch) if self._gate is None else self._gate.judge(batch)
+            if not judgement.passed.all():
+                self._held_back.update(comparison.keys(self._through(batch.take(~judgement.passed))))
 
         return self._source.read_table(self._table, self._schema, keys, receive)
+
+    def _through(self, batch: ChangeBatch) -> pa.Table:
+        """Rows of the source as the sink would hold them."""
+        return self._sink.held(self._target, self._router.route(batch).batch)
 
     def _read_sink(self, comparison: Comparison, keys: pa.Table | None) -> None:
         for rows in self._sink.read(self._target, keys):
@@ -215,8 +218,6 @@ class _Look:
 
 
 def _key_batch(schema: TableSchema, keys: pa.Table) -> ChangeBatch:
-    from journal.batch import Op, batch_from_columns
-
     nothing = pa.nulls(keys.num_rows, pa.string())
     columns = [keys[name].combine_chunks() if name in schema.key else nothing for name in schema.names]
     return batch_from_columns(schema, columns, Op.READ)
