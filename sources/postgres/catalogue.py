@@ -154,7 +154,7 @@ def _attribute(row: tuple[Any, ...], types: Mapping[tuple[int, int], tuple[str, 
     _, attnum, name, oid, typmod, required, dropped, generated, missing, computed, selectable = row
     resolved, written = types.get((oid, typmod), ("text", "text"))
     computed = computed or generated != ""
-    return Attribute(attnum, name, oid, resolved, written, not required, dropped, generated, missing, computed, selectable)
+    return Attribute(attnum, name, oid, typmod, resolved, written, not required, dropped, generated, missing, computed, selectable)
 
 
 def _published(table: Table, publication: Publication | None) -> Table:

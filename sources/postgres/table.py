@@ -25,6 +25,7 @@ class Attribute:
     attnum: int
     name: str
     oid: int
+    typmod: int
     type: str
     written: str
     nullable: bool
@@ -80,11 +81,13 @@ class Table:
         return tuple(attribute for attribute in self.attributes if not attribute.dropped)
 
     def columns(self, generated: bool) -> tuple[Attribute, ...]:
-        """What is copied and streamed: the published columns, or those that a publication would have (stored `generated` ones too)."""
-        if self.published is not None:
-            return tuple(attribute for attribute in self.live if attribute.name in self.published)
+        """What is copied and streamed: the published columns, or all of them while there is no publication.
+
+        `generated`: the server publishes stored generated columns (from version 18 on). Before that, some versions list them as if.
+        """
         kinds = ("", "s") if generated else ("",)
-        return tuple(attribute for attribute in self.live if attribute.generated in kinds)
+        chosen = self.published
+        return tuple(a for a in self.live if a.generated in kinds and (chosen is None or a.name in chosen))
 
     @property
     def identifying(self) -> tuple[str, ...] | None:
