@@ -6,17 +6,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.scalarstring import ScalarString
-
 from pipeline.errors import ConfigError, Problem
+from pipeline.yaml_tree import Items, Node, Pairs, Scalar, parse
 
-_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|\$\$\{")
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|(?P<literal>\$\$\{)|(?P<broken>\$\{[^}\s]*\}?)")
 _LARGEST = 4 << 20
 _MOST = 200_000
 _DEEPEST = 60
@@ -28,7 +23,8 @@ Step = str | int
 class Document:
     """The contents of a file as plain dicts, lists and scalars, and `lines`: path of keys -> line, from 1.
 
-    `problems` are variables that are not set; their text is empty in `content`.
+    `problems` are what can be told together with whatever else is wrong: variables that are not set, whose text is empty in `content`;
+    keys that are there twice, of which the first counts.
     """
 
     file: Path
@@ -45,76 +41,109 @@ class Document:
 
 
 def read_document(file: Path, environment: Mapping[str, str] | None = None, *, fill: bool = True) -> Document:
-    """Reads a YAML file. Raises ConfigError for one that isn't there, isn't YAML, or names variables that aren't set (all of them).
+    """Reads a YAML file. Raises ConfigError for one that isn't there or isn't YAML.
 
-    `fill` is false for files in which `${…}` is only text.
+    `fill` is false for files in which `${…}` is only text; then the document has no problems: they are raised.
     """
-    variables = None if not fill else os.environ if environment is None else environment
-    try:
-        if file.stat().st_size > _LARGEST:
-            raise ConfigError(f"{file} is larger than {_LARGEST >> 20} MB", hint="this is not a file that describes a pipeline")
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from error
-    try:
-        tree = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise ConfigError.of([Problem(f"not valid YAML: {error.problem}", file, mark.line + 1 if mark else None)]) from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError.of([Problem(f"not valid YAML: {error}", file)]) from error
-    lines: dict[tuple[Step, ...], int] = {(): 1}
-    problems: list[Problem] = []
-    content = _plain(tree, (), 1, lines, variables, problems, file)
-    return Document(file, content, lines, problems)
+    root, problems = parse(_text(file), file)
+    reading = _Reading(file, None if not fill else os.environ if environment is None else environment, problems)
+    content = None if root is None else reading.plain(root, (), root.line)
+    if problems and not fill:
+        raise ConfigError.of(problems)
+    return Document(file, content, reading.lines, problems)
 
 
-def _plain(
-    node: object,
-    path: tuple[Step, ...],
-    line: int,
-    lines: dict[tuple[Step, ...], int],
-    variables: Mapping[str, str] | None,
-    problems: list[Problem],
-    file: Path,
-) -> object:
-    lines[path] = line
-    if len(lines) > _MOST or len(path) > _DEEPEST:
-        raise ConfigError.of([Problem("too large or too deep (an alias that holds itself?)", file, line)])
-    if isinstance(node, CommentedMap):
-        found: dict[str, object] = {}
-        for key, value in node.items():
-            at = node.lc.key(key)[0] + 1 if key in (node.lc.data or {}) else line
-            found[str(key)] = _plain(value, (*path, str(key)), at, lines, variables, problems, file)
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as source:
+            found = source.read(_LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint=_elsewhere(file)) from error
+    except ValueError as error:
+        raise ConfigError(f"{str(file)!r} is not the name of a file") from error
+    if len(found) > _LARGEST:
+        raise ConfigError(f"{file} is larger than {_LARGEST >> 20} MB", hint="this is not a file that a person has written")
+    try:
+        return found.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = found.count(b"\n", 0, error.start) + 1
+        raise ConfigError.of([Problem("not UTF-8 text", file, line, "save the file as UTF-8")]) from error
+
+
+def _elsewhere(file: Path) -> str | None:
+    """A hint for a file that is not there: a folder stands for what is in it."""
+    try:
+        found = sorted(path.name for path in file.glob("*.y*ml")) if file.is_dir() else []
+    except OSError:
+        return None
+    return f"it is a folder; name a file in it: {', '.join(found[:5])}" if found else None
+
+
+class _Reading:
+    """From nodes to plain values."""
+
+    def __init__(self, file: Path, variables: Mapping[str, str] | None, problems: list[Problem]) -> None:
+        self.file = file
+        self.variables = variables
+        self.problems = problems
+        self.lines: dict[tuple[Step, ...], int] = {(): 1}
+        self.steps = 0
+        self.merging: list[Pairs] = []
+
+    def plain(self, node: Node, path: tuple[Step, ...], line: int) -> object:
+        self.lines[path] = line
+        self.count(path, line)
+        if isinstance(node, Items):
+            return [self.plain(item, (*path, i), item.line) for i, item in enumerate(node.nodes)]
+        if isinstance(node, Pairs):
+            return self.mapping(node, path)
+        return self.scalar(node, line)
+
+    def count(self, path: tuple[Step, ...], line: int) -> None:
+        self.steps += 1
+        if self.steps > _MOST or len(path) > _DEEPEST:
+            raise ConfigError.of([Problem("too large or too deep (an alias that holds itself?)", self.file, line)])
+
+    def mapping(self, node: Pairs, path: tuple[Step, ...]) -> dict[str, object]:
+        self.count(path, node.line)
+        found = {key.text: self.plain(value, (*path, key.text), key.line) for key, value in node.nodes}
+        for other in (one for named in node.merge for one in (named.nodes if isinstance(named, Items) else [named])):
+            if not isinstance(other, Pairs):
+                self.problems.append(Problem("`<<` takes a mapping, or a list of them", self.file, other.line))
+            elif any(other is one for one in (node, *self.merging)):
+                raise ConfigError.of([Problem("`<<` leads back to where it stands", self.file, node.line)])
+            else:
+                self.merging.append(node)
+                found = {**self.mapping(other, path), **found}
+                self.merging.pop()
         return found
-    if isinstance(node, CommentedSeq):
-        return [_plain(value, (*path, i), node.lc.item(i)[0] + 1, lines, variables, problems, file) for i, value in enumerate(node)]
-    if isinstance(node, str):
-        return str(node) if variables is None else _filled(str(node), line, variables, problems, file)
-    return _scalar(node)
 
+    def scalar(self, node: Scalar, line: int) -> object:
+        if self.variables is not None and "${" in node.text:
+            return self.filled(node.text, line, self.variables)
+        try:
+            return node.value()
+        except ValueError:
+            self.problems.append(Problem("a number with too many digits", self.file, line, "write it in quotes"))
+            return node.text
 
-def _scalar(node: object) -> object:
-    """ruamel's round-trip scalars as Python's own; a date stays the text that it was."""
-    if isinstance(node, date):
-        return node.isoformat()
-    for kind in (bool, int, float):
-        if isinstance(node, kind):
-            return kind(node)
-    return str(node) if isinstance(node, ScalarString) else node
+    def filled(self, text: str, line: int, variables: Mapping[str, str]) -> str:
+        def value(found: re.Match[str]) -> str:
+            name, default = found["name"], found["default"]
+            if found["literal"]:
+                return "${"
+            if found["broken"]:
+                hint = "write ${NAME} or ${NAME:-default}; a ${ that is meant as it stands is $${"
+                word = re.split(r"\W", found["broken"][2:])[0]  # what follows may be a secret
+                self.problems.append(Problem(f"`${{{word}…` is not a variable", self.file, line, hint))
+                return ""
+            if variables.get(name):
+                return variables[name]
+            if default is not None:
+                return str(default[2:])
+            hint = f"set it, or give a default: ${{{name}:-default}}"
+            state = "is empty" if name in variables else "is not set"
+            self.problems.append(Problem(f"the environment variable {name} {state}", self.file, line, hint))
+            return ""
 
-
-def _filled(text: str, line: int, variables: Mapping[str, str], problems: list[Problem], file: Path) -> str:
-    def value(found: re.Match[str]) -> str:
-        name, default = found["name"], found["default"]
-        if name is None:
-            return "${"
-        if variables.get(name):
-            return variables[name]
-        if default is not None:
-            return str(default[2:])
-        hint = f"set it, or give a default: ${{{name}:-default}}"
-        problems.append(Problem(f"the environment variable {name} is not set", file, line, hint))
-        return ""
-
-    return _VARIABLE.sub(value, text)
+        return _VARIABLE.sub(value, text)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from pipeline.model import Block
+from pipeline.model import Block, PathFromFile
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(|[kKMGT]i?)B?\s*$")
 _TIME = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(|ms|s|m|h|d)\s*$")
 _POWER = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -35,16 +35,42 @@ def _seconds(value: object) -> object:
     return float(found[1]) * _SECONDS[found[2]]
 
 
-Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
-Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
-Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("a name has 1 to 63 letters, digits, _ and -, and begins with a letter or digit")
+    return value
+
+
+def _dataset_name(value: str) -> str:
+    if not value or len(value.encode()) > 255 or not value.isprintable():
+        raise ValueError("the name of a dataset has 1 to 255 bytes, all printable")
+    return value
+
+
+def _once(values: list[str]) -> list[str]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is there twice")
+    return values
+
+
+Size = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str), Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, AfterValidator(_name)]
+DatasetName = Annotated[str, AfterValidator(_dataset_name)]
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[
+    list[Text],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
+    AfterValidator(_once),
+]
 
 
 class JournalBlock(Block):
     """Where changes are kept until every sink has them."""
 
     type: Literal["local"] = "local"
+    """One file in the state folder."""
     max_size: Size = 20 * 10**9
     """At this size reading pauses until the sinks have caught up."""
     retention: Duration = 0.0
@@ -57,40 +83,66 @@ class FeedBlock(Block):
     source: str
 
 
+def _feeds(value: object) -> object:
+    """A name stands for a block that says only the source; one stands for a list of one."""
+    return [{"source": item} if isinstance(item, str) else item for item in (value if isinstance(value, list) else [value])]
+
+
 class DatasetBlock(Block):
     """What a table is called, who judges it, and what identifies its rows."""
 
-    from_: str | FeedBlock | list[str | FeedBlock] = Field(alias="from")
+    from_: Annotated[
+        list[FeedBlock], BeforeValidator(_feeds, json_schema_input_type=str | FeedBlock | list[str | FeedBlock]), Field(min_length=1)
+    ] = Field(alias="from")
+    """The table: `SOURCE.schema.table`."""
     key: Names = Field(default_factory=list)
-    contract: Path | None = None
+    """The columns that identify a row; by default the table's replica identity."""
+    contract: PathFromFile | None = None
+    """The contract that its rows are judged by, in the Open Data Contract Standard."""
 
 
 class RouteBlock(Block):
     """How one dataset goes into one sink."""
 
-    table: Annotated[str, Field(min_length=1)] | None = None
-    where: str | None = None
-    columns: dict[str, str] = Field(default_factory=dict)
+    table: Text | None = None
+    """The table's name in the sink; by default the dataset's."""
+    where: Text | None = None
+    """Only rows for which this SQL condition holds; a row that an update moves out of it is deleted in the sink."""
+    columns: dict[str, Text] = Field(default_factory=dict)
+    """Columns that go otherwise: `drop`, `mask(hash)`, `mask(redact)`, `mask(partial)`, `cast(TYPE)`."""
     mode: Literal["mirror", "history"] = "mirror"
+    """`mirror`: the table as it is at the source. `history`: every change, appended."""
     on_delete: Literal["delete", "soft", "ignore"] = "delete"
+    """`soft` keeps the row, with the time in `_sluice_deleted_at`."""
     on_truncate: Literal["truncate", "ignore"] = "truncate"
+    """What a TRUNCATE at the source does in the sink."""
 
 
 class MonitoringBlock(Block):
     """Where each process answers /health and /metrics: `ingest` on `port`, the sinks on the ports after it, in the file's order."""
 
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
+    """The address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)]
+    """The port of `ingest`."""
 
 
 class PipelineFile(Block):
-    """A pipeline."""
+    """A pipeline: where changes come from, what they are called, and where they go."""
 
     pipeline: Name
-    owner: str | None = None
-    state: Path | None = None
+    """Its name. Slots, publications and the state folder are named after it."""
+    owner: Text | None = None
+    """Whom to turn to, such as an address."""
+    state: PathFromFile | None = None
+    """The folder of the journal and the state; by default `.sluice/PIPELINE` beside the file."""
     journal: JournalBlock = JournalBlock()
+    """Where changes are kept until every sink has them."""
     monitoring: MonitoringBlock | None = None
-    sources: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    datasets: dict[Name, DatasetBlock] = Field(default_factory=dict)
-    sinks: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """Where each process answers /health and /metrics; without it none does."""
+    sources: Annotated[dict[Name, Any], Field(min_length=1)]
+    """Name -> source. `type` says of which kind."""
+    datasets: dict[DatasetName, Any] = Field(default_factory=dict)
+    """Name -> dataset. Tables that none of them names are datasets under their bare name."""
+    sinks: Annotated[dict[Name, Any], Field(min_length=1)]
+    """Name -> sink. `type` says of which kind; `datasets` which datasets it takes, and how."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
+from pipeline.agreement import Agreement
 from pipeline.document import Document, Step, read_document
 from pipeline.errors import ConfigError, Problem
-from pipeline.file import DatasetBlock, FeedBlock, PipelineFile, RouteBlock
+from pipeline.file import DatasetBlock, FeedBlock, MonitoringBlock, PipelineFile, RouteBlock
 from pipeline.kinds import kinds
 from pipeline.model import Dataset, Feed, JournalConfig, Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, join_name, nearest, split_name
+from pipeline.wording import problems_of
 
 Model = TypeVar("Model", bound=BaseModel)
-Path_ = tuple[Step, ...]
+Keys = tuple[Step, ...]
+
+_LAST_PORT = 65535
 
 
 def load_pipeline(file: Path, environment: Mapping[str, str] | None = None) -> Pipeline:
@@ -31,31 +34,30 @@ class _Loading:
         self.folder = document.file.resolve().parent
         self.problems: list[Problem] = list(document.problems)
 
-    def report(self, message: str, path: Path_, hint: str | None = None) -> None:
+    def report(self, message: str, path: Keys, hint: str | None = None) -> None:
         self.problems.append(Problem(message, self.document.file, self.document.line(path), hint))
 
     def pipeline(self) -> Pipeline:
         content = self.document.content
         if not isinstance(content, dict):
-            raise ConfigError.of([Problem("not a pipeline: `pipeline`, `sources` and `sinks` are expected", self.document.file, 1)])
+            said = "the file is empty" if content is None else "this is not a pipeline"
+            raise ConfigError.of([Problem(said, self.document.file, 1, "`sluice new pipeline NAME` writes one to begin with")])
         written = self.validated(PipelineFile, content, ())
-        sources = {name: found for name, block in _mapping(content, "sources") if (found := self.source(name, block))}
-        sinks = {name: found for name, block in _mapping(content, "sinks") if (found := self.sink(name, block))}
+        sources = {name: source for name, block in _mapping(content, "sources") if (source := self.source(name, block))}
+        datasets = {
+            name: dataset for name, block in _mapping(content, "datasets") if (dataset := self.dataset(name, block, sources, content))
+        }
+        sinks = {name: sink for name, block in _mapping(content, "sinks") if (sink := self.sink(name, block))}
+        Agreement(sources, datasets, sinks, self.report, complete=not self.problems).check()
+        monitoring = self.monitoring(written.monitoring, sinks) if written is not None and written.monitoring is not None else {}
         if written is None or self.problems:
-            raise ConfigError.of(sorted(self.problems, key=lambda problem: problem.line or 0))
-        datasets = {name: self.dataset(name, block, sources) for name, block in written.datasets.items()}
-        self.agree(sources, datasets, sinks)
-        if self.problems:
-            raise ConfigError.of(sorted(self.problems, key=lambda problem: problem.line or 0))
-        monitoring = {}
-        if written.monitoring is not None:
-            processes = ["ingest", *(f"deliver:{name}" for name in sinks)]
-            monitoring = {process: (written.monitoring.host, written.monitoring.port + i) for i, process in enumerate(processes)}
+            unique = dict.fromkeys(sorted(self.problems, key=lambda problem: problem.line or 0))
+            raise ConfigError.of(list(unique))
         return Pipeline(
             name=written.pipeline,
             file=self.document.file.resolve(),
             owner=written.owner,
-            state=self.folder / (written.state or Path(".sluice", written.pipeline)),
+            state=written.state or self.folder / ".sluice" / written.pipeline,
             journal=JournalConfig(written.journal.max_size, written.journal.retention),
             sources=sources,
             datasets=datasets,
@@ -63,41 +65,34 @@ class _Loading:
             monitoring=monitoring,
         )
 
-    def validated(self, model: type[Model], content: object, path: Path_) -> Model | None:
+    def validated(self, model: type[Model], content: object, path: Keys) -> Model | None:
         try:
             return model.model_validate(content, context={"folder": self.folder})
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_input=False):
-                self.explain(model, detail, path)
+            self.problems += problems_of(error, model, self.document, path)
             return None
 
-    def explain(self, model: type[BaseModel], detail: ErrorDetails, path: Path_) -> None:
-        loc = tuple(step for step in detail["loc"] if (*path, step) in self.document.lines or step == detail["loc"][-1] or _is_key(step))
-        where = ".".join(str(step) for step in (*path, *loc))
-        if detail["type"] == "extra_forbidden":
-            self.report(f"unknown key `{loc[-1]}`" + (f" in `{'.'.join(map(str, (*path, *loc[:-1])))}`" if len(path) + len(loc) > 1 else ""),
-                        (*path, *loc), nearest(str(loc[-1]), _known(model, loc[:-1])))  # fmt: skip
-        elif detail["type"] == "missing":
-            self.report(f"`{where}` is missing", (*path, *loc[:-1]))
-        else:
-            message = detail["msg"].removeprefix("Value error, ")
-            self.report(f"`{where}`: {message[:1].lower()}{message[1:]}", (*path, *loc))
-
-    def kind(self, group: str, content: object, path: Path_) -> tuple[Any, dict[str, Any]] | None:
+    def kind(self, group: str, content: object, path: Keys) -> tuple[Any, dict[str, Any]] | None:
         """The class that `type` names, and the block without it."""
-        if not isinstance(content, dict):
-            self.report(f"`{'.'.join(map(str, path))}` is not a block with a `type`", path)
-            return None
+        where = ".".join(map(str, path))
         known = kinds(f"sluice.{group}")
-        name = content.get("type")
-        if name not in known:
-            said = "has no `type`" if name is None else f"has an unknown type `{name}`"
-            self.report(f"`{'.'.join(map(str, path))}` {said}", (*path, "type"), nearest(str(name), known))
+        if not isinstance(content, dict):
+            self.report(f"`{where}` is not a block of keys", path, f"begin with `type`; known: {', '.join(sorted(known))}")
             return None
-        return known[name].load(), {key: value for key, value in content.items() if key != "type"}
+        name = content.get("type")
+        if not isinstance(name, str) or name not in known:
+            said = "has no `type`" if name is None else f"has an unknown type `{name}`"
+            self.report(f"`{where}` {said}", (*path, "type"), nearest(str(name), known))
+            return None
+        try:
+            made = known[name].load()
+        except (ImportError, AttributeError) as error:
+            self.report(f"the type `{name}` of `{where}` cannot be loaded: {error}", (*path, "type"), f"it comes from {known[name].value}")
+            return None
+        return made, {key: value for key, value in content.items() if key != "type"}
 
     def source(self, name: str, content: object) -> SourceBlock | None:
-        path: Path_ = ("sources", name)
+        path: Keys = ("sources", name)
         found = self.kind("sources", content, path)
         if found is None:
             return None
@@ -105,7 +100,7 @@ class _Loading:
         return None if config is None else SourceBlock(name, found[0].kind, config, self.document.line(path))
 
     def sink(self, name: str, content: object) -> SinkBlock | None:
-        path: Path_ = ("sinks", name)
+        path: Keys = ("sinks", name)
         found = self.kind("sinks", content, path)
         if found is None:
             return None
@@ -114,107 +109,66 @@ class _Loading:
         routes = self.routes(found[1]["datasets"], (*path, "datasets")) if "datasets" in found[1] else None
         return None if config is None else SinkBlock(name, found[0].kind, config, routes, self.document.line(path))
 
-    def routes(self, content: object, path: Path_) -> dict[str, Route]:
-        if isinstance(content, list):
-            lines = {str(name): self.document.line((*path, i)) for i, name in enumerate(content)}
-            return {name: Route(name, line=line) for name, line in lines.items()}
-        if not isinstance(content, dict):
+    def routes(self, content: object, path: Keys) -> dict[str, Route]:
+        if isinstance(content, str):
+            content = [content]
+        if isinstance(content, list) and all(isinstance(name, str) for name in content):
+            routes: dict[str, Route] = {}
+            for i, name in enumerate(content):
+                if name in routes:
+                    self.report(f"`{name}` is there twice", (*path, i), "keep one of them")
+                routes[name] = Route(name, line=self.document.line((*path, i)))
+        elif isinstance(content, dict):
+            routes = {name: route for name, block in content.items() if (route := self.route(name, block, (*path, name)))}
+        else:
             self.report("`datasets` of a sink is a list of names, or a mapping of names to how they go there", path)
             return {}
-        routes = {}
-        for name, block in content.items():
-            written = self.validated(RouteBlock, block or {}, (*path, name))
-            if written is not None:
-                routes[name] = Route(dataset=name, line=self.document.line((*path, name)), **written.model_dump())
+        if not content:
+            self.report("`datasets` is empty: this sink would get nothing", path, "name some, or leave the key out for all of them")
         return routes
 
-    def dataset(self, name: str, block: DatasetBlock, sources: Mapping[str, SourceBlock]) -> Dataset:
-        path: Path_ = ("datasets", name)
-        written = block.from_ if isinstance(block.from_, list) else [block.from_]
-        feeds = [feed for item in written if (feed := self.feed(item, (*path, "from"), sources))]
-        if len(written) != 1:
-            self.report(
-                f"`datasets.{name}.from` must name one table", (*path, "from"), "several sources in one dataset are not offered yet"
-            )
-        contract = None if block.contract is None else self.folder / block.contract
-        if contract is not None and not contract.is_file():
-            self.report(f"the contract {block.contract} is not there", (*path, "contract"))
-        return Dataset(name, tuple(feeds), tuple(block.key), contract, self.document.line(path))
+    def route(self, name: str, block: object, path: Keys) -> Route | None:
+        written = self.validated(RouteBlock, {} if block is None else block, path)
+        return None if written is None else Route(dataset=name, line=self.document.line(path), **written.model_dump())
 
-    def feed(self, item: str | FeedBlock, path: Path_, sources: Mapping[str, SourceBlock]) -> Feed | None:
-        text = item if isinstance(item, str) else item.source
+    def dataset(self, name: str, block: object, sources: Mapping[str, SourceBlock], content: Mapping[str, object]) -> Dataset | None:
+        path: Keys = ("datasets", name)
+        written = self.validated(DatasetBlock, block, path)
+        if written is None:
+            return None
+        named = {source for source, _ in _mapping(content, "sources")}
+        feeds = [feed for item in written.from_ if (feed := self.feed(item, (*path, "from"), named, sources))]
+        if len(written.from_) > 1:
+            self.report(f"`datasets.{name}.from` names several tables", (*path, "from"), "a dataset has one table; make a dataset of each")
+        if written.contract is not None and not written.contract.is_file():
+            shown = written.contract.relative_to(self.folder) if written.contract.is_relative_to(self.folder) else written.contract
+            self.report(f"the contract {shown} is not there", (*path, "contract"), "relative paths count from the folder of this file")
+        return Dataset(name, tuple(feeds), tuple(written.key), written.contract, self.document.line(path))
+
+    def feed(self, item: FeedBlock, path: Keys, named: set[str], sources: Mapping[str, SourceBlock]) -> Feed | None:
+        """`named` are all sources of the file, `sources` those that are sound."""
         try:
-            source, *table = split_name(text)
+            source, *table = split_name(item.source)
         except ValueError as error:
             self.report(str(error), path)
             return None
-        if source not in sources:
-            self.report(f"there is no source `{source}`", path, nearest(source, sources))
-            return None
-        if not table:
-            self.report(f"`{text}` names no table", path, f"write {source}.public.TABLE")
-            return None
-        return Feed(source, join_name(*(table if len(table) > 1 else ("public", *table))))
+        if source not in named:
+            self.report(f"there is no source `{source}`", path, nearest(source, named))
+        elif not table:
+            self.report(f"`{item.source}` names no table", path, f"write {source}.public.TABLE")
+        elif is_pattern(item.source):
+            self.report(f"`{item.source}` is a pattern", path, "a dataset has one table; what a pattern matches are datasets already")
+        elif source in sources:
+            return Feed(source, join_name(*(table if len(table) > 1 else ("public", *table))))
+        return None
 
-    def agree(self, sources: Mapping[str, SourceBlock], datasets: Mapping[str, Dataset], sinks: Mapping[str, SinkBlock]) -> None:
-        """Whether names meet: each dataset has one meaning, each route a dataset. Patterns are settled when the source is seen."""
-        owners: dict[str, str] = {}
-        open_ended = False
-        taken = {feed: dataset.name for dataset in datasets.values() for feed in dataset.feeds}
-        tables = [(source, table) for source in sources.values() for table in getattr(source.config, "tables", ())]
-        for source, table in tables:
-            if is_pattern(table):
-                open_ended = True
-                continue
-            try:
-                parts = split_name(table)
-            except ValueError as error:
-                self.report(str(error), ("sources", source.name, "tables"))
-                continue
-            name = taken.get(Feed(source.name, join_name(*parts)), parts[-1])
-            other = owners.setdefault(name, f"{source.name}.{table}")
-            if other != f"{source.name}.{table}":
-                hint = "name one of them under `datasets`"
-                self.report(
-                    f"{other} and {source.name}.{table} would both be the dataset `{name}`", ("sources", source.name, "tables"), hint
-                )
-        known = {*owners, *datasets}
-        if open_ended:
-            return
-        for dataset in datasets.values():
-            if dataset.name not in owners:
-                feed = dataset.feeds[0] if dataset.feeds else None
-                if feed is not None:
-                    self.report(f"`tables` of the source `{feed.source}` does not have {feed.table}", ("datasets", dataset.name, "from"))
-        for sink in sinks.values():
-            for route in (sink.routes or {}).values():
-                if route.dataset not in known:
-                    path = ("sinks", sink.name, "datasets", route.dataset)
-                    self.report(
-                        f"the sink `{sink.name}` takes `{route.dataset}`, which is not a dataset", path, nearest(route.dataset, known)
-                    )
+    def monitoring(self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock]) -> dict[str, tuple[str, int]]:
+        processes = ["ingest", *(f"deliver:{name}" for name in sinks)]
+        if block.port + len(sinks) > _LAST_PORT:
+            self.report(f"the {len(processes)} processes need the ports up to {block.port + len(sinks)}", ("monitoring", "port"))
+        return {process: (block.host, block.port + i) for i, process in enumerate(processes)}
 
 
 def _mapping(content: Mapping[str, object], key: str) -> list[tuple[str, object]]:
     found = content.get(key)
     return list(found.items()) if isinstance(found, dict) else []
-
-
-def _is_key(step: Step) -> bool:
-    """Whether pydantic's step is a name in the file, and not the name of a branch of a union."""
-    return isinstance(step, int) or step.isidentifier()
-
-
-def _known(model: type[BaseModel], path: Sequence[Step]) -> set[str]:
-    """The keys that the model at `path` knows."""
-    found: Any = model
-    for step in path:
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            found = next((f.annotation for n, f in found.model_fields.items() if step in (n, f.alias)), None)
-        elif get_origin(found) is dict:
-            found = get_args(found)[1]
-        if get_origin(found) is Union or type(found).__name__ == "UnionType":
-            found = next((arm for arm in get_args(found) if isinstance(arm, type) and issubclass(arm, BaseModel)), None)
-    if not (isinstance(found, type) and issubclass(found, BaseModel)):
-        return set()
-    return {field.alias or name for name, field in found.model_fields.items()}

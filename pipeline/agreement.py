@@ -1,0 +1,125 @@
+"""Whether the names in a pipeline file meet: each table has one dataset, each route a dataset, each target table one writer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pipeline.document import Step
+from pipeline.model import Dataset, Feed, SinkBlock, SourceBlock
+from pipeline.names import is_pattern, join_name, nearest, split_name
+
+Report = Callable[[str, tuple[Step, ...], str | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """What one source's `tables` says: names and patterns, each as parts."""
+
+    names: frozenset[tuple[str, ...]]
+    patterns: tuple[tuple[str, ...], ...]
+
+    def holds(self, table: tuple[str, ...]) -> bool:
+        return table in self.names or any(_matches(table, pattern) for pattern in self.patterns)
+
+
+def _tables(written: Iterable[str]) -> _Tables:
+    names, patterns = set(), []
+    for table in written:
+        if is_pattern(table):
+            patterns.append(split_name(table))
+        else:
+            names.add(split_name(table))
+    return _Tables(frozenset(names), tuple(patterns))
+
+
+def _matches(table: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    return len(table) == len(pattern) and all(
+        fnmatchcase(name, part.replace("[", "[[]")) for name, part in zip(table, pattern, strict=True)
+    )
+
+
+class Agreement:
+    """One look at all names of a file. `complete` says that every block of it could be read, so that what is missing is really missing."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, SourceBlock],
+        datasets: Mapping[str, Dataset],
+        sinks: Mapping[str, SinkBlock],
+        report: Report,
+        complete: bool,
+    ) -> None:
+        self.sources = sources
+        self.datasets = datasets
+        self.sinks = sinks
+        self.report = report
+        self.complete = complete
+        self.tables = {name: _tables(source.config.tables) for name, source in sources.items() if hasattr(source.config, "tables")}
+
+    def check(self) -> None:
+        """Reports everything that does not meet."""
+        taken = self._feeds()
+        known = self._owners(taken)
+        for sink in self.sinks.values():
+            self._routes(sink, known)
+        self._targets(known)
+
+    def _feeds(self) -> dict[Feed, str]:
+        taken: dict[Feed, str] = {}
+        for dataset in self.datasets.values():
+            for feed in dataset.feeds:
+                path = ("datasets", dataset.name, "from")
+                other = taken.setdefault(feed, dataset.name)
+                if other != dataset.name:
+                    message = f"{feed.source}.{feed.table} is in two datasets, `{other}` and `{dataset.name}`"
+                    self.report(message, path, "a table is one dataset; a sink can take it under another name with `table`")
+                tables = self.tables.get(feed.source)
+                if tables is not None and not tables.holds(split_name(feed.table)):
+                    known = [join_name(*parts) for parts in tables.names]
+                    hint = nearest(feed.table, known) or "add it there"
+                    self.report(f"`tables` of the source `{feed.source}` does not have {feed.table}", path, hint)
+        return taken
+
+    def _owners(self, taken: Mapping[Feed, str]) -> set[str]:
+        """The datasets that are sure to be there; a table that no entry names is one under its bare name."""
+        owners: dict[str, str] = {}
+        for feed, dataset in taken.items():
+            owners.setdefault(dataset, f"{feed.source}.{feed.table}")
+        for source, tables in self.tables.items():
+            for parts in sorted(tables.names):
+                table = join_name(*parts)
+                if Feed(source, table) in taken:
+                    continue
+                other = owners.setdefault(parts[-1], f"{source}.{table}")
+                if other != f"{source}.{table}":
+                    message = f"{other} and {source}.{table} would both be the dataset `{parts[-1]}`"
+                    self.report(message, ("sources", source, "tables"), "name one of them under `datasets`")
+        return {*owners, *self.datasets}
+
+    def _routes(self, sink: SinkBlock, known: set[str]) -> None:
+        for route in (sink.routes or {}).values():
+            may_come = any(
+                fnmatchcase(route.dataset, p[-1].replace("[", "[[]")) for tables in self.tables.values() for p in tables.patterns
+            )
+            if route.dataset not in known and not may_come and self.complete:
+                path = ("sinks", sink.name, "datasets", route.dataset)
+                self.report(f"the sink `{sink.name}` takes `{route.dataset}`, which is not a dataset", path, nearest(route.dataset, known))
+
+    def _targets(self, known: set[str]) -> None:
+        """Two writers of one table would take turns to undo each other."""
+        written: dict[tuple[str, str], list[tuple[SinkBlock, str]]] = defaultdict(list)
+        for sink in self.sinks.values():
+            for name in sorted(known) if sink.routes is None else sink.routes:
+                route = sink.route(name)
+                if route is not None:
+                    written[sink.type, route.table or route.dataset].append((sink, name))
+        for (_, table), writers in written.items():
+            for n, (sink, dataset) in enumerate(writers):
+                for other, twin in writers[:n]:
+                    if other is sink or other.config == sink.config:
+                        path = ("sinks", sink.name, "datasets", dataset)
+                        whose = f"`{twin}` and `{dataset}`" if other is sink else f"the sinks `{other.name}` and `{sink.name}`"
+                        self.report(f"{whose} would both write the table {table}", path, "give one of them another name with `table`")
