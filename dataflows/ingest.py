@@ -16,13 +16,13 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from journal.local import JournalWriter
 
 from dataflows.judging import Judge, Judged, JudgedBatch, JudgedSegment
 from dataflows.observe import IngestMetrics
 from dataflows.stopping import Stop
 from journal.batch import ChangeBatch, CopyMarker, Segment
 from journal.bell import Ringer
+from journal.local import JournalWriter
 from pipeline.errors import TerminalError
 from sources.base import Source
 
@@ -30,6 +30,9 @@ log = structlog.get_logger("sluice.ingest")
 
 _PATIENCE = 0.1  # seconds that an idle flow waits for its source, which wakes it
 _PRUNE_EVERY = 1.0
+
+EVERY_RULE = "*"
+"""In the ledger: the line that counts the changes which the rules of a dataset were asked about."""
 
 
 @dataclass
@@ -140,14 +143,14 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 self._answer_copies()
             self._state.done += 1
 
-    def release(self, table: str, sink: str | None) -> None:
+    def release(self, source: str, table: str, sink: str | None = None) -> None:
         """Lets go what was held for a table, through its gate and into the journal, inside the open transaction."""
-        for batch in self._journal.released(table, sink):
+        for batch in self._journal.released(source, table, sink):
             self._write(self._judge.batch(batch))
 
     def commit_release(self, source: str) -> None:
         """Commits a release that no segment asked for, at the position where the journal stands."""
-        watermark = self._journal.resume(source)[0]
+        watermark = self._journal.resume(source).watermark
         if watermark is not None:
             self._commit(source, watermark)
 
@@ -157,7 +160,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         elif isinstance(entry, CopyMarker):
             self._journal.mark(entry)
             if entry.phase == "end":
-                self.release(entry.table, entry.sink)
+                self.release(entry.source, entry.table, entry.sink)
                 if entry.sink is not None:
                     self._copied.append((entry.sink, entry.dataset))
         else:
@@ -173,12 +176,14 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 batch.dataset,
                 source=batch.source,
                 rows=judged.rows,
-                quarantined=judged.quarantined,
-                records=len(judged.records),
-                dropped=judged.dropped,
-                warned=judged.warned,
                 first_ordinal=judged.first,
                 last_ordinal=judged.last,
+                quarantined=len(judged.records),
+                dropped=judged.dropped,
+                warned=judged.warned,
+                failed=judged.failed,
+                evaluated={EVERY_RULE: judged.judged} if judged.judged else None,
+                times=judged.times,
             )
             self._count(batch, judged)
 
@@ -190,7 +195,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             metrics.dropped.labels(batch.dataset, rule).inc(count)
         for rule, count in judged.warned.items():
             metrics.warned.labels(batch.dataset, rule).inc(count)
-        for rule, count in judged.quarantined.items():
+        for rule, count in judged.held_back.items():
             metrics.quarantined.labels(batch.dataset, rule).inc(count)
 
     def _commit(self, source: str, watermark: str) -> None:

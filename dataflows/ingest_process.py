@@ -10,18 +10,18 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import structlog
-from journal.local import JournalReader, JournalWriter
 from journal.state import State
 
 from dataflows.build import build_source, contracts, dataset_name
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
-from dataflows.locks import ProcessLock
 from dataflows.observe import Health, HealthServer, IngestMetrics
 from dataflows.process import Beat, run_flow
 from dataflows.records import judged_records
 from dataflows.stopping import Stop
 from journal.bell import Ringer
+from journal.local import JournalReader, JournalWriter
+from journal.locks import ProcessLock
 from journal.schema import TableSchema
 from pipeline.errors import TerminalError
 from pipeline.model import Pipeline
@@ -78,12 +78,12 @@ def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate | None:
 def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState) -> None:
     """Starts each source where the journal stands. What a contract had stopped before is tried again first."""
     for name, source in sources.items():
-        watermark, copied, begun, schemas = journal.resume(name)
-        for table in journal.held_tables(name) - begun:
-            step.release(table, None)
+        known = journal.resume(name)
+        for table in journal.held_tables(name) - known.begun:
+            step.release(name, table)
             step.commit_release(name)
         try:
-            source.start(Resume(watermark, CopyState(copied, begun), schemas))
+            source.start(Resume(known.watermark, CopyState(known.copied, known.begun), known.schemas))
         except TerminalError as error:
             log.error("source stopped", source=name, error=error.message, hint=error.hint)
             flow_state.stopped[name] = error
@@ -166,7 +166,7 @@ class _Report:
             return
         wanted = self._state.copy_requests()
         for name, source in self._sources.items() if wanted else ():
-            for table, schema in self._reader.resume(name)[3].items():
+            for table, schema in self._reader.resume(name).schemas.items():
                 for sink, datasets in wanted.items():
                     if schema.dataset in datasets and sink in self._pipeline.sinks:
                         source.copy_again(table, sink)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from journal.quarantine import QuarantineRecord
+import structlog
 
 from journal.batch import ChangeBatch, CopyMarker, Held, Segment
+from journal.quarantine import QuarantineRecord
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
 from quality.gate import Gate
@@ -23,16 +24,27 @@ Record = Callable[[ChangeBatch, Sequence[QuarantinedRow], Gate | None], Sequence
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedBatch:
-    """What became of one batch: `passed` goes to the sinks, `records` to quarantine; the rest are counts by rule."""
+    """What became of one batch: `passed` goes to the sinks, `records` to quarantine.
+
+    `judged` rows were judged; `held_back`, `dropped` and `warned` are counts by rule. `times` is the range of the commit times in
+    microseconds since 1970, UTC.
+    """
 
     passed: ChangeBatch
     rows: int
     first: int
     last: int
     records: Sequence[QuarantineRecord] = ()
-    quarantined: Mapping[str, int] = field(default_factory=dict)
+    judged: int = 0
+    times: tuple[int, int] | None = None
+    held_back: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> Mapping[str, int]:
+        """Rows that broke a rule, whatever became of them."""
+        return Counter(self.held_back) + Counter(self.dropped) + Counter(self.warned)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +110,9 @@ class Judge:
             first=first,
             last=first + rows - 1,
             records=() if batch.sink else self._record(batch, judgement.quarantined, gate),
-            quarantined=Counter(reason.rule for row in judgement.quarantined for reason in row.reasons),
+            judged=judgement.judged,
+            times=(int(batch.time.min()), int(batch.time.max())) if rows else None,
+            held_back=Counter(reason.rule for row in judgement.quarantined for reason in row.reasons),
             dropped={rule: len(index) for rule, index in judgement.dropped.items()},
             warned=judgement.warnings,
         )

@@ -12,16 +12,16 @@ from datetime import timedelta
 import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
-from journal.local import JournalReader
 from journal.state import State
 
 from dataflows.build import build_sink, router_for
 from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
-from dataflows.locks import ProcessLock
 from dataflows.observe import DeliverMetrics, Health, HealthServer
 from dataflows.stopping import Stop
 from journal.bell import Listener
+from journal.local import JournalReader
+from journal.locks import ProcessLock
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
 from pipeline.model import Pipeline, SinkBlock
 from pipeline.names import nearest

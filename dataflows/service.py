@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import structlog
-from journal.local import JournalReader, journal_exists
 from journal.state import State
 
 from dataflows.build import build_source, contracts
-from dataflows.locks import ProcessLock
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
+from journal.local import JournalReader, journal_exists
+from journal.locks import ProcessLock
 from pipeline.errors import EXIT_NO
 from pipeline.model import Pipeline
 from sources.base import CopyState, Resume, Source
@@ -63,8 +63,8 @@ def resume_of(pipeline: Pipeline, source: str, requested: Mapping[str, str | Non
     if not journal_exists(pipeline.state):
         return Resume(None, CopyState(), {})
     with JournalReader.open(pipeline.state, pipeline.name) as reader:
-        watermark, copied, begun, schemas = reader.resume(source)
-    return Resume(watermark, CopyState(copied, begun, requested or {}), schemas)
+        known = reader.resume(source)
+    return Resume(known.watermark, CopyState(known.copied, known.begun, requested or {}), known.schemas)
 
 
 @dataclass

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from journal.local import JournalReader
 from journal.state import State
 
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
 from dataflows.judging import undecodable
-from dataflows.locks import is_held
 from dataflows.service import resume_of
 from journal.batch import ChangeBatch, Op, batch_from_columns
+from journal.local import JournalReader
+from journal.locks import is_held
 from journal.schema import TableSchema
 from pipeline.model import Pipeline, Route
 from quality.gate import Gate
