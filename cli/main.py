@@ -6,8 +6,11 @@ from typing import Annotated
 
 import typer
 
+from cli.check import check
+from cli.contract import contracts
 from cli.ending import Commands
 from cli.run import run, sync
+from cli.verify import verify
 
 app = typer.Typer(
     name="sluice",
@@ -46,5 +49,6 @@ def sluice(
     """
 
 
-app.command("sync")(sync)
-app.command("run")(run)
+for command in (check, sync, run, verify):
+    app.command()(command)
+app.add_typer(contracts, name="contract")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +24,28 @@ Keys = tuple[Step, ...]
 _LAST_PORT = 65535
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a pipeline file says, as far as it is sound; `pipeline` only if there are no problems."""
+
+    document: Document
+    problems: Sequence[Problem]
+    datasets: Mapping[str, Dataset]
+    sinks: Mapping[str, SinkBlock]
+    pipeline: Pipeline | None
+
+
 def load_pipeline(file: Path, environment: Mapping[str, str] | None = None) -> Pipeline:
     """Raises ConfigError with every problem of the file."""
-    return _Loading(read_document(file, environment)).pipeline()
+    reading = read_pipeline(file, environment)
+    if reading.pipeline is None:
+        raise ConfigError.of(reading.problems)
+    return reading.pipeline
+
+
+def read_pipeline(file: Path, environment: Mapping[str, str] | None = None) -> Reading:
+    """The file with everything that is wrong in it. Raises ConfigError only for what cannot be read at all."""
+    return _Loading(read_document(file, environment)).reading()
 
 
 class _Loading:
@@ -37,7 +57,7 @@ class _Loading:
     def report(self, message: str, path: Keys, hint: str | None = None) -> None:
         self.problems.append(Problem(message, self.document.file, self.document.line(path), hint))
 
-    def pipeline(self) -> Pipeline:
+    def reading(self) -> Reading:
         content = self.document.content
         if not isinstance(content, dict):
             said = "the file is empty" if content is None else "this is not a pipeline"
@@ -50,10 +70,10 @@ class _Loading:
         sinks = {name: sink for name, block in _mapping(content, "sinks") if (sink := self.sink(name, block))}
         Agreement(sources, datasets, sinks, self.report, complete=not self.problems).check()
         monitoring = self.monitoring(written.monitoring, sinks) if written is not None and written.monitoring is not None else {}
-        if written is None or self.problems:
-            unique = dict.fromkeys(sorted(self.problems, key=lambda problem: problem.line or 0))
-            raise ConfigError.of(list(unique))
-        return Pipeline(
+        problems = list(dict.fromkeys(sorted(self.problems, key=lambda problem: problem.line or 0)))
+        if written is None or problems:
+            return Reading(self.document, problems, datasets, sinks, None)
+        pipeline = Pipeline(
             name=written.pipeline,
             file=self.document.file.resolve(),
             owner=written.owner,
@@ -64,6 +84,7 @@ class _Loading:
             sinks=sinks,
             monitoring=monitoring,
         )
+        return Reading(self.document, (), datasets, sinks, pipeline)
 
     def validated(self, model: type[Model], content: object, path: Keys) -> Model | None:
         try:

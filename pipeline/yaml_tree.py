@@ -20,6 +20,7 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from ruamel.yaml.reader import ReaderError
 
 from pipeline.errors import ConfigError, Problem
 
@@ -90,8 +91,11 @@ def parse(text: str, file: Path) -> tuple[Node | None, list[Problem]]:
         told = error.problem or error.context or "it breaks off"
         line = mark.line + 1 if mark else None
         raise ConfigError.of([Problem(f"not valid YAML: {told}", file, line, _advice(told, text, line))]) from error
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError.of([Problem(f"not valid YAML: {str(error).splitlines()[0]}", file, line)]) from error
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError.of([Problem(f"not valid YAML: {str(error).splitlines()[0]}", file)]) from error
+        raise ConfigError.of([Problem(f"not valid YAML: {str(error).splitlines()[0]}", file, 1)]) from error
     return tree.root, tree.problems
 
 

@@ -1,0 +1,149 @@
+"""`check`: whether a pipeline file or a contract is sound, without any server."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import AsJson, Log, Verbose, speak
+from cli.styles import LogFormat
+from pipeline.errors import EXIT_NO, ConfigError, Problem
+
+if TYPE_CHECKING:
+    from cli.offline import Checked
+    from quality.contract import Contract
+
+
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline file, or a contract.", show_default=False)],
+    json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Log = LogFormat.console,
+) -> None:
+    """Says everything that is wrong with a pipeline file or a contract, offline, with lines and hints.
+
+    A pipeline file is checked with the contracts that it names; each rule is listed with what evaluates it and where. Exit code 1 for
+    problems, 2 for a file that can't be read.
+
+    \b
+    Examples:
+      sluice check pipeline.yaml
+      sluice check contracts/orders.odcs.yaml --json
+    """
+    speak(verbose, log_format)
+    from cli.answers import answer_json
+    from cli.offline import check_file
+
+    try:
+        found = check_file(file)
+    except ConfigError as error:
+        lines = [problem for problem in error.problems if problem.line]
+        if not lines and not json:
+            raise
+        problems = [_here(problem) for problem in error.problems]
+        if json:
+            answer_json({"file": str(file), "kind": None, "ok": False, "problems": [_problem(one) for one in problems], "notes": []})
+        else:
+            _show_problems(problems)
+        raise typer.Exit(EXIT_NO if lines else error.exit_code) from error
+    found.problems = [_here(problem) for problem in found.problems]
+    if json:
+        answer_json(_answer(file, found))
+    else:
+        _show(file, found)
+    raise typer.Exit(EXIT_NO if found.problems else 0)
+
+
+def _here(problem: Problem) -> Problem:
+    """The problem with its file as seen from the current folder, if it is in there."""
+    if problem.file is None:
+        return problem
+    seen = Path(os.path.relpath(problem.file))
+    return replace(problem, file=problem.file if seen.parts[:1] == ("..",) else seen)
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    from cli.ending import problem_json
+
+    return problem_json(problem)
+
+
+def _answer(file: Path, found: Checked) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "file": str(file),
+        "kind": found.kind,
+        "ok": not found.problems,
+        "problems": [_problem(problem) for problem in found.problems],
+        "notes": found.notes,
+        "contracts": {name: _contract(contract) for name, contract in found.contracts.items()},
+    }
+    if found.pipeline is not None:
+        pipeline = found.pipeline
+        answer["pipeline"] = pipeline.name
+        answer["sources"] = {name: {"type": block.type} for name, block in pipeline.sources.items()}
+        answer["sinks"] = {
+            name: {"type": block.type, "datasets": None if block.routes is None else list(block.routes)}
+            for name, block in pipeline.sinks.items()
+        }
+    return answer
+
+
+def _contract(contract: Contract) -> dict[str, Any]:
+    from cli.offline import rule_json
+
+    return {
+        "file": str(contract.file),
+        "id": contract.id,
+        "version": contract.version,
+        "dataset": contract.dataset,
+        "owner": contract.owner,
+        "rules": [rule_json(rule, contract) for rule in contract.rules],
+    }
+
+
+def _show_problems(problems: list[Problem]) -> None:
+    from cli.answers import answer_line, printable
+    from cli.redact import redact
+
+    for problem in problems:
+        for line in redact(str(problem)).splitlines():
+            answer_line(printable(line))
+    answer_line(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
+
+
+def _show(file: Path, found: Checked) -> None:
+    from cli.answers import answer_line
+
+    if found.problems:
+        _show_problems(found.problems)
+        return
+    answer_line(f"{file}: a sound {found.kind}")
+    if found.pipeline is not None:
+        pipeline = found.pipeline
+        for name, source in pipeline.sources.items():
+            answer_line(f"  source {name} ({source.type}): {', '.join(getattr(source.config, 'tables', ()))}")
+        for name, sink in pipeline.sinks.items():
+            answer_line(f"  sink {name} ({sink.type}): {'every dataset' if sink.routes is None else ', '.join(sink.routes)}")
+    for name, contract in found.contracts.items():
+        _show_rules(name, contract)
+    for note in found.notes:
+        answer_line(f"note: {note}")
+
+
+def _show_rules(name: str, contract: Contract) -> None:
+    from cli.answers import answer_line, answer_table
+    from cli.offline import rule_json
+
+    answer_line()
+    owner = f", owner {contract.owner}" if contract.owner else ""
+    answer_line(f"{name}: contract {contract.id} {contract.version}{owner}; {len(contract.rules)} rules")
+    rules = [rule_json(rule, contract) for rule in contract.rules]
+    answer_table(
+        ["rule", "says", "scope", "engine", "action", "line"],
+        [[rule["id"], rule["says"], rule["scope"], rule["engine"], rule["action"], rule["line"]] for rule in rules],
+        right=["line"],
+    )

@@ -1,0 +1,163 @@
+"""What `check` finds without any server: a pipeline file with its contracts and routes, or one contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from journal.schema import Column, TableSchema
+from journal.types import parse_type
+from pipeline.document import read_document
+from pipeline.errors import ConfigError, Problem, SluiceError
+from pipeline.load import Reading, read_pipeline
+from pipeline.model import Dataset, Pipeline, Route
+from pipeline.names import nearest
+from quality.contract import Contract, Property
+from quality.contract_reading import load_contract
+from quality.logical_types import family_of
+from quality.rules import Rule, Scope
+from sinks.routing import route_problems
+
+_WHERE_IT_RUNS = {
+    Scope.ROW: "the gate, each row",
+    Scope.BATCH: "the gate, rows of a batch together",
+    Scope.SET: "over the whole set: `contract test`, not the gate",
+}
+
+
+@dataclass
+class Checked:
+    """What a file is and what is wrong with it. `notes` are worth knowing and stop nothing."""
+
+    kind: str  # pipeline | contract
+    problems: list[Problem]
+    notes: list[str] = field(default_factory=list)
+    contracts: dict[str, Contract] = field(default_factory=dict)
+    pipeline: Pipeline | None = None
+
+
+def check_file(file: Path) -> Checked:
+    """Raises ConfigError for a file that cannot be read at all; whatever else is wrong is in `problems`."""
+    return _check_contract(file) if is_contract(file) else _check_pipeline(read_pipeline(file))
+
+
+def is_contract(file: Path) -> bool:
+    """Whether a file is a contract, by what is in it. Raises ConfigError for one that cannot be read."""
+    try:
+        content = read_document(file, {}).content
+    except ConfigError as error:
+        if any(problem.line for problem in error.problems):
+            return False
+        raise
+    if not isinstance(content, dict):
+        return False
+    return content.get("kind") == "DataContract" or ("apiVersion" in content and not {"pipeline", "sources", "sinks"} & content.keys())
+
+
+def _check_contract(file: Path) -> Checked:
+    try:
+        contract = load_contract(file)
+    except ConfigError as error:
+        return Checked("contract", list(error.problems))
+    return Checked("contract", _engine_problems(contract), _set_rules(contract), {contract.dataset: contract})
+
+
+def _check_pipeline(reading: Reading) -> Checked:
+    found = Checked("pipeline", list(reading.problems), pipeline=reading.pipeline)
+    schemas: dict[str, TableSchema] = {}
+    for name, dataset in reading.datasets.items():
+        if dataset.contract is None or not dataset.contract.is_file():
+            continue
+        try:
+            contract = found.contracts[name] = load_contract(dataset.contract)
+        except ConfigError as error:
+            found.problems += error.problems
+            continue
+        found.problems += _engine_problems(contract)
+        found.problems += _key_problems(reading, dataset, contract)
+        found.notes += _set_rules(contract)
+        if contract.dataset not in (name, *(feed.table.rpartition(".")[2] for feed in dataset.feeds)):
+            found.notes.append(f"the contract of `{name}`, {dataset.contract.name}, is written for `{contract.dataset}`")
+        schemas[name] = schema_of(contract, name, dataset.key)
+    for sink in reading.sinks.values():
+        for route in (sink.routes or {}).values():
+            found.problems += _route_problems(reading, sink.name, route, schemas.get(route.dataset))
+    return found
+
+
+def schema_of(contract: Contract, dataset: str, key: Sequence[str] = ()) -> TableSchema:
+    """The columns of a dataset as its contract tells them."""
+    columns = tuple(Column(prop.column, _type_of(prop), nullable=not prop.required) for prop in contract.properties)
+    return TableSchema(dataset, columns, tuple(key) or contract.key)
+
+
+def _type_of(prop: Property) -> str:
+    """The type in Postgres' words: the physical one where Postgres has it, else what the logical one is held as."""
+    if prop.physical_type and family_of(prop.physical_type) != "other":
+        return str(parse_type(prop.physical_type))
+    held = prop.held()
+    return "text" if held is None else held.postgres
+
+
+def _route_problems(reading: Reading, sink: str, route: Route, schema: TableSchema | None) -> list[Problem]:
+    file = reading.document.file
+    found = []
+    for problem in route_problems(route, schema, file):
+        key = next((key for key in ("where", "columns") if f"`{key}" in problem.message), None)
+        line = reading.document.line(("sinks", sink, "datasets", route.dataset, *([key] if key else [])))
+        found.append(Problem(f"sink `{sink}`, {problem.message}", file, line, problem.hint))
+    return found
+
+
+def _key_problems(reading: Reading, dataset: Dataset, contract: Contract) -> list[Problem]:
+    file, line = reading.document.file, reading.document.line(("datasets", dataset.name, "key"))
+    return [
+        Problem(f"`datasets.{dataset.name}.key`: the contract has no column {name!r}", file, line, nearest(name, contract.columns))
+        for name in dataset.key
+        if name not in contract.columns
+    ]
+
+
+def _engine_problems(contract: Contract) -> list[Problem]:
+    return [
+        Problem(f"rule {rule.id}: {error.message}", contract.file, rule.line, error.hint)
+        for rule in contract.rules
+        if isinstance(error := engine_of(rule, contract), SluiceError)
+    ]
+
+
+def engine_of(rule: Rule, contract: Contract) -> str | SluiceError:
+    """What evaluates a rule on the types that the contract tells, or why nothing can."""
+    try:
+        return rule.compile(contract.types_in_files).engine
+    except SluiceError as error:
+        return error
+
+
+def _set_rules(contract: Contract) -> list[str]:
+    over_sets = [rule.id for rule in contract.rules if rule.scope is Scope.SET]
+    if not over_sets:
+        return []
+    return [f"{contract.dataset}: {', '.join(over_sets)} look at the whole set; they hold back no row"]
+
+
+def rule_json(rule: Rule, contract: Contract) -> dict[str, Any]:
+    """A rule as `check --json` explains it."""
+    return {
+        "id": rule.id,
+        "kind": rule.kind,
+        "column": rule.column,
+        "columns": list(rule.columns),
+        "scope": rule.scope.value,
+        "engine": str(engine_of(rule, contract)),
+        "where": _WHERE_IT_RUNS[rule.scope],
+        "action": rule.action.value,
+        "on": sorted(rule.on),
+        "mostly": rule.mostly,
+        "severity": rule.severity,
+        "says": rule.says,
+        "generated": rule.generated,
+        "line": rule.line,
+    }
