@@ -16,8 +16,16 @@ DIGITS = 38
 NARROW = 18  # digits that fit 64 bits, with which DuckDB computes fastest
 
 
-def exact_decimals(text: pa.StringArray) -> TypedColumn:
-    """Casts decimal text (no exponent) to decimal128, the scale being the longest fraction that occurs in the column."""
+def exact_decimals(text: pa.StringArray, likely: pa.DataType | None = None) -> TypedColumn:
+    """Casts decimal text (no exponent) to decimal128, the scale being the longest fraction that occurs in the column.
+
+    `likely` is a type to try first, such as that of the column's last batch: a wider scale is as exact.
+    """
+    if likely is not None:
+        try:
+            return TypedColumn(text.cast(likely), np.zeros(len(text), np.bool_))
+        except pa.ArrowInvalid:
+            pass  # it needs another
     point = np.asarray(pc.fill_null(pc.find_substring(text, "."), -1))
     length = np.asarray(pc.fill_null(pc.binary_length(text), 0))
     signs = np.asarray(pc.fill_null(pc.starts_with(text, "-"), False))

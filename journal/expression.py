@@ -22,7 +22,7 @@ from journal.duckdb_session import Prepared, quoted, session
 from journal.expression_tree import ExpressionError, parse
 from journal.types import TypedColumn, arrow_type, duckdb_type, parse_type, typed
 
-__all__ = ["ExpressionError", "RowExpression", "Truth"]
+__all__ = ["ExpressionError", "RowExpression", "Truth", "computable"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -65,7 +65,7 @@ class RowExpression:
 
     def evaluate(self, columns: Mapping[str, pa.Array], rows: int) -> Truth:
         """Judges `rows` rows. `columns` holds at least the references: Postgres' text, or values that are typed already."""
-        found = {name: _computable(columns[name], self._types[name]) for name in self.references}
+        found = {name: computable(columns[name], self._types[name]) for name in self.references}
         resisting = np.zeros(rows, np.bool_)
         for column in found.values():
             resisting |= column.malformed
@@ -145,10 +145,11 @@ class RowExpression:
     def _once_more(self, truth: Truth, columns: Mapping[str, pa.Array], found: Mapping[str, TypedColumn], again: Mask) -> Truth:
         """Judges the rows that no decimal holds, or on which decimals overflowed, with doubles."""
         index = np.flatnonzero(again)
-        chosen = {
-            name: (columns[name] if column.malformed.any() or _is_numeric(self._types[name]) else column.values).take(pa.array(index))
-            for name, column in found.items()
-        }
+        chosen = {}
+        for name, column in found.items():
+            raw = column.malformed.any() or _is_numeric(self._types[name])
+            values = (columns[name] if raw else column.values).take(pa.array(index))
+            chosen[name] = values.cast(pa.string()) if pa.types.is_decimal256(values.type) else values
         second = self._in_duckdb(chosen, len(index), doubles=True)
         true, null = truth.true.copy(), truth.null.copy()
         true[index], null[index] = second.true, second.null
@@ -176,10 +177,13 @@ def _is_numeric(kind: str) -> bool:
     return parsed.base == "numeric" and not parsed.array
 
 
-def _computable(array: pa.Array, kind: str) -> TypedColumn:
-    """Values that DuckDB computes with, from Postgres' text or as they are."""
+def computable(array: pa.Array, kind: str) -> TypedColumn:
+    """Values that DuckDB computes with, from Postgres' text or as they are; floating point that stands for `numeric` as decimals."""
+    wide = pa.types.is_decimal256(array.type)  # DuckDB has no such type
+    if wide or (pa.types.is_floating(array.type) and _is_numeric(kind)):
+        array = array.cast(pa.string())
     if pa.types.is_string(array.type):
-        return exact_decimals(array) if _is_numeric(kind) and not pa.types.is_decimal128(arrow_type(kind)) else typed(array, kind)
+        return exact_decimals(array) if wide or _is_numeric(kind) and not pa.types.is_decimal128(arrow_type(kind)) else typed(array, kind)
     return TypedColumn(array, np.zeros(len(array), np.bool_))
 
 

@@ -1,0 +1,263 @@
+"""Reads the entries of `quality` in a contract: what kind of rule each is, over which columns, and what judges it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.names import nearest
+from quality.kernels import compile_expectation
+from quality.kernels.registry import SET_EXPECTATIONS
+from quality.library_metrics import METRICS, Measure, build_metric, is_percent
+from quality.operators import Operator
+from quality.rules import OPERATIONS, Action, RowJudge, RuleError, Scope, SetJudge, Types, arrow_types
+from quality.sql_rules import RowCondition, SelectValue, filled_in, is_select
+
+AMONG_OTHERS = frozenset(
+    {
+        "expect_column_values_to_be_unique",
+        "expect_compound_columns_to_be_unique",
+        "expect_column_values_to_be_increasing",
+        "expect_column_values_to_be_decreasing",
+        "expect_column_value_z_scores_to_be_less_than",
+    }
+)
+"""Expectations whose answer for a row depends on the other rows."""
+
+_COMPARED_WITH_EARLIER = ("transition", "references", "immutable", "monotonic")
+_SETTINGS = ("action", "on", "mostly")
+# these may name columns that are not there
+_ABOUT_THE_TABLE = ("expect_column_to_exist", "expect_table_", "ExpectColumnToExist", "ExpectTable")
+_COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry stands: the dataset's names, the column if it stands in a property, and how names of properties resolve."""
+
+    tables: tuple[str, ...]
+    column: str | None
+    resolve: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an entry asks.
+
+    `kind` is what a generated id calls it, `about` the column that it is about, if it is one, `says` what must hold, in words.
+    """
+
+    kind: str
+    about: str | None
+    scope: Scope
+    columns: tuple[str, ...]
+    says: str
+    compile: Callable[[Types], RowJudge | SetJudge]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the customProperties of a rule say."""
+
+    action: Action | None = None
+    on: frozenset[str] | None = None
+    mostly: float | None = None
+
+
+def read_check(check: Mapping[str, Any], place: Place, mostly: float | None) -> Found | None:
+    """What an entry of `quality` asks; None for text, which is for people. Raises RuleError where it cannot be judged faithfully."""
+    kind = check.get("type", "library")
+    if kind != "library" and "metric" in check:
+        raise RuleError(f"metric has no meaning with type: {kind}", hint="leave type out, or write two entries", part="metric")
+    if kind == "text":
+        return None
+    if kind == "library":
+        return _library(check, place, mostly)
+    if kind == "sql":
+        return _sql(check, place, mostly)
+    engine = str(check["engine"])
+    plain = engine.lower().replace("-", "").replace("_", "").replace(" ", "")
+    if plain in ("greatexpectations", "gx"):
+        return _expectation(check["implementation"], place, mostly)
+    if plain == "sluice":
+        raise RuleError(*_of_sluice(check["implementation"]), part="implementation")
+    raise RuleError(
+        f"engine {engine!r} is not one that Sluice can run",
+        hint="greatExpectations, or write the rule as a library metric or in SQL",
+        part="engine",
+    )
+
+
+def read_settings(custom: object) -> Settings:
+    """The customProperties that Sluice knows, of one rule. Raises RuleError for values it does not, and for near misses of the names."""
+    found: dict[str, Any] = {}
+    for entry in custom if isinstance(custom, list) else []:
+        name, value = entry["property"], entry["value"]
+        refuse_near_miss(entry, _SETTINGS)
+        if name == "action":
+            if value not in list(Action):
+                raise RuleError(
+                    f"action {value!r} is not one of {', '.join(Action)}", hint=nearest(str(value), list(Action)), part="customProperties"
+                )
+            found[name] = Action(value)
+        elif name == "on":
+            found[name] = frozenset(_operation(word) for word in (value if isinstance(value, list) else [value]))
+        elif name == "mostly":
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise RuleError(f"mostly is a share between 0 and 1, not {value!r}", part="customProperties")
+            found[name] = float(value)
+    return Settings(**found)
+
+
+def refuse_near_miss(entry: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """A customProperty may be anybody's. One that is a slip of the pen away from ours would be ours, silently lost."""
+    name = str(entry["property"])
+    if "vendor" in entry or name in known:
+        return
+    for other in known:
+        if name.lower() == other or (len(other) > 3 and _one_slip(name.lower(), other)):
+            raise RuleError(f"the customProperty {name!r} is not known", hint=f"did you mean {other}?", part="customProperties")
+
+
+def _one_slip(a: str, b: str) -> bool:
+    """Whether one letter more, less or other, or two exchanged, turns a into b."""
+    if abs(len(a) - len(b)) > 1 or a == b:
+        return False
+    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    rest, other = a[start:], b[start:]
+    return rest[1:] == other[1:] or rest[1:] == other or rest == other[1:] or (rest[1::-1] == other[:2] and rest[2:] == other[2:])
+
+
+def _operation(word: object) -> str:
+    if word in OPERATIONS:
+        return str(word)
+    hint = {"delete": "deletes are not judged", "read": "a copied row counts as an insert", "truncate": "a truncate is not judged"}.get(
+        str(word)
+    )
+    raise RuleError(f"on: {word!r} is not one of {', '.join(OPERATIONS)}", hint=hint, part="customProperties")
+
+
+def _library(check: Mapping[str, Any], place: Place, mostly: float | None) -> Found:
+    metric = check["metric"]
+    if metric not in METRICS:
+        raise RuleError(f"there is no metric {metric!r}", hint=nearest(metric, METRICS), part="metric")
+    operator = _operator(check)
+    if not operator.numeric:
+        raise RuleError(f"{operator.name} of a metric wants a number, not {operator.value!r}", part=operator.name)
+    percent = is_percent(check.get("unit"))
+    if percent and metric == "rowCount":
+        raise RuleError("rowCount has no percentage", part="unit")
+    arguments = check.get("arguments") or {}
+    columns, build = build_metric(metric, arguments, place.column, place.resolve)
+    says = " ".join(
+        [metric, *(f"{name} {value}" for name, value in arguments.items()), str(operator), "percent" if percent else ""]
+    ).strip()
+    if build is not None and operator.none_may and not percent:
+        scope = Scope.BATCH if metric == "duplicateValues" else Scope.ROW
+        return Found(metric, place.column, scope, columns, says, lambda types: build(types, 1.0 if mostly is None else mostly))
+
+    def compiled(types: Types) -> Measure:
+        return Measure(build(types, 1.0) if build else None, operator, percent=percent)
+
+    return Found(metric, place.column, Scope.SET, columns, says, compiled)
+
+
+def _operator(check: Mapping[str, Any]) -> Operator:
+    try:
+        operator = Operator.of(check)
+    except ValueError as error:
+        raise RuleError(str(error)) from error
+    if operator is None:
+        raise RuleError("an operator is missing", hint="mustBe: 0, for one")
+    return operator
+
+
+def _sql(check: Mapping[str, Any], place: Place, mostly: float | None) -> Found:
+    query = filled_in(check["query"], place.tables[0], place.column).strip().rstrip(";")
+    operator = _operator(check)
+    if is_select(query):
+        says = f"{' '.join(query.split())} {operator}"
+        return Found("sql", place.column, Scope.SET, (), says, lambda types: SelectValue(query, types, place.tables, operator))
+    if operator.name != "mustBe" or not isinstance(operator.value, bool):
+        raise RuleError(
+            f"a condition over the row must be true or false; {operator} says nothing of it",
+            hint="write mustBe: true, or a SELECT that gives one value",
+            part=operator.name,
+        )
+
+    def compiled(types: Types) -> RowCondition:
+        return RowCondition(query, types, place.tables[0], mostly=1.0 if mostly is None else mostly, negated=not operator.value)
+
+    return Found("sql", place.column, Scope.ROW, (), f"{'' if operator.value else 'not '}{' '.join(query.split())}", compiled)
+
+
+def _expectation(implementation: object, place: Place, mostly: float | None) -> Found:
+    body = _parsed(implementation)
+    for key in body:
+        if key not in ("type", "expectation_type", "kwargs", "meta", "id", "description", "notes", "severity"):
+            raise RuleError(
+                f"unknown key {key!r} in the implementation", hint=nearest(str(key), ("type", "kwargs", "meta")), part="implementation"
+            )
+    kinds = [body[key] for key in ("type", "expectation_type") if key in body]
+    if len(kinds) != 1 or not isinstance(kinds[0], str):
+        raise RuleError("the implementation needs a `type`, the name of an expectation", part="implementation")
+    kind = kinds[0]
+    kwargs = body.get("kwargs", {})
+    if not isinstance(kwargs, Mapping):
+        raise RuleError("the kwargs of an expectation are a mapping", part="implementation")
+    arguments = _resolved(kind, dict(kwargs), place)
+    if mostly is not None and arguments.setdefault("mostly", mostly) != mostly:
+        raise RuleError(f"mostly is {mostly} in the customProperties and {arguments['mostly']} in the kwargs", part="implementation")
+    sample = {} if kind.startswith(_ABOUT_THE_TABLE) else {name: arguments[name] for name in _COLUMN_ARGUMENTS if name in arguments}
+    columns = tuple(name for value in sample.values() for name in (value if isinstance(value, list) else [value]))
+
+    def compiled(types: Types) -> RowJudge | SetJudge:
+        return compile_expectation(kind, arguments, arrow_types(types))
+
+    name = kind if kind.islower() else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
+    scope = Scope.SET if name in SET_EXPECTATIONS else Scope.BATCH if name in AMONG_OTHERS else Scope.ROW
+    about = columns[0] if columns and "column_list" not in sample else place.column
+    given = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key not in _COLUMN_ARGUMENTS)
+    return Found(kind, about, scope, columns, f"{kind}({given})", compiled)
+
+
+def _parsed(implementation: object) -> Mapping[str, Any]:
+    if isinstance(implementation, str):
+        try:
+            implementation = YAML(typ="safe", pure=True).load(implementation)  # JSON is YAML
+        except (YAMLError, ValueError) as error:
+            reason = getattr(error, "problem", None) or str(error)
+            raise RuleError(f"the implementation is neither YAML nor JSON: {reason}", part="implementation") from error
+    if not isinstance(implementation, Mapping):
+        raise RuleError("the implementation is a mapping with `type` and `kwargs`", part="implementation")
+    return implementation
+
+
+def _resolved(kind: str, arguments: dict[str, Any], place: Place) -> dict[str, Any]:
+    """The arguments with names of properties as columns, and the property's own where none is given."""
+    single = re.match(r"expect_column_(?!pair_)|ExpectColumn(?!Pair)", kind)
+    if place.column is not None and single and "column" not in arguments:
+        arguments["column"] = place.column
+    if kind.startswith(_ABOUT_THE_TABLE):
+        return arguments
+    for name in _COLUMN_ARGUMENTS:
+        value = arguments.get(name)
+        if isinstance(value, str):
+            arguments[name] = place.resolve(value)
+        elif isinstance(value, list):
+            arguments[name] = [place.resolve(item) if isinstance(item, str) else item for item in value]
+    return arguments
+
+
+def _of_sluice(implementation: object) -> tuple[str]:
+    body = _parsed(implementation)
+    kind = body.get("type")
+    offered = "library metrics, SQL and greatExpectations are offered"
+    if kind in _COMPARED_WITH_EARLIER:
+        return (f"the rule {kind} compares a change with earlier ones, which this version does not do; {offered}",)
+    return (f"engine sluice has no rule {kind!r}; {offered}",)

@@ -1,0 +1,152 @@
+"""Reads a contract's file: every problem at once, each with its line, or a contract whose every rule can be judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.document import Document, read_document
+from pipeline.errors import ConfigError, Problem
+from quality.contract import Contact, Contract, Property, ServiceLevel
+from quality.contract_rules import RulesReading
+from quality.nested_shape import Trail
+from quality.object_settings import ObjectSettings, read_object_settings
+from quality.odcs_schema import modernised, problems_of, sound_part, version_problem
+from quality.rules import Rule, RuleError
+
+
+def load_contract(file: Path) -> Contract:
+    """Reads and checks a contract of the Open Data Contract Standard, 3.0 to 3.2. `${…}` is only text in it.
+
+    Raises ConfigError with every problem there is.
+    """
+    document = read_document(file, fill=False)
+    if not isinstance(document.content, dict) or not document.content:
+        said = "this is not a contract: a mapping is wanted" if document.content else "the file is empty"
+        raise ConfigError.of([Problem(said, file, 1, "a contract begins with apiVersion and kind: DataContract")])
+    problem = version_problem(document, document.content)
+    if problem is not None:
+        raise ConfigError.of([problem])
+    content = modernised(document.content)
+    return _Reading(document, content).contract()
+
+
+class _Reading:
+    """One contract while it is read. What the standard's schema finds wrong is left out of the rest, which is read all the same."""
+
+    def __init__(self, document: Document, content: Mapping[str, Any]) -> None:
+        self._document = document
+        self._content = content
+        found = problems_of(document, content)
+        self._problems = [problem for _, problem in found]
+        self._sound = sound_part(content, [path for path, _ in found]) if found else content
+
+    def contract(self) -> Contract:
+        root = self._schema_object()
+        properties = self._properties(root)
+        settings = self._settings(root)
+        rules: list[Rule] = []
+        if root:
+            rules = RulesReading(root, properties, self._document.line, self._problem).rules()
+        if self._problems:
+            raise ConfigError.of(sorted(self._problems, key=lambda problem: problem.line or 0))
+        content = self._content
+        return Contract(
+            file=self._document.file,
+            id=content["id"],
+            version=content["version"],
+            dataset=root["name"],
+            table=root.get("physicalName") or root["name"],
+            properties=properties,
+            rules=rules,
+            fingerprint=hashlib.sha256(json.dumps(root, sort_keys=True, ensure_ascii=False).encode()).hexdigest(),
+            name=content.get("name"),
+            status=content.get("status"),
+            description=root.get("description") or (content.get("description") or {}).get("purpose"),
+            owner=_owner(content.get("team")),
+            contacts=_contacts(content),
+            service_levels=self._service_levels(),
+            breaker=settings.breaker,
+            order=settings.order,
+            approval=settings.approval,
+        )
+
+    def _problem(self, path: Trail, message: str, hint: str | None = None) -> None:
+        self._problems.append(Problem(message, self._document.file, self._document.line(path), hint))
+
+    def _schema_object(self) -> dict[str, Any]:
+        objects = self._sound.get("schema") or []
+        if not objects and not self._problems:
+            self._problem(("schema",), "the contract has no schema object, so it says nothing of any dataset")
+            return {}
+        if len(objects) > 1:
+            self._problem(
+                ("schema", 1), f"a contract has one schema object; this is the second of {len(objects)}", "write a file for each dataset"
+            )
+        return objects[0] if objects and "name" in objects[0] else {}
+
+    def _properties(self, root: Mapping[str, Any]) -> tuple[Property, ...]:
+        found: list[Property] = []
+        taken: dict[str, int] = {}
+        for place, node in enumerate(root.get("properties") or []):
+            path: Trail = ("schema", 0, "properties", place)
+            if node is None:  # broken
+                continue
+            if node.get("semanticType") == "measure":
+                if any(node.get(part) for part in ("required", "unique", "primaryKey", "quality", "logicalTypeOptions")):
+                    self._problem(path, f"{node['name']} is a measure, not a column, so its rules cannot be judged")
+                continue
+            prop = _property(node, self._document.line(path), place)
+            for name in {prop.name, prop.column}:
+                if name in taken:
+                    self._problem(path, f"there are two properties {name!r}", f"the first is in line {taken[name]}")
+                taken[name] = prop.line
+            found.append(prop)
+        return tuple(found)
+
+    def _settings(self, root: Mapping[str, Any]) -> ObjectSettings:
+        try:
+            return read_object_settings(root.get("customProperties"))
+        except RuleError as error:
+            self._problem(("schema", 0, "customProperties"), error.message, error.hint)
+            return ObjectSettings()
+
+    def _service_levels(self) -> tuple[ServiceLevel, ...]:
+        return tuple(
+            ServiceLevel(
+                node["property"], node["value"], node.get("unit"), node.get("element"), self._document.line(("slaProperties", place))
+            )
+            for place, node in enumerate(self._content.get("slaProperties") or [])
+        )
+
+
+def _property(node: Mapping[str, Any], line: int, place: int) -> Property:
+    position = node.get("primaryKeyPosition", -1)
+    return Property(
+        name=node["name"],
+        column=node.get("physicalName") or node["name"],
+        line=line,
+        logical_type=node.get("logicalType"),
+        physical_type=node.get("physicalType"),
+        required=bool(node.get("required")),
+        unique=bool(node.get("unique")),
+        key_position=(position if position > 0 else place + 1) if node.get("primaryKey") else None,
+        classification=node.get("classification"),
+        description=node.get("description"),
+        options=node.get("logicalTypeOptions") or {},
+    )
+
+
+def _owner(team: object) -> str | None:
+    members = team if isinstance(team, list) else team.get("members") or [] if isinstance(team, dict) else []
+    for member in members:
+        if str(member.get("role", "")).lower() == "owner" and not member.get("dateOut"):
+            return str(member.get("name") or member["username"])
+    return team.get("name") if isinstance(team, dict) else None
+
+
+def _contacts(content: Mapping[str, Any]) -> tuple[Contact, ...]:
+    return tuple(Contact(node["channel"], node.get("tool"), node.get("url")) for node in content.get("support") or [])

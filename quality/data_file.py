@@ -1,0 +1,119 @@
+"""Reads a file of records into a typed frame, as a contract says what its columns hold.
+
+    .csv                       a header line; an empty field without quotes is null, one in quotes is empty text
+    .jsonl .ndjson .json       one object a line; a key that is not there is null
+    .parquet .arrow .feather   typed values; text is read as the contract's type
+
+A value that is not of its column's type is malformed: null in the frame, and marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from journal.types import TypedColumn
+from pipeline.errors import ConfigError
+from quality.contract import Contract, Property
+from quality.frame import Frame
+from quality.json_records import read_json_lines
+from quality.reading import read_values
+from quality.typed_columns import as_contract_says
+
+Mask = npt.NDArray[np.bool_]
+_CSV, _JSON, _PARQUET, _ARROW = (".csv",), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq"), (".arrow", ".arrows", ".feather", ".ipc")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a file holds. `found` has the file's own columns, in their order; `frame` also those of the contract that it lacks, as nulls."""
+
+    found: Frame
+    frame: Frame
+    lacking: tuple[str, ...]
+
+
+def read_data(file: Path, contract: Contract) -> Data:
+    """Raises ConfigError for a file that cannot be read, with the line where it is at fault."""
+    suffix = file.suffix.lower()
+    try:
+        if suffix in _CSV:
+            columns = {name: _from_text(text, prop) for name, (text, prop) in _texts(file, contract).items()}
+            rows = len(next(iter(columns.values())).values) if columns else 0
+        elif suffix in _JSON:
+            columns, rows = read_json_lines(file, contract)
+        elif suffix in _PARQUET + _ARROW:
+            table = pyarrow.parquet.read_table(file) if suffix in _PARQUET else _arrow(file)
+            columns, rows = (
+                {
+                    column_of(name, contract): as_contract_says(_one(table[name]), prop)
+                    for name, prop in _properties(table.column_names, contract)
+                },
+                table.num_rows,
+            )
+        else:
+            known = ", ".join(_CSV + _JSON + _PARQUET + _ARROW)
+            raise ConfigError(f"{file} has no known suffix", hint=f"these are read: {known}")
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise ConfigError(f"{file} cannot be read: {reason}") from error
+    return _data(columns, rows, contract)
+
+
+def _data(columns: Mapping[str, TypedColumn], rows: int, contract: Contract) -> Data:
+    malformed = {name: column.malformed for name, column in columns.items() if column.malformed.any()}
+    values = {name: column.values for name, column in columns.items()}
+    lacking = {name: pa.nulls(rows, held.arrow) for name, held in contract.types_in_files.items() if name not in columns}
+    return Data(Frame(values, rows, malformed), Frame({**values, **lacking}, rows, malformed), tuple(lacking))
+
+
+def column_of(name: str, contract: Contract) -> str:
+    """The contract's column that a column of a file is: by the physical name, else by the name of the property."""
+    if name in contract.columns:
+        return name
+    return next((prop.column for prop in contract.properties if prop.name == name), name)
+
+
+def _properties(names: list[str], contract: Contract) -> list[tuple[str, Property | None]]:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"the file has two columns {twice!r}")
+    return [(name, contract.columns.get(column_of(name, contract))) for name in names]
+
+
+def _texts(file: Path, contract: Contract) -> dict[str, tuple[pa.StringArray, Property | None]]:
+    with file.open("rb") as stream:
+        head = pyarrow.csv.open_csv(stream, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)).schema.names
+    convert = pyarrow.csv.ConvertOptions(
+        column_types={name: pa.string() for name in head}, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+    )
+    table = pyarrow.csv.read_csv(file, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+    return {column_of(name, contract): (_one(table[name]), prop) for name, prop in _properties(table.column_names, contract)}
+
+
+def _from_text(text: pa.StringArray, prop: Property | None) -> TypedColumn:
+    held = prop.held() if prop is not None else None
+    if prop is None or held is None:
+        return TypedColumn(text, np.zeros(len(text), np.bool_))
+    return read_values(text, held, by=prop.format, zone=prop.zone)
+
+
+def _arrow(file: Path) -> pa.Table:
+    with pa.memory_map(str(file)) as source:
+        try:
+            return pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid:
+            source.seek(0)
+            return pa.ipc.open_stream(source).read_all()
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks()
+    return whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)

@@ -1,0 +1,216 @@
+"""The gate: judges every row of a batch of changes by its dataset's contract, whole columns at a time.
+
+Only rows that break a rule become Python objects. Deletes and truncates are not judged; a rule does not run for a row in which
+the log did not carry a column that it reads, nor on an operation that it is not meant for. Rules over the whole set are not the
+gate's. Rules that compare a row with the others of its batch see every row as it stands at the end of the batch: of several
+changes of one key the last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from journal.batch import ChangeBatch, Op
+from journal.schema import TableSchema
+from pipeline.errors import ConfigError, Problem, SluiceError
+from pipeline.names import nearest
+from quality.batch_frame import FrameOfBatch
+from quality.contract import Contract
+from quality.frame import Frame
+from quality.judgement import MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow, Reason
+from quality.kernels.verdict import RowVerdict
+from quality.latest import latest_of_each_key
+from quality.logical_types import Judged
+from quality.rules import Action, RowJudge, Rule, Scope
+from quality.sql_rules import ExplainedVerdict
+
+Mask = npt.NDArray[np.bool_]
+Longs = npt.NDArray[np.int64]
+
+def _ops(*wanted: Op) -> Mask:
+    """bool[256]: by the letter of an operation, whether it is one of these."""
+    found = np.zeros(256, np.bool_)
+    found[list(wanted)] = True
+    return found
+
+
+_JUDGED = _ops(Op.INSERT, Op.READ, Op.UPDATE)
+_MEANT = {frozenset({"insert"}): _ops(Op.INSERT, Op.READ), frozenset({"update"}): _ops(Op.UPDATE)}
+
+
+class Gate:
+    """A contract's rules over rows, bound to the columns of a table as it is now. A changed table needs a new gate."""
+
+    def __init__(self, contract: Contract, schema: TableSchema) -> None:
+        """Raises ConfigError, with the contract's lines, for what the table's columns do not let it judge."""
+        self.contract = contract
+        self.schema = schema
+        self._bound = bound_rules(contract, schema)
+        wanted = dict.fromkeys(name for _, judge in self._bound for name in judge.columns)
+        self._frames = FrameOfBatch(contract, _types(contract, schema), wanted)
+
+    def judge(self, batch: ChangeBatch) -> Judgement:
+        """The verdict on a batch under the gate's schema."""
+        asked = np.flatnonzero(_JUDGED[batch.op])
+        rows = batch if len(asked) == len(batch) else batch.take(asked)
+        broken: list[tuple[Rule, Longs, RowVerdict]] = []
+        if len(rows) and self._bound:
+            frame = self._frames.frame(rows, _undecodable(rows))
+            among = _Among(batch, asked)
+            for rule, judge in self._bound:
+                try:
+                    verdict, failed = self._verdict(rule, judge, frame, rows, among)
+                except SluiceError as error:
+                    said = f"rule {rule.id} cannot be judged: {error.message}"
+                    return Judgement(np.zeros(len(batch), np.bool_), failure=Failure(rule.id, int(asked[0]), 0, said), judged=len(rows))
+                if len(failed):
+                    broken.append((rule, failed, verdict))
+        return self._sorted(batch, rows, asked, broken)
+
+    def _verdict(self, rule: Rule, judge: RowJudge, frame: Frame, rows: ChangeBatch, among: _Among) -> tuple[RowVerdict, Longs]:
+        """The verdict, and the indices in `rows` of those that failed."""
+        meant = _MEANT[rule.on][rows.op] if rule.on in _MEANT else None
+        if rule.scope is Scope.BATCH:
+            kept = among.latest if meant is None else among.latest & meant
+            verdict = judge.judge(frame if kept.all() else frame.where(kept))
+            return verdict, np.flatnonzero(kept)[verdict.failed]
+        verdict = judge.judge(frame)
+        return verdict, np.flatnonzero(verdict.failed if meant is None else verdict.failed & meant)
+
+    def _sorted(self, batch: ChangeBatch, rows: ChangeBatch, asked: Longs, broken: Sequence[tuple[Rule, Longs, RowVerdict]]) -> Judgement:
+        """Each row that broke something to where the strongest of its rules sends it: quarantine before drop before warn."""
+        passed = np.ones(len(batch), np.bool_)
+        reasons: dict[int, list[Reason]] = {}
+        self._defects(batch, reasons)
+        for rule, failed, verdict in broken:
+            if rule.action is Action.FAIL:
+                failure = Failure(
+                    rule.id, int(asked[failed[0]]), len(failed), f"{len(failed)} row(s) break the rule {rule.id}: {rule.says}"
+                )
+                return Judgement(np.zeros(len(batch), np.bool_), failure=failure, judged=len(rows))
+            if rule.action is Action.QUARANTINE:
+                for row, reason in zip(failed, self._reasons(rule, rows, failed, verdict), strict=True):
+                    reasons.setdefault(int(asked[row]), []).append(reason)
+        passed[list(reasons)] = False
+        dropped: dict[str, Longs] = {}
+        for rule, failed, _ in broken:
+            if rule.action is Action.DROP:
+                gone = asked[failed]
+                gone = gone[passed[gone]]
+                passed[gone] = False
+                if len(gone):
+                    dropped[rule.id] = gone
+        warnings = {
+            rule.id: count
+            for rule, failed, _ in broken
+            if rule.action is Action.WARN and (count := int(np.count_nonzero(passed[asked[failed]])))
+        }
+        quarantined = tuple(QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons))
+        return Judgement(passed, quarantined, dropped, warnings, judged=len(rows))
+
+    def _reasons(self, rule: Rule, rows: ChangeBatch, failed: Longs, verdict: RowVerdict) -> list[Reason]:
+        index = pa.array(failed)
+        shown = (rule.column,) if rule.column else rule.columns
+        hidden = {name for name in rule.columns if name in self.contract.columns and self.contract.columns[name].sensitive}
+        texts = {name: rows.column(name).take(index).to_pylist() for name in shown if name in rows.schema.types}
+        messages: Mapping[int, str] = verdict.messages if isinstance(verdict, ExplainedVerdict) and not hidden else {}
+        found: list[Reason] = []
+        for place, row in enumerate(failed):
+            values = {name: MASKED if name in hidden and column[place] is not None else column[place] for name, column in texts.items()}
+            one = next(iter(values.values()), None) if len(values) < 2 else json.dumps(values, ensure_ascii=False)
+            message = f"{rule.says} ({messages[int(row)]})" if int(row) in messages else rule.says
+            found.append(Reason(rule.id, rule.column, message, one))
+        return found
+
+    def _defects(self, batch: ChangeBatch, reasons: dict[int, list[Reason]]) -> None:
+        for defect in batch.defects:
+            prop = self.contract.columns.get(defect.column or "")
+            value = MASKED if prop is not None and prop.sensitive else defect.raw.decode("utf-8", "backslashreplace")
+            reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, value))
+
+
+class _Among:
+    """Which of the rows that are judged are the last of their key in the batch; found out when it is first asked for."""
+
+    def __init__(self, batch: ChangeBatch, asked: Longs) -> None:
+        self._batch = batch
+        self._asked = asked
+        self._latest: Mask | None = None
+
+    @property
+    def latest(self) -> Mask:
+        if self._latest is None:
+            self._latest = latest_of_each_key(self._batch)[self._asked]
+        return self._latest
+
+
+def _undecodable(rows: ChangeBatch) -> dict[str, Mask]:
+    """Column -> bool[n] of the values that could not be held as text."""
+    found: dict[str, Mask] = {}
+    for defect in rows.defects:
+        if defect.column is not None:
+            found.setdefault(defect.column, np.zeros(len(rows), np.bool_))[defect.row] = True
+    return found
+
+
+def bound_rules(contract: Contract, schema: TableSchema) -> list[tuple[Rule, RowJudge]]:
+    """The rules that can fail on this table, with what judges them. Raises ConfigError with every reason why one cannot be judged."""
+    problems = _missing_columns(contract, schema)
+    types = _types(contract, schema)
+    for name, prop in contract.columns.items():
+        if name in schema.types and name not in types:
+            said = f"{name} is {schema.types[name]} in the table {schema.dataset}, and {prop.logical_type} in the contract"
+            problems.append(Problem(said, contract.file, prop.line))
+    found: list[tuple[Rule, RowJudge]] = []
+    for rule in contract.rules:
+        if rule.scope is Scope.SET or any(name not in types for name in rule.columns):
+            continue
+        try:
+            judge = rule.compile(types)
+        except SluiceError as error:
+            problems.append(Problem(f"rule {rule.id}: {error.message}", contract.file, rule.line, error.hint))
+            continue
+        if not _always_holds(rule, types, schema):
+            found.append((rule, judge))  # type: ignore[arg-type]  # the scope says that it judges rows
+    if problems:
+        raise ConfigError.of(sorted(problems, key=lambda problem: problem.line or 0))
+    return found
+
+
+def _types(contract: Contract, schema: TableSchema) -> dict[str, Judged]:
+    """Column of the contract -> how its values are held in this table; without those that the table lacks or that do not fit."""
+    types: dict[str, Judged] = {}
+    for name, kind in schema.types.items():
+        if name in contract.columns and (held := contract.columns[name].held(kind)) is not None:
+            types[name] = held
+    return types
+
+
+def _missing_columns(contract: Contract, schema: TableSchema) -> list[Problem]:
+    """One problem for each column that rules read and the table does not have."""
+    lacking: dict[str, list[Rule]] = {}
+    for rule in contract.rules:
+        for name in rule.columns:
+            if name not in schema.types:
+                lacking.setdefault(name, []).append(rule)
+    problems = []
+    for name, rules in lacking.items():
+        named = next((rule for rule in rules if not rule.generated), rules[0])
+        more = f" (and {len(rules) - 1} more)" if len(rules) > 1 else ""
+        said = f"rule {named.id}{more} reads the column {name!r}, which the table {schema.dataset} does not have"
+        problems.append(Problem(said, contract.file, named.line, nearest(name, schema.types)))
+    return problems
+
+
+def _always_holds(rule: Rule, types: Mapping[str, Judged], schema: TableSchema) -> bool:
+    """Whether Postgres itself sees to it: a typed column holds its type, and a key is the key of one row only."""
+    if rule.generated and rule.kind == "type":
+        held = types[rule.columns[0]]
+        return not held.read and not (held.logical == "integer" and held.family == "number") and held.family not in ("json", "array")
+    unique = rule.kind in ("unique", "primaryKey", "duplicateValues") and rule.scope is Scope.BATCH
+    return unique and bool(schema.key) and set(schema.key) <= set(rule.columns)

@@ -1,0 +1,64 @@
+"""What the gate says of one batch: which rows go on, and what became of the others and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+Longs = npt.NDArray[np.int64]
+
+MASKED = "***"
+UNDECODABLE = "undecodable"
+"""The rule that a value breaks which cannot be held as text (bytes that are not UTF-8, a NUL)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a row is in quarantine. `value` is the raw text (of several columns: a JSON object), masked where the contract says so."""
+
+    rule: str
+    column: str | None
+    message: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRow:
+    """A row that is held back: its index in the batch, and every reason."""
+
+    row: int
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A rule whose action is `fail` was broken: the table stops. `row` is the first row that broke it, `count` how many did."""
+
+    rule: str
+    row: int
+    count: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """The verdict on one batch of n rows.
+
+    passed       bool[n]: rows that go on, those with warnings, deletes and truncates among them
+    quarantined  in the order of the rows
+    dropped      rule id -> indices; a row that broke several is listed under the first of them
+    warnings     rule id -> number of rows that broke it and go on all the same
+    failure      the table stops; nothing of the batch is to be delivered
+    judged       number of rows that rules were asked about
+    """
+
+    passed: Mask
+    quarantined: Sequence[QuarantinedRow] = ()
+    dropped: Mapping[str, Longs] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
+    failure: Failure | None = None
+    judged: int = 0
