@@ -9,7 +9,8 @@ from journal.schema import TableSchema
 from pipeline.kinds import kinds
 from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import split_name
-from quality.contract import Contract, load_contract
+from quality.contract import Contract
+from quality.contract_reading import load_contract
 from sinks.base import Sink
 from sinks.routing import Router, mask_key
 from sources.base import Source, SourceContext
