@@ -1,0 +1,280 @@
+"""The embedded journal: one SQLite file between ingest, which writes it, and the sinks, which read it.
+
+What ingest commits at once, changes, position, quarantine and counts, is in the file whole or not at all, whatever is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from journal import quarantine, store
+from journal.batch import ChangeBatch, CopyMarker
+from journal.codec import Row, decode, encode
+from journal.ledger import Ledger, coarsen
+from journal.locks import ProcessLock
+from journal.quarantine import QuarantineRecord
+from journal.reading import JournalReader, Known, Streams, known_of
+from journal.schema import TableSchema
+from journal.space import Space
+from journal.store import journal_exists
+from journal.trouble import reported
+from pipeline.errors import SluiceError
+
+__all__ = ["JournalReader", "JournalWriter", "journal_exists"]
+
+_ENTRY = "insert into entry values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_HELD = "insert into held (stream, rows, op, lsn, nth, time, ordinal, payload) values (?, ?, ?, ?, ?, ?, ?, ?)"
+_COARSEN_EVERY = 3600.0
+
+
+class JournalWriter:
+    """Ingest's end of the journal; there is one for each pipeline. One thread at a time.
+
+    Promise: `commit` makes everything since the last one durable together, in order, and readers see all of it or nothing. After an
+    error nothing of the open transaction stays.
+    """
+
+    def __init__(self, folder: Path, pipeline: str, lock: ProcessLock, max_bytes: int, retention_seconds: float) -> None:
+        self._lock = lock
+        self._path = folder / store.FILE
+        self._db = store.open_for_writing(folder, pipeline)
+        self._ledger = Ledger()
+        self._last: list[object] | None = None  # the newest entry, written once it is known whether a commit ends with it
+        self._coarsen_at = 0.0
+        with reported(self._path):
+            self.id = str(self._kept("id"))
+            self._age = float(self._kept("age")) + max(0.0, time.time() - float(self._kept("wall"))) - time.monotonic()
+            self._load()
+            self._space = Space(self._db, self._path, max_bytes, retention_seconds)
+
+    @classmethod
+    def open(cls, folder: Path, pipeline: str, *, max_bytes: int, retention_seconds: float) -> JournalWriter:
+        """Opens the journal in `folder`, or makes it.
+
+        `max_bytes` is where `full` begins; delivered changes are kept for `retention_seconds`. Raises AlreadyRunningError when another
+        process has it, JournalError when it is damaged, newer or another pipeline's, TerminalError when it cannot be written.
+        """
+        lock = ProcessLock(folder, "journal", f"ingest of {pipeline}")
+        try:
+            return cls(folder, pipeline, lock, max_bytes, retention_seconds)
+        except BaseException:
+            lock.close()
+            raise
+
+    def _kept(self, name: str) -> str | int | float:
+        value: str | int | float = self._db.execute("select value from kept where name = ?", (name,)).fetchone()[0]
+        return value
+
+    def _load(self) -> None:
+        """What is kept in memory, as the last commit left it."""
+        self._streams = Streams(self._db)
+        self._ids = {(s.source, s.table, s.sink, s.schema.encoded): number for number, s in self._streams.all().items()}
+        self._schemas = {encoded: number for number, encoded in self._db.execute("select id, encoded from schema")}
+        self._newest = {
+            (source, table): schema for source, table, schema in self._db.execute("select source, table_name, schema from tables")
+        }
+        self._seq = int(self._kept("last_seq"))
+        self._next_ordinal = int(self._kept("next_ordinal"))
+        self._ledger.forget()
+        self._last = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Inside the transaction, which is opened if none is. After an error of SQLite's nothing of it stays."""
+        try:
+            with reported(self._path):
+                if not self._db.in_transaction:
+                    self._db.execute("begin immediate")
+                yield
+        except SluiceError:
+            self.rollback()
+            raise
+
+    def _stream(self, schema: TableSchema, source: str, table: str, sink: str | None) -> int:
+        """The number of a stream, made when it is new; the schema becomes the table's newest."""
+        key = (source, table, sink, schema.encoded)
+        number = self._ids.get(key)
+        if number is None:
+            kept = self._schemas.get(schema.encoded)
+            if kept is None:
+                made = self._db.execute("insert into schema (dataset, encoded) values (?, ?)", (schema.dataset, schema.encoded))
+                kept = self._schemas[schema.encoded] = made.lastrowid or 0
+            made = self._db.execute(
+                "insert into stream (source, table_name, sink, schema) values (?, ?, ?, ?)", (source, table, sink, kept)
+            )
+            number = self._ids[key] = made.lastrowid or 0
+        if self._newest.get((source, table)) != self._schemas[schema.encoded]:
+            newest = self._newest[source, table] = self._schemas[schema.encoded]
+            self._db.execute(
+                "insert into tables values (?, ?, ?, null) on conflict do update set schema = excluded.schema", (source, table, newest)
+            )
+        return number
+
+    def _entry(self, stream: int, kind: int, row: Row) -> None:
+        self._flush()
+        self._seq += 1
+        numbers = (row.op, row.lsn, row.nth, row.time, row.ordinal)
+        self._last = [self._seq, stream, kind, row.rows, len(row.payload), *numbers, None, None, row.payload]
+
+    def _flush(self) -> None:
+        if self._last is not None:
+            self._db.execute(_ENTRY, self._last)
+            self._last = None
+
+    @property
+    def next_ordinal(self) -> int:
+        """The ordinal after the newest change that was appended or counted."""
+        return self._next_ordinal
+
+    def resume(self, source: str) -> Known:
+        """What the journal knows of a source."""
+        with reported(self._path):
+            return known_of(self._db, source)
+
+    def held_tables(self, source: str) -> frozenset[str]:
+        """Tables of a source for which changes are held, for all sinks."""
+        with reported(self._path):
+            found = self._db.execute(
+                "select distinct table_name from held join stream on stream.id = held.stream where source = ? and sink is null", (source,)
+            )
+            return frozenset(table for (table,) in found)
+
+    def append(self, batch: ChangeBatch) -> None:
+        """Changes for the sinks. Raises ValueError unless ordinals go on increasing."""
+        if not len(batch):
+            return
+        ordinals = batch.ordinal
+        if ordinals[0] < self._next_ordinal or not (ordinals[1:] > ordinals[:-1]).all():
+            raise ValueError(f"ordinals of {batch.dataset} do not increase from {self._next_ordinal} on")
+        row = encode(batch)
+        with self._writing():
+            stream = self._stream(batch.schema, batch.source, batch.table, batch.sink)
+            self._entry(stream, store.CHANGES, row)
+        self._next_ordinal = int(ordinals[-1]) + 1
+
+    def mark(self, marker: CopyMarker) -> None:
+        """A copy begins, ends, or is given up. When it begins or is given up, what is held for it is forgotten."""
+        told = json.dumps({"phase": marker.phase, "first": marker.first}).encode()
+        with self._writing():
+            stream = self._stream(marker.schema, marker.source, marker.table, marker.sink)
+            self._entry(stream, store.MARKER, Row(0, 0, 0, 0, 0, marker.ordinal, told))
+            if marker.sink is None and marker.phase != "abandoned":
+                copy = "begun" if marker.phase == "start" else "copied"
+                self._db.execute("update tables set copy = ? where source = ? and table_name = ?", (copy, marker.source, marker.table))
+            if marker.phase != "end":
+                streams = self._streams.of(marker.source, marker.table, marker.sink)
+                self._db.executemany("delete from held where stream = ?", [(number,) for number in streams])
+
+    def hold(self, batch: ChangeBatch) -> None:
+        """Keeps changes back until `released`. Their ordinals mean nothing yet."""
+        row = encode(batch)
+        with self._writing():
+            stream = self._stream(batch.schema, batch.source, batch.table, batch.sink)
+            self._db.execute(_HELD, (stream, row.rows, row.op, row.lsn, row.nth, row.time, row.ordinal, row.payload))
+
+    def released(self, source: str, table: str, sink: str | None) -> Iterator[ChangeBatch]:
+        """The held changes of a table, in order, each forgotten as it is given; inside the open transaction.
+
+        What is held meanwhile stays.
+        """
+        with self._writing():
+            streams = self._streams.of(source, table, sink)
+            last = self._db.execute("select max(id) from held").fetchone()[0]
+        places = ", ".join("?" * len(streams))
+        while last is not None:
+            with self._writing():
+                found = self._db.execute(
+                    "select id, stream, rows, op, lsn, nth, time, ordinal, payload from held"
+                    f" where stream in ({places}) and id <= ? order by id limit 1",
+                    (*streams, last),
+                ).fetchone()
+                if found is None:
+                    return
+                self._db.execute("delete from held where id = ?", (found[0],))
+            yield decode(Row(*found[2:]), self._streams[found[1]].schema, source, table, sink)
+
+    def quarantine(self, records: Sequence[QuarantineRecord]) -> None:
+        """Keeps records that are not delivered."""
+        if records:
+            with self._writing():
+                quarantine.write(self._db, records)
+
+    def count(
+        self,
+        dataset: str,
+        *,
+        source: str,
+        rows: int,
+        first_ordinal: int,
+        last_ordinal: int,
+        quarantined: int = 0,
+        dropped: Mapping[str, int] | None = None,
+        warned: Mapping[str, int] | None = None,
+        failed: Mapping[str, int] | None = None,
+        evaluated: Mapping[str, int] | None = None,
+        times: tuple[int, int] | None = None,
+    ) -> None:
+        """Counts changes that came in: `rows` in all, of which some were quarantined or dropped; the others by rule id.
+
+        `times` is the range of their commit times, microseconds since 1970, UTC.
+        """
+        rules = {"dropped": dropped or {}, "warned": warned or {}, "failed": failed or {}, "evaluated": evaluated or {}}
+        with self._writing():
+            self._ledger.count(dataset, source, rows, quarantined, (first_ordinal, last_ordinal), times, rules)
+        self._next_ordinal = max(self._next_ordinal, last_ordinal + 1)
+
+    def commit(self, source: str, watermark: str) -> int:
+        """Everything since the last commit becomes durable, with the source's position. Returns the seq of the last entry."""
+        with self._writing():
+            age, wall = self._age + time.monotonic(), time.time()
+            if self._last is not None:
+                self._last[-3:-1] = [int(wall * 1e6), age]
+                self._flush()
+            self._ledger.write(self._db, wall)
+            kept = [(self._seq, "last_seq"), (self._next_ordinal, "next_ordinal"), (age, "age"), (wall, "wall")]
+            self._db.executemany("update kept set value = ? where name = ?", kept)
+            self._db.execute(
+                "insert into source values (?, ?) on conflict do update set watermark = excluded.watermark", (source, watermark)
+            )
+            self._db.execute("commit")
+        return self._seq
+
+    def rollback(self) -> None:
+        """Nothing since the last commit stays. Also right when nothing is open."""
+        with reported(self._path):
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            self._load()
+
+    def size(self) -> int:
+        """Bytes in use, as of the last `prune`. Any thread."""
+        return self._space.used
+
+    @property
+    def full(self) -> bool:
+        """Whether ingest has to wait: from `max_bytes` on, until a tenth of it is free again. As of the last `prune`."""
+        return self._space.full
+
+    def prune(self, passed: int | None) -> int:
+        """Forgets entries up to `passed`, which every sink has, as far as retention is over or room is needed; a step that takes
+        milliseconds. Returns how many went. Does nothing inside an open transaction.
+        """
+        if self._db.in_transaction:
+            return 0
+        with reported(self._path):
+            if time.monotonic() >= self._coarsen_at:
+                self._coarsen_at = time.monotonic() + _COARSEN_EVERY
+                self._db.execute("begin immediate")
+                coarsen(self._db)
+                self._db.execute("commit")
+            return self._space.prune(passed, self._age + time.monotonic())
+
+    def close(self) -> None:
+        """Rolls back what is open."""
+        with closing(self._lock), closing(self._db):
+            if self._db.in_transaction:
+                self._db.execute("rollback")

@@ -1,0 +1,68 @@
+"""One process at a time: advisory locks in the state folder, which the kernel lets go of when their holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.errors import AlreadyRunningError, TerminalError
+
+
+class ProcessLock:
+    """Holds `folder/NAME.lock` until closed. Raises AlreadyRunningError, with the pid of the holder, when it isn't free in time.
+
+    `patience` is how long to wait, in seconds, for a holder that is about to end (the child of a supervisor that was killed).
+    """
+
+    def __init__(self, folder: Path, name: str, what: str, patience: float = 0.0) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise TerminalError(
+                f"the state folder {folder} cannot be written: {error.strerror}", hint="make it writable, or name another with `state:`"
+            ) from error
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
+                    os.close(self._file)
+                    raise AlreadyRunningError(
+                        f"{what} is already running (pid {holder})", hint="stop it first, or wait until it has ended"
+                    ) from None
+                time.sleep(0.05)
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> ProcessLock:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def is_held(folder: Path, name: str) -> bool:
+    """Whether a process that is alive holds the lock."""
+    try:
+        file = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False

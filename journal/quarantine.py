@@ -1,0 +1,219 @@
+"""Records that a contract or a sink held back: each with its reasons, its raw payload, and its place in the stream."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+Values = Mapping[str, str | bytes | None]
+"""Column -> Postgres' text, None for null, or bytes that are no text. A column which the log did not carry is not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A rule that a record broke. `value` is the raw text, or masked where the contract says so."""
+
+    rule: str
+    column: str | None
+    message: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRecord:
+    """One change that is not delivered.
+
+    id             from record_id()
+    position       the source's own words (Postgres: 0/1A2B3C8); `ordinal` its place in the pipeline
+    committed_at   at the source, microseconds since 1970, UTC; resolved_at and quarantined_at: seconds
+    sink           the sink that refused it; None: the gate held it back from all
+    raw            what was received; before and after: the old and the new row, as far as the log carried them
+    """
+
+    id: str
+    dataset: str
+    source: str
+    table: str
+    operation: str
+    key: Values
+    position: str
+    ordinal: int
+    committed_at: int
+    raw: Values
+    before: Values | None
+    after: Values | None
+    reasons: Sequence[Reason]
+    quarantined_at: float
+    contract: str | None = None
+    contract_version: str | None = None
+    rules_hash: str | None = None
+    sink: str | None = None
+    status: str = "open"
+    owner: str | None = None
+    attempts: int = 0
+    patch: Values | None = None
+    patched_by: str | None = None
+    approved_by: str | None = None
+    resolved_at: float | None = None
+    resolution: str | None = None
+
+    @property
+    def pattern(self) -> str:
+        """The shape of the value that broke the first rule."""
+        return shape_of(self.reasons[0].value)
+
+    @property
+    def group(self) -> str:
+        """Names the cause: equal for records of a dataset that broke the same rule on the same column with values of the same shape."""
+        first = self.reasons[0]
+        told = json.dumps([self.dataset, self.sink, first.rule, first.column, self.pattern])
+        return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Open records that have one reason. `first_at` and `last_at` in seconds, when they came into quarantine."""
+
+    group: str
+    dataset: str
+    sink: str | None
+    reason: Reason
+    pattern: str
+    records: int
+    first_at: float
+    last_at: float
+
+
+def record_id(journal: str, ordinal: int, sink: str | None = None) -> str:
+    """The id of a record: always the same for one change of one journal (and one sink that refused it)."""
+    return "-".join([journal[:8], str(ordinal), *([sink] if sink else [])])
+
+
+_SHAPES = ((re.compile(r"[0-9]+"), "9"), (re.compile(r"[^\W\d_]+"), "a"), (re.compile(r"\s+"), " "))
+_SHAPE_LENGTH = 40
+
+
+def shape_of(value: str | None) -> str:
+    """A value with each run of digits as 9, of letters as a, and of white space as one space; `null` and `empty` say themselves."""
+    if value is None:
+        return "null"
+    if not value:
+        return "empty"
+    shape = value[: 4 * _SHAPE_LENGTH]
+    for runs, letter in _SHAPES:
+        shape = runs.sub(letter, shape)
+    return shape if len(shape) <= _SHAPE_LENGTH else shape[:_SHAPE_LENGTH] + "…"
+
+
+_JSON = ("key", "raw", "before", "after", "patch")
+_PLAIN = [f.name for f in fields(QuarantineRecord) if f.name not in (*_JSON, "reasons", "sink", "table")]
+COLUMNS = ("table_name", *_PLAIN, *_JSON, "reasons", "cause", "pattern")
+"""Of a table that holds records. One for refused rows has `sink` and `seq` besides."""
+
+
+def to_row(record: QuarantineRecord) -> dict[str, Any]:
+    """The record by COLUMNS."""
+    row = {name: getattr(record, name) for name in _PLAIN}
+    row |= {name: _encoded(getattr(record, name)) for name in _JSON}
+    row["table_name"] = record.table
+    row["reasons"] = json.dumps([asdict(reason) for reason in record.reasons])
+    return row | {"cause": record.group, "pattern": record.pattern}
+
+
+def from_row(row: Mapping[str, Any], sink: str | None = None) -> QuarantineRecord:
+    """The record that `to_row` was given."""
+    reasons = tuple(Reason(**reason) for reason in json.loads(row["reasons"]))
+    values: dict[str, Any] = {name: values_of(row[name]) for name in _JSON}
+    return QuarantineRecord(**{name: row[name] for name in _PLAIN}, **values, table=row["table_name"], reasons=reasons, sink=sink)
+
+
+def _encoded(values: Values | None) -> str | None:
+    if values is None:
+        return None
+    return json.dumps({name: {"hex": value.hex()} if isinstance(value, bytes) else value for name, value in values.items()})
+
+
+def values_of(text: str | None) -> Values | None:
+    """What stands in a column that holds values."""
+    if text is None:
+        return None
+    return {name: bytes.fromhex(value["hex"]) if isinstance(value, dict) else value for name, value in json.loads(text).items()}
+
+
+_INSERT = f"insert into quarantine ({', '.join(COLUMNS)}) values ({', '.join(':' + name for name in COLUMNS)})"
+
+
+def write(db: sqlite3.Connection, records: Sequence[QuarantineRecord]) -> None:
+    """Into the open transaction."""
+    db.executemany(_INSERT, [to_row(record) for record in records])
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records to list: those that are all of this."""
+
+    dataset: str | None = None
+    status: str | None = None
+    group: str | None = None
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Column -> the value it has to have."""
+        asked = {"dataset": self.dataset, "status": self.status, "cause": self.group}
+        return {column: value for column, value in asked.items() if value is not None}
+
+
+_SELECT = f"select {', '.join(COLUMNS)} from quarantine"
+
+
+def listed(db: sqlite3.Connection, wanted: Wanted, after: int, limit: int) -> list[QuarantineRecord]:
+    """Records in the order of the stream, those with an ordinal greater than `after`."""
+    condition = "".join(f" and {column} = :{column}" for column in wanted.conditions)
+    # the ordinals first: they are found in the index alone, and sorted without the records
+    found = f"select ordinal from quarantine where ordinal > :after{condition} order by ordinal limit :limit"
+    rows = db.execute(f"{_SELECT} where ordinal in ({found}) order by ordinal", {**wanted.conditions, "after": after, "limit": limit})
+    return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+
+
+def record(db: sqlite3.Connection, name: str) -> QuarantineRecord | None:
+    """The record with this id."""
+    ordinal = name.split("-")[1] if "-" in name else ""
+    if not ordinal.isdecimal():
+        return None
+    row = db.execute(f"{_SELECT} where ordinal = ? and id = ?", (int(ordinal), name)).fetchone()
+    return None if row is None else from_row(dict(zip(COLUMNS, row, strict=True)))
+
+
+def causes(db: sqlite3.Connection, dataset: str | None = None, status: str = "open") -> list[Cause]:
+    """The causes of records, the most frequent first."""
+    given = {"status": status, "dataset": dataset}
+    condition = "status = :status" + (" and dataset = :dataset" if dataset else "")
+    counted = (
+        f"select count(*) as records, min(ordinal) as first, max(ordinal) as last from quarantine where {condition} group by dataset, cause"
+    )
+    rows = db.execute(
+        f"""select one.cause, one.dataset, one.reasons, one.pattern, records, one.quarantined_at, newest.quarantined_at
+            from ({counted}) join quarantine one on one.ordinal = first join quarantine newest on newest.ordinal = last
+            order by records desc, first""",
+        given,
+    )
+    return [
+        Cause(group, name, None, Reason(**json.loads(reasons)[0]), pattern, records, first, last)
+        for group, name, reasons, pattern, records, first, last in rows
+    ]
+
+
+def open_records(db: sqlite3.Connection) -> dict[str, int]:
+    """How many records of each dataset wait for somebody."""
+    return dict(db.execute("select dataset, count(*) from quarantine where status = 'open' group by dataset"))
+
+
+def open_keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
+    """The keys of a dataset's open records."""
+    rows = db.execute("select key from quarantine where dataset = ? and status = 'open'", (dataset,))
+    return [values_of(key) or {} for (key,) in rows]

@@ -1,0 +1,271 @@
+"""The readers' end of the embedded journal: any number of processes, while ingest writes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from journal import ledger, quarantine, store
+from journal.batch import ChangeBatch, CopyMarker
+from journal.codec import Row, decode
+from journal.joining import joined
+from journal.ledger import Minute, Tally
+from journal.quarantine import Cause, QuarantineRecord, Values, Wanted
+from journal.schema import TableSchema
+from journal.space import used_bytes
+from journal.trouble import damaged, reported
+from pipeline.errors import JournalError
+
+_MOST_ENTRIES = 20_000  # of one read
+_PAYLOAD = "seq, stream, kind, rows, op, lsn, nth, time, ordinal, payload"
+
+
+class Known(NamedTuple):
+    """What the journal knows of a source: `copied` and `begun` are tables whose copy is whole, or was begun and not finished."""
+
+    watermark: str | None
+    copied: frozenset[str]
+    begun: frozenset[str]
+    schemas: dict[str, TableSchema]
+
+
+def known_of(db: sqlite3.Connection, source: str) -> Known:
+    """Read from tables that writer and readers see alike."""
+    position = db.execute("select watermark from source where name = ?", (source,)).fetchone()
+    tables = db.execute(
+        "select table_name, copy, encoded from tables join schema on schema.id = tables.schema where source = ?", (source,)
+    ).fetchall()
+    return Known(
+        watermark=position[0] if position else None,
+        copied=frozenset(table for table, copy, _ in tables if copy == "copied"),
+        begun=frozenset(table for table, copy, _ in tables if copy == "begun"),
+        schemas={table: TableSchema.decode(encoded) for table, _, encoded in tables},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What entries of one kind have in common."""
+
+    source: str
+    table: str
+    sink: str | None
+    schema: TableSchema
+
+
+class Streams:
+    """The streams of a journal by number, read as they are met."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._known: dict[int, Stream] = {}
+        self._schemas: dict[str, TableSchema] = {}
+
+    def __getitem__(self, number: int) -> Stream:
+        if number not in self._known:
+            self._refresh()
+        return self._known[number]
+
+    def all(self) -> dict[int, Stream]:
+        self._refresh()
+        return self._known
+
+    def of(self, source: str, table: str, sink: str | None) -> list[int]:
+        """The numbers of a table's streams for one sink, or for all: one for each schema it had."""
+        return [number for number, s in self.all().items() if (s.source, s.table, s.sink) == (source, table, sink)]
+
+    def _refresh(self) -> None:
+        last = max(self._known, default=0)
+        found = self._db.execute(
+            "select stream.id, source, table_name, sink, encoded from stream join schema on schema.id = schema where stream.id > ?", (last,)
+        )
+        for number, source, table, sink, encoded in found:
+            schema = self._schemas.setdefault(encoded, TableSchema.decode(encoded))
+            self._known[number] = Stream(source, table, sink, schema)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """Consecutive entries (seq, entry) for one sink, read up to and with `last`.
+
+    Neighbouring batches of a dataset are joined, and have the seq of the last of them; the order of a dataset's changes is kept, that of
+    different datasets is not. `whole`: `last` is where a commit of ingest ended; else more of it follows.
+    """
+
+    entries: Sequence[tuple[int, ChangeBatch | CopyMarker]]
+    last: int
+    whole: bool
+
+
+class JournalReader:
+    """A sink's, or a command's, view of the journal. One thread at a time. Changes nothing, and never keeps ingest waiting."""
+
+    def __init__(self, folder: Path, pipeline: str) -> None:
+        self._path = folder / store.FILE
+        self._db = store.open_for_reading(folder, pipeline)
+        self._streams = Streams(self._db)
+        self._version = 0
+        with self._view():
+            self.id: str = self._kept("id")
+
+    @classmethod
+    def open(cls, folder: Path, pipeline: str) -> JournalReader:
+        """Raises JournalError where there is no journal, or one that is damaged, newer, or another pipeline's."""
+        return cls(folder, pipeline)
+
+    @contextmanager
+    def _view(self) -> Iterator[sqlite3.Connection]:
+        """One state of the journal, held no longer than needed: the log cannot be taken back while somebody looks at it."""
+        with reported(self._path):
+            self._db.execute("begin")
+            try:
+                yield self._db
+            finally:
+                self._db.execute("rollback")
+
+    def _kept(self, name: str) -> str:
+        value: str = self._db.execute("select value from kept where name = ?", (name,)).fetchone()[0]
+        return value
+
+    def last_seq(self) -> int:
+        """The newest entry; 0 where there was never one."""
+        with self._view():
+            return int(self._kept("last_seq"))
+
+    def first_seq(self) -> int:
+        """The oldest entry that is still there; the one after the last where there is none."""
+        with self._view() as db:
+            first = db.execute("select min(seq) from entry").fetchone()[0]
+            return int(self._kept("last_seq")) + 1 if first is None else int(first)
+
+    def size(self) -> int:
+        """Bytes in use in the journal's file."""
+        with self._view() as db:
+            return used_bytes(db)
+
+    def changed(self) -> bool:
+        """Whether ingest has committed anything since this was last asked. Takes microseconds."""
+        with reported(self._path):
+            version: int = self._db.execute("pragma data_version").fetchone()[0]
+        changed, self._version = version != self._version, version
+        return changed
+
+    def read(self, after: int, *, max_bytes: int, sink: str) -> Stretch:
+        """The entries for a sink behind `after`, about `max_bytes` of them, to the end of a commit where that lies within.
+
+        Entries for other sinks are passed over. Raises JournalError where entries behind `after` have been pruned.
+        """
+        with self._view() as db:
+            last, whole = self._reach(after, max_bytes, sink)
+            if last == after:
+                return Stretch((), after, True)
+            found = db.execute(f"select {_PAYLOAD} from entry where seq > ? and seq <= ? order by seq", (after, last))
+            rows = [row for row in found if self._streams[row[1]].sink in (None, sink)]
+        return Stretch(joined([(row[0], self._entry(row)) for row in rows]), last, whole)
+
+    def _reach(self, after: int, max_bytes: int, sink: str) -> tuple[int, bool]:
+        """How far to read, and whether a commit ends there."""
+        found = self._db.execute("select seq, stream, bytes, committed from entry where seq > ? order by seq", (after,))
+        last = whole = after
+        room = max_bytes
+        for seq, stream, size, committed in found:
+            if seq != last + 1:
+                raise self._gap(after, seq) if last == after else damaged(self._path, f"entry {last + 1} is missing")
+            last = seq
+            if committed is not None:
+                whole = seq
+            if self._streams[stream].sink in (None, sink):
+                room -= size
+            if room <= 0 or seq - after >= _MOST_ENTRIES:
+                break
+        if last == after and int(self._kept("last_seq")) > after:
+            raise self._gap(after, int(self._kept("last_seq")) + 1)
+        return (whole, True) if whole > after else (last, last == after)
+
+    def _gap(self, after: int, first: int) -> JournalError:
+        return JournalError(
+            f"{self._path} has forgotten the entries {after + 1} to {first - 1}",
+            hint="the sink needs a new copy: `sluice snapshot` makes it",
+        )
+
+    def _entry(self, row: tuple[int, int, int, int, int, int, int, int, int, bytes]) -> ChangeBatch | CopyMarker:
+        stream = self._streams[row[1]]
+        if row[2] == store.MARKER:
+            told = json.loads(row[9])
+            return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], row[8], told["first"], stream.sink)
+        try:
+            return decode(Row(*row[3:]), stream.schema, stream.source, stream.table, stream.sink)
+        except (ValueError, OSError) as error:  # pyarrow's errors are of these kinds
+            raise damaged(self._path, f"entry {row[0]} cannot be read: {error}") from error
+
+    def lag(self, seq: int) -> tuple[int, float]:
+        """How many entries are behind `seq`, and how many seconds ago the first of them was committed."""
+        with self._view() as db:
+            behind = int(self._kept("last_seq")) - seq
+            if behind <= 0:
+                return 0, 0.0
+            oldest = db.execute(
+                "select committed from entry where seq > ? and committed is not null order by seq limit 1", (seq,)
+            ).fetchone()
+        return behind, max(0.0, time.time() - oldest[0] / 1e6) if oldest else 0.0
+
+    def resume(self, source: str) -> Known:
+        """What the journal knows of a source."""
+        with self._view() as db:
+            return known_of(db, source)
+
+    def totals(self) -> dict[str, Tally]:
+        """Counts by dataset since the journal began."""
+        with self._view() as db:
+            return ledger.totals(db)
+
+    def rule_totals(self, dataset: str) -> dict[str, Tally]:
+        """Counts by rule of a dataset since the journal began."""
+        with self._view() as db:
+            return ledger.rule_totals(db, dataset)
+
+    def minutes(self, dataset: str, since: float, rule: str = "") -> list[Minute]:
+        """Counts of a dataset, or one of its rules, by minute (long ago: by hour) since a time in seconds since 1970."""
+        with self._view() as db:
+            return ledger.minutes(db, dataset, since, rule)
+
+    def quarantined(self, wanted: Wanted, after: int = 0, limit: int = 1000) -> list[QuarantineRecord]:
+        """Records in the order of the stream, from behind the ordinal `after`."""
+        with self._view() as db:
+            return quarantine.listed(db, wanted, after, limit)
+
+    def record(self, name: str) -> QuarantineRecord | None:
+        """The record with this id."""
+        with self._view() as db:
+            return quarantine.record(db, name)
+
+    def causes(self, dataset: str | None = None) -> list[Cause]:
+        """Why open records are where they are, the most frequent cause first."""
+        with self._view() as db:
+            return quarantine.causes(db, dataset)
+
+    def open_quarantine(self) -> dict[str, int]:
+        """How many records of each dataset wait for somebody."""
+        with self._view() as db:
+            return quarantine.open_records(db)
+
+    def quarantined_keys(self, dataset: str) -> list[Values]:
+        """The keys of a dataset's open records."""
+        with self._view() as db:
+            return quarantine.open_keys(db, dataset)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,92 @@
+"""The room that the journal takes: what is forgotten and when, when it is full, and when its file shrinks."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from journal.store import pragma
+
+_STEP_SECONDS = 0.05
+_STEP_BYTES = 4 << 20
+_STEP_ENTRIES = 512
+_STEP_PAGES = 256
+_SPARE_BYTES = 64 << 20  # free pages within the file that are kept for what comes next
+_LOG_BYTES = 64 << 20  # the write-ahead log is cut back to this
+_LOG_PATIENCE_MS = 100
+_ROOM_AGAIN = 0.9
+
+
+class Space:
+    """Keeps the journal within its limits. Used by the writer, outside its transactions."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path, max_bytes: int, retention_seconds: float) -> None:
+        self._db = db
+        self._log = path.with_name(f"{path.name}-wal")
+        self._max_bytes = max_bytes
+        self._retention = retention_seconds
+        self.used = 0
+        self.full = False
+        db.execute(f"pragma journal_size_limit = {_LOG_BYTES}")
+        self._page = pragma(db, "page_size")
+        self._measure()
+
+    def prune(self, passed: int | None, age: float) -> int:
+        """Deletes entries up to `passed` whose time is over at `age`; where there is no room, those within their retention too."""
+        deadline = time.monotonic() + _STEP_SECONDS
+        pruned = 0
+        if passed is not None:
+            bound = passed if self.full or self._retention <= 0 else self._expired(passed, age - self._retention)
+            while (step := self._delete(bound)) and time.monotonic() < deadline:
+                pruned += step
+            pruned += step
+        self._shrink(deadline)
+        self._measure()
+        return pruned
+
+    def _expired(self, passed: int, before: float) -> int:
+        """The last entry, up to `passed`, of a commit that was made by `before`."""
+        young = self._db.execute("select seq from entry where seq <= ? and age > ? order by seq limit 1", (passed, before)).fetchone()
+        if young is None:
+            return passed
+        end: int | None = self._db.execute("select max(seq) from entry where seq < ? and age is not null", (young[0],)).fetchone()[0]
+        return end or 0
+
+    def _delete(self, bound: int) -> int:
+        size = count = 0
+        last = None
+        for seq, taken in self._db.execute("select seq, bytes from entry where seq <= ? order by seq limit ?", (bound, _STEP_ENTRIES)):
+            last = seq
+            count += 1
+            size += taken
+            if size >= _STEP_BYTES:
+                break
+        if last is not None:
+            self._db.execute("delete from entry where seq <= ?", (last,))
+        return count
+
+    def _shrink(self, deadline: float) -> None:
+        """Gives room back to the disk, a step at a time, where far more is free in the file than is used."""
+        while time.monotonic() < deadline and self._free() > max(_SPARE_BYTES, self.used):
+            self._db.execute(f"pragma incremental_vacuum({_STEP_PAGES})").fetchall()
+        if self._log_size() > 2 * _LOG_BYTES:
+            # readers come and go so often that the log never was free of them: wait for those who are in it now
+            self._db.execute(f"pragma busy_timeout = {_LOG_PATIENCE_MS}")
+            self._db.execute("pragma wal_checkpoint(truncate)").fetchall()
+            self._db.execute("pragma busy_timeout = 5000")
+
+    def _measure(self) -> None:
+        self.used = used_bytes(self._db) + max(0, self._log_size() - 2 * _LOG_BYTES)
+        self.full = self.used >= self._max_bytes * (_ROOM_AGAIN if self.full else 1.0)
+
+    def _free(self) -> int:
+        return pragma(self._db, "freelist_count") * self._page
+
+    def _log_size(self) -> int:
+        return self._log.stat().st_size if self._log.exists() else 0
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of a journal's file that hold something."""
+    return (pragma(db, "page_count") - pragma(db, "freelist_count")) * pragma(db, "page_size")

@@ -1,0 +1,156 @@
+"""The journal's file: what is in it, how it is made, and how it is opened.
+
+One SQLite database in WAL mode. Only the writer changes it; everybody else opens it for reading.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+from journal.trouble import damaged, reported
+from pipeline.errors import JournalError, TerminalError
+
+FILE = "journal.db"
+FORMAT = 1
+CHANGES, MARKER = 0, 1  # kinds of entries
+_APPLICATION = 0x51CE1  # marks the file as ours (see `file` and SQLite's application_id)
+_PAGE = 16384
+_CACHE_KIB = 8192
+
+# entry      what sinks read, in order. `seq` counts from 1 without a gap. `committed` (microseconds, wall clock) and `age` (seconds of the
+#            journal's own clock) are set where a commit of ingest ends, and nowhere else. A marker's payload is JSON.
+# stream     one sequence of entries under one schema: table of a source, and the sink it is meant for
+# held       changes of tables under copy, or stopped by their contract, laid down as entries are
+# source     the watermark of each source
+# tables     what is known of a source's tables: the newest schema, and how far their copy is
+# ledger     counts by minute (epoch minutes), dataset and source; the line with rule '' counts changes, the others count rules
+# quarantine what the gate held back; see quarantine.py
+_TABLES = """
+create table kept (name text primary key, value) without rowid;
+create table schema (id integer primary key, dataset text not null, encoded text not null unique);
+create table stream (
+    id integer primary key, source text not null, table_name text not null, sink text, schema integer not null references schema);
+create table entry (
+    seq integer primary key, stream integer not null, kind integer not null, rows integer not null, bytes integer not null,
+    op integer not null, lsn integer not null, nth integer not null, time integer not null, ordinal integer not null,
+    committed integer, age real, payload blob not null);
+create table held (
+    id integer primary key, stream integer not null, rows integer not null,
+    op integer not null, lsn integer not null, nth integer not null, time integer not null, ordinal integer not null,
+    payload blob not null);
+create table source (name text primary key, watermark text not null) without rowid;
+create table tables (
+    source text not null, table_name text not null, schema integer not null, copy text, primary key (source, table_name)) without rowid;
+create table ledger (
+    minute integer not null, dataset text not null, source text not null, rule text not null,
+    rows integer not null, quarantined integer not null, dropped integer not null,
+    evaluated integer not null, failed integer not null, warned integer not null,
+    first_ordinal integer, last_ordinal integer, first_time integer, last_time integer,
+    primary key (minute, dataset, source, rule)) without rowid;
+create table quarantine (
+    ordinal integer primary key, id text not null, dataset text not null, source text not null, table_name text not null,
+    operation text not null, key text not null, position text not null, committed_at integer not null,
+    raw text not null, before text, after text, contract text, contract_version text, rules_hash text,
+    reasons text not null, cause text not null, pattern text not null, status text not null, owner text, attempts integer not null,
+    patch text, patched_by text, approved_by text, resolved_at real, resolution text, quarantined_at real not null);
+create index quarantine_by_cause on quarantine (dataset, status, cause);
+"""
+
+
+def journal_exists(folder: Path) -> bool:
+    """Whether ingest has made the journal already."""
+    return (folder / FILE).exists()
+
+
+def open_for_writing(folder: Path, pipeline: str) -> sqlite3.Connection:
+    """The journal of a pipeline, made if there is none. The caller holds the writer's lock."""
+    path = folder / FILE
+    if not path.exists():
+        _make(path, pipeline)
+    with reported(path):
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        return _checked(db, path, pipeline)
+
+
+def open_for_reading(folder: Path, pipeline: str) -> sqlite3.Connection:
+    """The journal of a pipeline, which nothing that happens on this connection can change. Raises JournalError where there is none."""
+    path = folder / FILE
+    if not path.exists():
+        raise JournalError(f"there is no journal in {folder}", hint="nothing has run here yet: start with `sluice sync` or `sluice run`")
+    with reported(path):
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+        return _checked(db, path, pipeline)
+
+
+def _make(path: Path, pipeline: str) -> None:
+    """Under another name first: whoever finds the journal finds it whole."""
+    fresh = path.with_suffix(".new")
+    for database in (fresh, path):  # the log of a journal that was removed would be taken for this one's
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
+    with reported(fresh), closing(sqlite3.connect(fresh, isolation_level=None)) as db:
+        db.execute(f"pragma page_size = {_PAGE}")
+        db.execute("pragma auto_vacuum = incremental")
+        db.execute("pragma journal_mode = wal")
+        db.execute("pragma synchronous = full")
+        db.execute(f"pragma application_id = {_APPLICATION}")
+        db.execute(f"pragma user_version = {FORMAT}")
+        db.execute("begin")
+        for statement in _TABLES.split(";\n"):
+            db.execute(statement)
+        kept = {"id": str(uuid.uuid4()), "pipeline": pipeline, "made": time.time(), "last_seq": 0, "next_ordinal": 1, "age": 0.0}
+        db.executemany("insert into kept values (?, ?)", [*kept.items(), ("wall", time.time())])
+        db.execute("commit")
+    try:
+        os.rename(fresh, path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise TerminalError(f"{path} cannot be made: {error.strerror}", hint="make the state folder writable") from error
+
+
+def _checked(db: sqlite3.Connection, path: Path, pipeline: str) -> sqlite3.Connection:
+    """Settings, and the checks that need not read the file whole: SQLite's header against its size, ours, and both ends of the entries."""
+    try:
+        db.execute(f"pragma cache_size = -{_CACHE_KIB}")
+        db.execute("pragma synchronous = full")
+        application = pragma(db, "application_id")
+        version = pragma(db, "user_version")
+        if application != _APPLICATION:
+            raise JournalError(f"{path} is not a journal of Sluice's", hint="move it away, or name another folder with `state:`")
+        if version > FORMAT:
+            raise JournalError(
+                f"{path} was made by a newer Sluice (format {version}, this one knows {FORMAT})", hint="upgrade this installation"
+            )
+        kept = dict(db.execute("select name, value from kept"))
+        if kept["pipeline"] != pipeline:
+            raise JournalError(
+                f"{path} belongs to the pipeline {kept['pipeline']}, not to {pipeline}",
+                hint="give each pipeline a `state:` folder of its own",
+            )
+        first, last = db.execute("select min(seq), max(seq) from entry").fetchone()
+        if last is not None and (last != kept["last_seq"] or first < 1):
+            raise damaged(path, f"its entries end at {last}, not at {kept['last_seq']}")
+    except sqlite3.OperationalError as error:
+        db.close()
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # no such table: an SQLite file, but not whole
+            raise damaged(path, str(error)) from error
+        raise
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def pragma(db: sqlite3.Connection, name: str) -> int:
+    """The value of a setting that is a number."""
+    value: int = db.execute(f"pragma {name}").fetchone()[0]
+    return value

@@ -1,0 +1,46 @@
+"""What SQLite says when something is wrong with a file, in words and errors of our own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import JournalError, SluiceError, TerminalError, TransientError
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_FORBIDDEN = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG}
+_WAY_OUT = "put the whole state folder back from a backup; or move the folder away and run `sluice resync`, which copies everything anew"
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turns an error of SQLite about the file at `path` into JournalError, TerminalError or TransientError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise told(path, error) from error
+
+
+def told(path: Path, error: sqlite3.Error) -> SluiceError:
+    """The error to raise for one of SQLite's."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    kind = code & 0xFF
+    if kind in _DAMAGED:
+        return damaged(path, str(error))
+    if kind in _FULL:
+        return TransientError(f"there is no room to write {path}: {error}", hint="make room on its disk; writing goes on by itself")
+    if kind in _FORBIDDEN:
+        return TerminalError(f"{path} cannot be opened or written: {error}", hint="make the folder and its files readable and writable")
+    if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return TransientError(f"{path} is locked by another process", hint="nothing but Sluice may hold it open for writing")
+    if kind == sqlite3.SQLITE_IOERR:
+        return TransientError(f"{path} could not be read or written: {error}", hint="look at the disk: is it full, over quota, or failing?")
+    return JournalError(f"{path}: {error}", hint=_WAY_OUT)
+
+
+def damaged(path: Path, what: str) -> JournalError:
+    """The error for a file that cannot be trusted."""
+    return JournalError(f"{path} is damaged: {what}", hint=_WAY_OUT)
