@@ -19,6 +19,7 @@ import psycopg
 
 from benchmarks import measuring, workload
 from benchmarks.latency import idle, latency
+from dataflows.progress import counts_of
 from examples.embedded_postgres import EmbeddedPostgres
 from journal.local import JournalReader
 from journal.state import State
@@ -79,9 +80,7 @@ class Bench:
             def arrived() -> int:
                 if deliver is None:
                     return reader.totals()["bench"].rows - before
-                progress = reported.sinks().get("out")
-                counts = progress.counts.get("bench") if progress is not None else None
-                return 0 if counts is None else counts.delivered - before
+                return counts_of(reported.sinks().get("out"), "bench").delivered - before
 
             began = measuring.wait(lambda: arrived() > 0)
             first = arrived()
@@ -112,7 +111,12 @@ class Bench:
         ended = measuring.wait(lambda: _delivered(state) >= rows)
         service.stop()
         rate = (rows - first) / (ended - began)
-        return {"what": "snapshot into DuckDB", "peer rows/s": round(rows / wall), "rows/s": round(rate), "ratio": round(rate * wall / rows, 2)}
+        return {
+            "what": "snapshot into DuckDB",
+            "peer rows/s": round(rows / wall),
+            "rows/s": round(rate),
+            "ratio": round(rate * wall / rows, 2),
+        }
 
     def transaction(self, rows: int = 1_000_000) -> Row:
         """Ingest's memory while one transaction of a million rows comes."""
@@ -132,10 +136,9 @@ class Bench:
 
 def _delivered(state: Path) -> int:
     reported = State.open(state)
-    progress = reported.sinks().get("out")
-    counts = progress.counts.get("bench") if progress is not None else None
+    delivered = counts_of(reported.sinks().get("out"), "bench").delivered
     reported.close()
-    return 0 if counts is None else counts.delivered
+    return delivered
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ class Backoff:
         self._tries = 0
 
     def next(self) -> float:
-        delay = min(self._most, self._first * 2 ** min(self._tries, 20))
+        delay: float = min(self._most, self._first * 2 ** min(self._tries, 20))
         self._tries += 1
         return delay * random.uniform(0.5, 1.0)  # noqa: S311
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 
 import structlog
-from journal.state import State
 
 from dataflows.build import build_source, contracts, dataset_name
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
@@ -23,6 +22,7 @@ from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
 from journal.locks import ProcessLock
 from journal.schema import TableSchema
+from journal.state import State
 from pipeline.errors import TerminalError
 from pipeline.model import Pipeline
 from quality.contract import Contract
@@ -52,7 +52,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         metrics = IngestMetrics()
         flow_state = IngestState()
         judge = Judge(journal.next_ordinal, partial(_gate, rules), partial(judged_records, journal.id, pipeline.owner))
-        report = _Report(pipeline, sources, state, flow_state, judge, metrics)
+        report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal.size)
         report.follow()
         held.callback(report.close)
         if "ingest" in pipeline.monitoring:
@@ -60,10 +60,10 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         held.callback(Beat(report.tell).close)
         ringer = Ringer(pipeline.state, list(pipeline.sinks))
         held.callback(ringer.close)
-        step = JournalStep(journal, judge, sources, flow_state, metrics, ringer, state.copy_done)
+        step = JournalStep(journal, judge, sources, flow_state, metrics, ringer, lambda sink, dataset: state.copies_done(sink, [dataset]))
         _begin(sources, journal, step, flow_state)
         log.info("ingesting", sources=list(sources), pid=os.getpid())
-        relief = Relief(journal, partial(state.passed, list(pipeline.sinks)))
+        relief = Relief(journal, partial(state.passed, journal.id, list(pipeline.sinks)))
         run_flow(ingest_flow(f"{pipeline.name}.ingest", sources, judge, step, flow_state, stop, relief))
         if flow_state.stopped and not stop:
             raise next(iter(flow_state.stopped.values()))
@@ -100,7 +100,10 @@ class _Report:
         flow: IngestState,
         judge: Judge,
         metrics: IngestMetrics,
+        size: Callable[[], int],
     ) -> None:
+        """`size` gives the bytes of the journal."""
+        self._size = size
         self._pipeline = pipeline
         self._sources = sources
         self._state = state
@@ -156,8 +159,8 @@ class _Report:
         if status.server is not None:
             metrics.server.labels(name).set(_number(status.server))
         if self._reader is not None:
-            metrics.journal_bytes.set(self._reader.size())
-            passed = self._state.passed(list(self._pipeline.sinks)) or 0
+            metrics.journal_bytes.set(self._size())
+            passed = self._state.passed(self._reader.id, list(self._pipeline.sinks)) or 0
             metrics.journal_age.set(self._reader.lag(passed)[1])
 
     def _ask(self) -> None:

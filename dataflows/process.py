@@ -12,7 +12,6 @@ from datetime import timedelta
 import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
-from journal.state import State
 
 from dataflows.build import build_sink, router_for
 from dataflows.deliver import DeliverState, deliver_flow
@@ -22,6 +21,7 @@ from dataflows.stopping import Stop
 from journal.bell import Listener
 from journal.local import JournalReader
 from journal.locks import ProcessLock
+from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
 from pipeline.model import Pipeline, SinkBlock
 from pipeline.names import nearest
@@ -91,16 +91,14 @@ class Beat:
         self._tell()
 
 
-def run_flow(flow: Dataflow, errors: list[SluiceError]) -> None:
+def run_flow(flow: Dataflow) -> None:
     """Runs a flow in this thread to its end. Raises what ended it: our own error where there is one behind Bytewax's."""
     try:
-        cli_main(flow, epoch_interval=_EPOCH)
+        cli_main(flow, epoch_interval=_EPOCH)  # type: ignore[no-untyped-call]
     except Exception as error:
         found: BaseException | None = error
         while found is not None and not isinstance(found, SluiceError):
             found = found.__cause__ or found.__context__
-        if errors:
-            raise errors[0] from error
         if found is not None:
             raise found from error
         raise
@@ -140,7 +138,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
         )
         log.info("delivering", sink=block.name, pid=os.getpid())
         try:
-            run_flow(deliver_flow(f"{pipeline.name}.{block.name}", delivery, reader, bell, flow_state, stop), [])
+            run_flow(deliver_flow(f"{pipeline.name}.{block.name}", delivery, reader, bell, flow_state, stop))
         except SluiceError as error:
             report.stopped(error)
             raise
@@ -210,9 +208,9 @@ class _SinkReport:
             batches, seconds = self._reader.lag(cursor.seq)
         self._metrics.lag_entries.labels(self._sink).set(batches)
         self._metrics.lag_seconds.labels(self._sink).set(seconds)
-        self._state.sink_progress(
-            self._sink, cursor=cursor.encode() if cursor else None, seq=cursor.seq if cursor else 0, state=phase, error=error
-        )
+        told_cursor = cursor.encode() if cursor else None
+        seq, journal = (cursor.seq, cursor.journal) if cursor else (0, "")
+        self._state.sink_progress(self._sink, state=phase, error=error, journal=journal, seq=seq, cursor=told_cursor)
 
     def health(self) -> Health:
         phase, error = self._now()

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dataflows.build import contracts
 from dataflows.ingest import EVERY_RULE
+from dataflows.progress import counts_of
 from journal.ledger import Tally
 from journal.local import JournalReader, journal_exists
 from journal.quarantine import Cause, Wanted
 from journal.state import SinkProgress, State
 from pipeline.model import Pipeline
 from quality.contract import Contract
+from quality.explanation import RuleExplanation, explain
 from quality.report.model import Cause as CauseOnPage
 from quality.report.model import DatasetReport, RuleLine, SinkLine
 from quality.report.page import write_reports
-from quality.rules import Scope
 
 _SAMPLES = 3
 
@@ -45,12 +46,10 @@ def _reports(pipeline: Pipeline, rules: Mapping[str, Contract], reader: JournalR
     return [_dataset(pipeline, name, rules.get(name), reader, state, totals.get(name, Tally())) for name in sorted(names)]
 
 
-def _dataset(
-    pipeline: Pipeline, name: str, contract: Contract | None, reader: JournalReader, state: State, total: Tally
-) -> DatasetReport:
+def _dataset(pipeline: Pipeline, name: str, contract: Contract | None, reader: JournalReader, state: State, total: Tally) -> DatasetReport:
     sinks = state.sinks()
     last = reader.last_seq()
-    causes = [*reader.causes(name), *(cause for cause in state.causes(name) if cause.sink in pipeline.sinks)]
+    causes = [*reader.causes(name), *(cause for cause in state.refused_causes(name) if cause.sink in pipeline.sinks)]
     return DatasetReport(
         pipeline=pipeline.name,
         dataset=name,
@@ -66,7 +65,7 @@ def _dataset(
         first_time=_moment(total.first_time),
         last_time=_moment(total.last_time),
         sinks=[_sink(sink, name, total, sinks.get(sink), last) for sink, block in pipeline.sinks.items() if block.route(name) is not None],
-        rules=[] if contract is None else _rules(contract, reader.rule_totals(name)),
+        rules=[] if contract is None else _rules(explain(contract), reader.rule_totals(name)),
         causes=[_cause(pipeline, cause, contract, reader) for cause in causes],
     )
 
@@ -88,31 +87,31 @@ def _moment(micros: int | None) -> datetime | None:
 
 
 def _sink(sink: str, dataset: str, total: Tally, progress: SinkProgress | None, last: int) -> SinkLine:
-    counts = progress.counts.get(dataset) if progress is not None else None
+    counts = counts_of(progress, dataset)
     return SinkLine(
         sink=sink,
         rows_in=total.rows,
-        delivered=counts.delivered if counts else 0,
-        filtered=counts.filtered if counts else 0,
-        quarantined=total.quarantined + (counts.quarantined if counts else 0),
+        delivered=counts.delivered,
+        filtered=counts.filtered,
+        quarantined=total.quarantined + counts.quarantined,
         dropped=total.dropped,
         caught_up=progress is not None and progress.seq >= last,
     )
 
 
-def _rules(contract: Contract, totals: Mapping[str, Tally]) -> list[RuleLine]:
+def _rules(rules: Sequence[RuleExplanation], totals: Mapping[str, Tally]) -> list[RuleLine]:
     judged = totals.get(EVERY_RULE, Tally()).evaluated
     return [
         RuleLine(
             rule=rule.id,
             columns=", ".join(rule.columns),
-            action=rule.action.value,
+            action=rule.action,
             engine=rule.engine,
             evaluated=judged,
             failed=totals.get(rule.id, Tally()).failed,
         )
-        for rule in contract.rules
-        if rule.scope is not Scope.SET
+        for rule in rules
+        if rule.where == "gate"
     ]
 
 

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import structlog
-from journal.state import State
 
 from dataflows.build import build_source, contracts
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
+from journal.state import State
 from pipeline.errors import EXIT_NO
 from pipeline.model import Pipeline
 from sources.base import CopyState, Resume, Source
@@ -169,7 +169,7 @@ def sync(
         answer = SyncAnswer(code, {**waiting.failed, **stopped})
         if journal_exists(pipeline.state):
             with JournalReader.open(pipeline.state, pipeline.name) as reader:
-                answer.quarantined = reader.open_quarantine() + state.open_refused()
+                answer.quarantined = sum(reader.open_quarantine().values()) + sum(state.open_refused().values())
         if answer.code == 0 and answer.failed:
             answer.code = EXIT_NO
         if answer.code == 0 and fail_on_quarantine and answer.quarantined:

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from journal.state import State
+from journal.cursor import Counts
 
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
 from dataflows.judging import undecodable
+from dataflows.progress import cursor_of
 from dataflows.service import resume_of
 from journal.batch import ChangeBatch, Op, batch_from_columns
 from journal.local import JournalReader
 from journal.locks import is_held
 from journal.schema import TableSchema
+from journal.state import State
 from pipeline.model import Pipeline, Route
 from quality.gate import Gate
 from sinks.base import Sink, Target
@@ -227,13 +229,14 @@ def _unbalanced(pipeline: Pipeline, reader: JournalReader, state: State) -> list
     """Datasets and sinks whose counts do not add up; sinks that have not caught up are left out."""
     wrong = []
     for sink, progress in state.sinks().items():
-        if sink not in pipeline.sinks or progress.cursor is None or progress.seq < reader.last_seq():
+        cursor = cursor_of(progress)
+        if sink not in pipeline.sinks or cursor is None or cursor.seq < reader.last_seq():
             continue
         for dataset, total in reader.totals().items():
-            if pipeline.sinks[sink].route(dataset) is None or dataset in progress.cursor_counts_waiting:
+            if pipeline.sinks[sink].route(dataset) is None or dataset in cursor.waiting:
                 continue
-            counts = progress.counts.get(dataset)
-            settled = 0 if counts is None else counts.delivered + counts.filtered + counts.quarantined
+            counts = cursor.counts.get(dataset, Counts())
+            settled = counts.delivered + counts.filtered + counts.quarantined
             if settled + total.quarantined + total.dropped != total.rows:
                 wrong.append(
                     f"{dataset} in {sink}: {total.rows} in, {settled} settled, {total.quarantined} quarantined, {total.dropped} dropped"
