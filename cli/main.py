@@ -9,7 +9,9 @@ import typer
 from cli.check import check
 from cli.contract import contracts
 from cli.ending import Commands
+from cli.quarantine import quarantine
 from cli.run import run, sync
+from cli.status import status
 from cli.verify import verify
 
 app = typer.Typer(
@@ -49,6 +51,7 @@ def sluice(
     """
 
 
-for command in (check, sync, run, verify):
+for command in (check, sync, run, status, verify):
     app.command()(command)
+app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")

@@ -1,0 +1,172 @@
+"""Records in quarantine, from wherever they were held back, in the order of the stream; and how they are shown."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from journal.local import JournalReader, journal_exists
+from journal.quarantine import QuarantineRecord, Values, Wanted
+from journal.state import State
+from pipeline.errors import ConfigError
+from pipeline.model import Pipeline
+from quality.contract_reading import load_contract
+
+log = structlog.get_logger("sluice.quarantine")
+
+MASKED = "***"
+_PAGE = 500
+_WHOLE_NUMBERS = ("smallint", "integer", "bigint")
+
+Types = dict[str, str]
+
+
+class Quarantine:
+    """All records of a pipeline: the gate's, which are in its journal, and those that single sinks refused.
+
+    Before the first run there are none. Works beside a running service. Raises JournalError for a journal that cannot be read.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._open = ExitStack()
+        self._pipeline = pipeline
+        self._reader = (
+            self._open.enter_context(closing(JournalReader.open(pipeline.state, pipeline.name))) if journal_exists(pipeline.state) else None
+        )
+        self._state = self._open.enter_context(closing(State.open(pipeline.state)))
+        self._types: dict[tuple[str, str], Types] = {}
+
+    def records(self, wanted: Wanted) -> Iterator[QuarantineRecord]:
+        """Those that are wanted, read page by page."""
+        return heapq.merge(self._judged(wanted), self._refused(wanted), key=lambda one: (one.ordinal, one.id))
+
+    def record(self, name: str) -> QuarantineRecord | None:
+        """The record with this id."""
+        found = self._reader.record(name) if self._reader is not None else None
+        return found or self._state.refused_record(name)
+
+    def _judged(self, wanted: Wanted) -> Iterator[QuarantineRecord]:
+        after = 0
+        while self._reader is not None:
+            page = self._reader.quarantined(wanted, after, _PAGE)
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].ordinal
+
+    def _refused(self, wanted: Wanted) -> Iterator[QuarantineRecord]:
+        after = (0, "")
+        while True:
+            page = self._state.refused(wanted, after, _PAGE)
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = (page[-1].ordinal, page[-1].id)
+
+    def types(self, record: QuarantineRecord) -> Types:
+        """The types of the columns of the record's table, as far as the journal knows them."""
+        if self._reader is None:
+            return {}
+        at = (record.source, record.table)
+        if at not in self._types:
+            for table, schema in self._reader.resume(record.source).schemas.items():
+                self._types[record.source, table] = schema.types
+        return self._types.get(at, {})
+
+    def close(self) -> None:
+        """Closes journal and state."""
+        self._open.close()
+
+
+class Masks:
+    """Which columns are hidden wherever people look: those that the dataset's contract calls confidential or restricted.
+
+    Where a contract cannot be read every column is hidden.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, off: bool = False) -> None:
+        self._hidden: dict[str, frozenset[str] | None] = {}  # None: all of them
+        for name, dataset in pipeline.datasets.items():
+            if dataset.contract is None or off:
+                continue
+            try:
+                columns = load_contract(dataset.contract).columns
+            except ConfigError as error:
+                log.warning("contract cannot be read, so all values are masked", dataset=name, error=error.message)
+                self._hidden[name] = None
+                continue
+            self._hidden[name] = frozenset(column for column, prop in columns.items() if prop.sensitive)
+
+    def __call__(self, record: QuarantineRecord, values: Values | None) -> dict[str, Any] | None:
+        """The values with those of hidden columns masked; null stays null."""
+        if values is None:
+            return None
+        hidden = self._hidden.get(record.dataset, frozenset())
+        if hidden is None:
+            hidden = frozenset(values)
+        return {name: MASKED if value is not None and name in hidden else _text(value) for name, value in values.items()}
+
+
+def _text(value: str | bytes | None) -> str | None:
+    """Bytes that are no text as Postgres writes them."""
+    return "\\x" + value.hex() if isinstance(value, bytes) else value
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def listed(record: QuarantineRecord, masks: Masks, types: Types) -> dict[str, Any]:
+    """A record as `list --json` gives it."""
+    return {
+        "id": record.id,
+        "dataset": record.dataset,
+        "source": record.source,
+        "table": record.table,
+        "sink": record.sink,
+        "operation": record.operation,
+        "key": {name: _typed(value, types.get(name)) for name, value in (masks(record, record.key) or {}).items()},
+        "position": record.position,
+        "status": record.status,
+        "reasons": [asdict(reason) for reason in record.reasons],
+        "group": record.group,
+        "attempts": record.attempts,
+        "quarantined_at": _moment(record.quarantined_at),
+    }
+
+
+def _typed(value: str | None, kind: str | None) -> object:
+    """Whole numbers and truth values as JSON has them; everything else is Postgres' text."""
+    if value is None or kind is None or value == MASKED:
+        return value
+    if kind in _WHOLE_NUMBERS and value.lstrip("-").isdecimal():
+        return int(value)
+    return value == "t" if kind == "boolean" and value in ("t", "f") else value
+
+
+def shown(record: QuarantineRecord, masks: Masks, types: Types) -> dict[str, Any]:
+    """The whole record, as `show --json` gives it: values are Postgres' text."""
+    return {
+        **listed(record, masks, types),
+        "committed_at": _moment(record.committed_at / 1e6),
+        "ordinal": record.ordinal,
+        "raw": masks(record, record.raw),
+        "before": masks(record, record.before),
+        "after": masks(record, record.after),
+        "contract": record.contract,
+        "contract_version": record.contract_version,
+        "rules_hash": record.rules_hash,
+        "owner": record.owner,
+        "patch": masks(record, record.patch),
+        "patched_by": record.patched_by,
+        "approved_by": record.approved_by,
+        "resolved_at": _moment(record.resolved_at),
+        "resolution": record.resolution,
+        "audit": [{"at": _moment(record.quarantined_at), "step": "quarantined", "by": record.sink or "gate"}],
+    }

@@ -1,0 +1,132 @@
+"""How a pipeline does, from what is on disk: the journal, what processes last said of themselves, and which of them live."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from typing import Any
+
+from journal.ledger import Tally
+from journal.local import JournalReader, journal_exists
+from journal.locks import is_held
+from journal.state import SinkProgress, State
+from pipeline.model import Pipeline, SinkBlock
+from pipeline.names import is_pattern, split_name
+from sinks.base import Counts, Cursor
+
+_SOURCE = ("confirmed", "server", "lag_bytes", "lag_seconds", "wal_status", "safe_wal_size")
+
+
+def standing(pipeline: Pipeline) -> dict[str, Any]:
+    """The answer of `status --json`. Raises JournalError for a journal that cannot be read."""
+    with ExitStack() as held:
+        state = held.enter_context(closing(State.open(pipeline.state)))
+        reader = None
+        if journal_exists(pipeline.state):
+            reader = held.enter_context(closing(JournalReader.open(pipeline.state, pipeline.name)))
+        return _Standing(pipeline, state, reader).answer()
+
+
+class _Standing:
+    def __init__(self, pipeline: Pipeline, state: State, reader: JournalReader | None) -> None:
+        self._pipeline = pipeline
+        self._state = state
+        self._reader = reader
+        self._totals: Mapping[str, Tally] = {} if reader is None else reader.totals()
+        self._ran = reader is not None
+        self._supervised = is_held(pipeline.state, "run")
+
+    def answer(self) -> dict[str, Any]:
+        return {
+            "pipeline": self._pipeline.name,
+            "running": self._supervised or any(is_held(self._pipeline.state, lock) for lock in self._locks()),
+            "sources": self._sources(),
+            "datasets": self._datasets(),
+            "sinks": self._sinks(),
+        }
+
+    def _locks(self) -> list[str]:
+        return ["ingest", *(f"deliver-{name}" for name in self._pipeline.sinks)]
+
+    def _phase(self, lock: str, told: str | None, error: str | None) -> str:
+        """What a process, or a part of it, does now: what it said last holds only while it lives."""
+        alive = is_held(self._pipeline.state, lock)
+        if alive or self._supervised:
+            if told is None or (told == "stopped" and error is None):
+                return "starting"
+            return told if alive or told == "stopped" else "starting"
+        return "stopped" if self._ran else "starting"
+
+    def _sources(self) -> dict[str, Any]:
+        known = self._state.sources()
+        answer = {}
+        for name, block in self._pipeline.sources.items():
+            told: Mapping[str, Any] = known.get(name, {})
+            tables = {
+                table: {**found, "state": self._phase("ingest", found["state"], found.get("error")), "error": found.get("error")}
+                for table, found in told.get("tables", {}).items()
+            }
+            if not told:
+                tables = {table: {"state": self._phase("ingest", None, None), "error": None} for table in _literal(block.config)}
+            answer[name] = {
+                "state": self._phase("ingest", told.get("state"), told.get("error")),
+                "error": told.get("error"),
+                **{key: told.get(key) for key in _SOURCE},
+                "reconnects": told.get("reconnects", 0),
+                "tables": tables,
+            }
+        return answer
+
+    def _names(self) -> list[str]:
+        """Datasets that have had changes, and those that the file names."""
+        names = dict.fromkeys(self._pipeline.datasets)
+        for source, block in self._pipeline.sources.items():
+            names |= dict.fromkeys(self._pipeline.dataset_of(source, table) or split_name(table)[-1] for table in _literal(block.config))
+        return list(names | dict.fromkeys(self._totals))
+
+    def _datasets(self) -> dict[str, Any]:
+        waiting: Counter[str] = Counter({} if self._reader is None else self._reader.open_quarantine())
+        for (_, dataset), number in self._state.open_refused().items():
+            waiting[dataset] += number
+        answer = {}
+        for name in self._names():
+            tally = self._totals.get(name, Tally())
+            answer[name] = {
+                "in": tally.rows,
+                "quarantined": tally.quarantined,
+                "dropped": tally.dropped,
+                "warned": tally.warned,
+                "open_quarantine": waiting[name],
+            }
+        return answer
+
+    def _sinks(self) -> dict[str, Any]:
+        known = self._state.sinks()
+        return {name: self._sink(block, known.get(name)) for name, block in self._pipeline.sinks.items()}
+
+    def _sink(self, block: SinkBlock, told: SinkProgress | None) -> dict[str, Any]:
+        cursor = None
+        if told is not None and told.cursor is not None and self._reader is not None and told.journal == self._reader.id:
+            cursor = Cursor.decode(told.cursor)
+        batches, seconds = (0, 0.0) if self._reader is None else self._reader.lag(0 if cursor is None else cursor.seq)
+        counts = {} if cursor is None else cursor.counts
+        datasets = {}
+        for name in self._names():
+            if block.route(name) is not None:
+                found = counts.get(name, Counts())
+                datasets[name] = {"delivered": found.delivered, "filtered": found.filtered, "quarantined": found.quarantined}
+        error = None if told is None else told.error
+        return {
+            "state": self._phase(f"deliver-{block.name}", None if told is None else told.state, error),
+            "error": error,
+            "lag_batches": batches,
+            "lag_seconds": round(seconds, 3),
+            "waiting_for_copy": [] if cursor is None else sorted(cursor.waiting),
+            "datasets": datasets,
+        }
+
+
+def _literal(config: object) -> list[str]:
+    """The tables that a source names, patterns aside."""
+    return [table for table in getattr(config, "tables", ()) if not is_pattern(table)]

@@ -1,0 +1,72 @@
+"""`status`: positions, lag, states, counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cli.options import AsJson, Log, PipelineFile, Verbose, speak
+from cli.styles import LogFormat
+
+
+def status(file: PipelineFile, json: AsJson = False, verbose: Verbose = False, log_format: Log = LogFormat.console) -> None:
+    """Tells positions, lag, states and counts, from what is on disk. It answers whether or not the service runs.
+
+    States are starting, copying, streaming, running, retrying, paused and stopped.
+
+    \b
+    Examples:
+      sluice status pipeline.yaml
+      sluice status pipeline.yaml --json
+    """
+    speak(verbose, log_format)
+    from cli.answers import answer_json
+    from cli.standing import standing
+    from pipeline.load import load_pipeline
+
+    answer = standing(load_pipeline(file))
+    if json:
+        answer_json(answer)
+    else:
+        _show(answer)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    from cli.answers import amount, answer_line, answer_table, seconds
+
+    answer_line(f"{answer['pipeline']}: {'running' if answer['running'] else 'not running'}")
+    answer_line()
+    sources = [
+        [name, one["state"], one["confirmed"], one["server"], amount(one["lag_bytes"]), seconds(one["lag_seconds"]), one["wal_status"]]
+        for name, one in answer["sources"].items()
+    ]
+    answer_table(["source", "state", "confirmed", "server", "bytes behind", "lag", "WAL"], sources, right=["bytes behind", "lag"])
+    answer_line()
+    counts = ["in", "quarantined", "dropped", "open_quarantine"]
+    rows = [[name, *(amount(one[count]) for count in counts)] for name, one in answer["datasets"].items()]
+    answer_table(
+        ["dataset", "in", "quarantined", "dropped", "waiting for you"], rows, right=["in", "quarantined", "dropped", "waiting for you"]
+    )
+    answer_line()
+    sinks = [
+        [
+            name,
+            one["state"],
+            amount(one["lag_batches"]),
+            seconds(one["lag_seconds"]),
+            dataset,
+            amount(n["delivered"]),
+            amount(n["filtered"]),
+        ]
+        for name, one in answer["sinks"].items()
+        for dataset, n in (one["datasets"] or {"": {"delivered": 0, "filtered": 0}}).items()
+    ]
+    headings = ["sink", "state", "batches behind", "lag", "dataset", "delivered", "filtered"]
+    answer_table(headings, sinks, right=["batches behind", "lag", "delivered", "filtered"])
+    for name, error in _errors(answer):
+        answer_line(f"{name}: {error}")
+
+
+def _errors(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    found = [(name, one["error"]) for part in ("sources", "sinks") for name, one in answer[part].items()]
+    found += [(f"{name}.{table}", one["error"]) for name, source in answer["sources"].items() for table, one in source["tables"].items()]
+    return [(name, error) for name, error in found if error]
