@@ -28,6 +28,12 @@ def answer_line(text: str = "") -> None:
     _write(sys.stdout, text + "\n")
 
 
+def answer_lines(text: str, lead: str = "") -> None:
+    """Text of several lines, printable and without secrets; the first begins with `lead`, the others stand below it."""
+    for n, line in enumerate(redact(text).splitlines()):
+        answer_line((lead if n == 0 else " " * len(lead)) + printable(line))
+
+
 def answer_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, right: Sequence[str] = ()) -> None:
     """A table; the columns named in `right` hold numbers. Nothing is cut where no terminal sets the width."""
     from rich import box

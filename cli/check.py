@@ -106,12 +106,10 @@ def _contract(contract: Contract) -> dict[str, Any]:
 
 
 def _show_problems(problems: list[Problem]) -> None:
-    from cli.answers import answer_line, printable
-    from cli.redact import redact
+    from cli.answers import answer_line, answer_lines
 
     for problem in problems:
-        for line in redact(str(problem)).splitlines():
-            answer_line(printable(line))
+        answer_lines(str(problem))
     answer_line(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
 
 

@@ -9,6 +9,7 @@ import typer
 from cli.check import check
 from cli.contract import contracts
 from cli.ending import Commands
+from cli.plan import plan
 from cli.quarantine import quarantine
 from cli.run import run, sync
 from cli.status import status
@@ -51,7 +52,7 @@ def sluice(
     """
 
 
-for command in (check, sync, run, status, verify):
+for command in (check, plan, sync, run, status, verify):
     app.command()(command)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
