@@ -156,6 +156,8 @@ def _read(errors: Iterable[ValidationError]) -> Iterator[Finding]:
     broken = {tuple(error.absolute_path) for error in listed if error.validator != "unevaluatedProperties"}
     for error in listed:
         path: Trail = tuple(error.absolute_path)
+        if error.validator == "required" and _spelled_as_before(error):
+            continue  # said of the key that is there
         if error.validator in ("unevaluatedProperties", "additionalProperties"):
             excused = any(other[: len(path)] == path for other in broken)
             yield from _leftover(error, path, excused=excused)
@@ -165,15 +167,23 @@ def _read(errors: Iterable[ValidationError]) -> Iterator[Finding]:
             yield _plain(error, path)
 
 
+def _spelled_as_before(error: ValidationError) -> bool:
+    """Whether a metric is missing only because it is written as 3.0 wrote it."""
+    instance: Any = error.instance
+    return "'metric'" in error.message and "rule" in instance and "metric" not in instance
+
+
 def _leftover(error: ValidationError, path: Trail, *, excused: bool) -> Iterator[Finding]:
     instance: Any = error.instance
     known, plain = _keys(error.schema, conditional=True), _keys(error.schema, conditional=False)
+    if "rule" in instance and "metric" in known and "metric" not in instance:
+        yield (*path, "rule"), f"unknown key 'rule' in {_place(path)}", "since 3.1 this is called metric"
+        return
     excused |= any(key not in known for key in instance)
     for key in instance:
         if key not in known:
-            hint = "since 3.1 this is called metric" if key == "rule" and "metric" in known else nearest(str(key), known)
-            yield (*path, key), f"unknown key {key!r} in {_place(path)}", hint
-        elif error.validator == "unevaluatedProperties" and not excused and key not in plain:
+            yield (*path, key), f"unknown key {key!r} in {_place(path)}", nearest(str(key), known)
+        elif error.validator == "unevaluatedProperties" and not excused and key not in plain and repr(key) in error.message:
             kind = instance.get("type") or instance.get("logicalType")
             yield (*path, key), f"{key!r} has no meaning in {_place(path)}" + (f", whose type is {kind}" if kind else ""), None
 
@@ -210,8 +220,7 @@ def _plain(error: ValidationError, path: Trail) -> Finding:
     match error.validator:
         case "required":
             missing = error.message.split("'")[1]
-            hint = "since 3.1 `rule` is called metric" if missing == "metric" and "rule" in instance else None
-            return path, f"{missing} is missing in {_place(path)}", hint
+            return path, f"{missing} is missing in {_place(path)}", None
         case "type":
             hint = "put it in quotes" if wanted == "string" and isinstance(instance, int | float) else None
             return path, f"{_place(path)} must be {_with_article(wanted)}, not {_shown(instance)}", hint

@@ -41,7 +41,7 @@ def judge(sql: str, columns: Mapping[str, Sequence[str | None]], types: Mapping[
     return RowExpression(sql, types).evaluate({name: pa.array(values, pa.string()) for name, values in columns.items()}, rows)
 
 
-def verdicts(truth: Truth) -> list[bool | None | str]:
+def verdicts(truth: Truth) -> list[bool | str | None]:
     return [
         truth.errors[row] if row in truth.errors else None if truth.null[row] else bool(truth.true[row]) for row in range(len(truth.true))
     ]

@@ -21,7 +21,8 @@ _FALSE = frozenset({"0", "off", "f", "false", "n", "no"})
 _DATE = re.compile(r"(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})", re.ASCII)
 _MOMENT = re.compile(
     _DATE.pattern
-    + r"[T ](?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2})(?:\.(?P<micro>\d{1,6})\d{0,6})?)?(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
+    + r"[T ](?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2})(?:\.(?P<micro>\d{1,6})\d{0,6})?)?"
+    + r"(?P<zone>Z|[+-]\d{2}(?::?\d{2})?)?",
     re.ASCII,
 )
 _FORMATS = ("BOOLEAN_ONLY", "BASIC", "SUMMARY", "COMPLETE")
@@ -169,6 +170,7 @@ class Arguments:
 
     def mostly(self) -> float:
         """The share of the rows that must pass: 1 unless said."""
+        self._read.add("mostly")
         return self.needed_number("mostly", least=0.0, most=1.0) if self.given("mostly") else 1.0
 
     def ordered(self, name_of_least: str, least: object, name_of_most: str, most: object) -> None:

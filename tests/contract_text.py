@@ -1,0 +1,33 @@
+"""Contracts of a few lines, for tests: what every contract has is written here once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HEAD = """\
+apiVersion: {version}
+kind: DataContract
+id: orders
+version: 1.0.0
+status: active
+schema:
+  - name: orders
+"""
+
+
+def write_contract(folder: Path, body: str, *, version: str = "v3.1.0", name: str = "orders.odcs.yaml") -> Path:
+    """Writes a contract whose schema object is `body`, indented by four spaces; its first line is line 8 of the file."""
+    file = folder / name
+    file.write_text(HEAD.format(version=version) + body)
+    return file
+
+
+def one_column(column: str, logical_type: str, *, options: str = "", quality: str = "", more: str = "") -> str:
+    """A schema object with one property. `quality` has a check a line, from line 12 of the file, or 13 with `options` (line 11)."""
+    lines = ["    properties:", f"      - name: {column}", f"        logicalType: {logical_type}{more}"]
+    if options:
+        lines.append(f"        logicalTypeOptions: {{{options}}}")
+    if quality:
+        lines.append("        quality:")
+        lines += [f"          - {line}" for line in quality.strip().splitlines()]
+    return "\n".join(lines) + "\n"
