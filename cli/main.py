@@ -9,9 +9,11 @@ import typer
 from cli.check import check
 from cli.contract import contracts
 from cli.ending import Commands
+from cli.new import new
 from cli.plan import plan
 from cli.quarantine import quarantine
 from cli.run import run, sync
+from cli.schema import schema
 from cli.status import status
 from cli.verify import verify
 
@@ -56,3 +58,5 @@ for command in (check, plan, sync, run, status, verify):
     app.command()(command)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
+app.add_typer(new, name="new")
+app.command()(schema)

@@ -35,8 +35,13 @@ def _seconds(value: object) -> object:
     return float(found[1]) * _SECONDS[found[2]]
 
 
+def is_name(text: str) -> bool:
+    """Whether a pipeline, a source or a sink can be called this."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not is_name(value):
         raise ValueError("a name has 1 to 63 letters, digits, _ and -, and begins with a letter or digit")
     return value
 

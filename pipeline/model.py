@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 class Block(BaseModel):
     """The base of everything in a pipeline file: immutable, and a key that is not known is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 def _from_file(path: Path, info: ValidationInfo) -> Path:
