@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dataflows.supervise import Supervisor
+from tests.waiting import wait_for
+
+_DRAINS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (print({name!r}, flush=True), sys.exit(0))); time.sleep(60)"
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    made = Supervisor(["ingest", "deliver:a", "deliver:b"], [])
+    yield made
+    for child in made.children:
+        if child.process is not None and child.process.poll() is None:
+            child.process.kill()
+            child.process.wait()
+
+
+def _script(supervisor: Supervisor, place: int, code: str) -> None:
+    supervisor.children[place].command = [sys.executable, "-c", code]
+
+
+def _all_drain(supervisor: Supervisor) -> None:
+    for place, child in enumerate(supervisor.children):
+        _script(supervisor, place, _DRAINS.format(name=child.name))
+
+
+def _tended(supervisor: Supervisor, place: int, condition: str) -> bool:
+    supervisor.tend()
+    return bool(getattr(supervisor.children[place], condition))
+
+
+def test_a_process_that_is_killed_is_started_again_and_its_neighbours_go_on(supervisor: Supervisor) -> None:
+    _all_drain(supervisor)
+    supervisor.start()
+    before = [child.process.pid for child in supervisor.children if child.process]
+    os.kill(before[1], signal.SIGKILL)
+    wait_for(lambda: _tended(supervisor, 1, "restarts") and supervisor.children[1].alive, 20, "the killed process to be back")
+    after = [child.process.pid for child in supervisor.children if child.process]
+    assert (before[0], before[2]) == (after[0], after[2])
+    assert before[1] != after[1]
+
+
+@pytest.mark.parametrize(("code", "ends"), [(1, True), (2, True), (0, True), (70, False), (75, False)])
+def test_an_error_that_somebody_has_to_mend_is_not_tried_again(supervisor: Supervisor, code: int, ends: bool) -> None:
+    _all_drain(supervisor)
+    _script(supervisor, 2, f"raise SystemExit({code})")
+    supervisor.start()
+    wait_for(
+        lambda: (
+            _tended(supervisor, 2, "ended" if ends and code else "ended")
+            or supervisor.children[2].ended == 0
+            or supervisor.children[2].restarts
+        ),
+        20,
+        "the end",
+    )
+    assert (supervisor.children[2].ended is not None) == ends
+    if ends:
+        assert supervisor.children[2].ended == code
+    assert supervisor.children[0].alive
+    assert supervisor.children[1].alive
+
+
+def test_a_process_that_keeps_dying_is_started_again_later_and_later(supervisor: Supervisor) -> None:
+    _all_drain(supervisor)
+    _script(supervisor, 1, "raise SystemExit(70)")
+    supervisor.start()
+    delays: list[float] = []
+
+    def died_again() -> bool:
+        supervisor.tend()
+        child = supervisor.children[1]
+        if child.process is None and len(delays) < child.restarts + 1:
+            delays.append(child.not_before - time.monotonic())
+        return len(delays) == 4
+
+    wait_for(died_again, 30, "four deaths")
+    assert delays[3] > delays[0]
+
+
+def test_ingest_ends_before_the_sinks_are_told_to(supervisor: Supervisor, tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    for place, child in enumerate(supervisor.children):
+        said = f"open({str(order)!r}, 'a').write({child.name!r} + chr(10))"
+        ready = f"open({str(tmp_path / str(place))!r}, 'w').close()"
+        _script(
+            supervisor,
+            place,
+            f"import signal, sys, time\ndef end(*_):\n {said}\n sys.exit(0)\nsignal.signal(signal.SIGTERM, end)\n{ready}\ntime.sleep(60)",
+        )
+    supervisor.start()
+    wait_for(lambda: all((tmp_path / str(place)).exists() for place in range(3)), 20, "all of them to listen")
+    supervisor.stop()
+    assert order.read_text().splitlines()[0] == "ingest"
+    assert sorted(order.read_text().split()) == ["deliver:a", "deliver:b", "ingest"]
+    assert [child.ended for child in supervisor.children] == [0, 0, 0]
