@@ -48,12 +48,19 @@ class Operator:
         if measured is None or isinstance(measured, bool) != isinstance(self.value, bool):
             return measured is not None and self.name == "mustNotBe"
         try:
-            return _HOLDS[self.name](measured, self.value)
+            return _HOLDS[self.name](measured, _exact(self.value) if isinstance(measured, Decimal) else self.value)
         except TypeError:  # text where a number must be, or the other way round
             return False
 
     def __str__(self) -> str:
         return f"{self.name} {self.value}"
+
+
+def _exact(value: Any) -> Any:
+    """Numbers as they are written: 0.3 is not the nearest double."""
+    if isinstance(value, list):
+        return [_exact(item) for item in value]
+    return Decimal(repr(value)) if isinstance(value, float) else value
 
 
 _HOLDS: Mapping[str, Callable[[Any, Any], bool]] = {
