@@ -8,53 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from journal.batch import Bytes, ChangeBatch, CopyMarker, Mask
-
-_MOST_ROWS = 65_536
-
-Numbered = tuple[int, ChangeBatch | CopyMarker]
+from journal.batch import Bytes, ChangeBatch, Mask
 
 
-def joined(entries: Sequence[Numbered]) -> list[Numbered]:
-    """Joins batches of one dataset that nothing of the same dataset stands between; each gets the number of its last part.
-
-    Changes of a dataset, and its markers, keep their order.
-    """
-    if len(entries) < 2:
-        return list(entries)
-    groups: list[_Group] = []
-    newest: dict[str, _Group] = {}  # by dataset
-    for seq, entry in entries:
-        group = newest.get(entry.dataset)
-        if group is None or not group.take(seq, entry):
-            group = newest[entry.dataset] = _Group(seq, entry)
-            groups.append(group)
-    return [(group.seq, _join(group.parts) if len(group.parts) > 1 else group.first) for group in groups]
-
-
-class _Group:
-    """Batches that become one; or a marker, alone."""
-
-    def __init__(self, seq: int, first: ChangeBatch | CopyMarker) -> None:
-        self.seq = seq
-        self.first = first
-        self.parts = [first] if isinstance(first, ChangeBatch) else []
-        self._rows = sum(map(len, self.parts))
-
-    def take(self, seq: int, entry: ChangeBatch | CopyMarker) -> bool:
-        """Adds a batch, if it can be joined."""
-        if not isinstance(entry, ChangeBatch) or not self.parts or self._rows + len(entry) > _MOST_ROWS:
-            return False
-        ours = self.parts[0]
-        if entry.schema != ours.schema or (entry.source, entry.table, entry.sink) != (ours.source, ours.table, ours.sink):
-            return False
-        self.seq = seq
-        self.parts.append(entry)
-        self._rows += len(entry)
-        return True
-
-
-def _join(batches: Sequence[ChangeBatch]) -> ChangeBatch:
+def join(batches: Sequence[ChangeBatch]) -> ChangeBatch:
+    """One batch of all rows, in order. The batches have the same schema, source, table and sink, and no defects."""
+    if len(batches) == 1:
+        return batches[0]
     presence = sorted({column for batch in batches for column in batch.presence})
     old = sorted({column for batch in batches for column in batch.old})
     return replace(

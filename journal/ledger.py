@@ -7,7 +7,6 @@ totals since the journal began. Minutes older than a week are put together into 
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -104,18 +103,20 @@ class Ledger:
         self._open.clear()
 
 
-def coarsen(db: sqlite3.Connection, now: float | None = None) -> None:
+def coarsen(db: sqlite3.Connection, now: float) -> None:
     """Puts minutes older than a week together into hours, inside the open transaction. The sums stay what they are."""
-    before = int((time.time() if now is None else now) // 60) - _FINE_MINUTES
+    before = int(now // 60) - _FINE_MINUTES
     before -= before % 60
-    hours = f"""select minute - minute % 60, dataset, source, rule, {_SUMS} from ledger where minute < ? and minute >= ?
-                group by 1, 2, 3, 4"""
     done = db.execute("select value from kept where name = 'coarse'").fetchone()
-    start = done[0] if done else -(2**62)
-    found = db.execute(hours, (before, start)).fetchall()
-    db.execute("delete from ledger where minute < ? and minute >= ?", (before, start))
+    between = (done[0] if done else 0, before)  # what came in since with an older time (a clock that jumped) stays as it is
+    found = db.execute(
+        f"""select minute - minute % 60, dataset, source, rule, {_SUMS} from ledger where minute >= ? and minute < ?
+            group by minute - minute % 60, dataset, source, rule""",
+        between,
+    ).fetchall()
+    db.execute("delete from ledger where minute >= ? and minute < ?", between)
     db.executemany(_ADD, found)
-    db.execute("insert into kept values ('coarse', ?) on conflict do update set value = excluded.value", (before,))
+    db.execute("insert or replace into kept values ('coarse', ?)", (before,))
 
 
 def totals(db: sqlite3.Connection) -> dict[str, Tally]:

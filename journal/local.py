@@ -27,8 +27,10 @@ from pipeline.errors import SluiceError
 __all__ = ["JournalReader", "JournalWriter", "journal_exists"]
 
 _ENTRY = "insert into entry values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_POSITION = "insert or replace into position values (?, ?, ?, ?, ?, ?)"
 _HELD = "insert into held (stream, rows, op, lsn, nth, time, ordinal, payload) values (?, ?, ?, ?, ?, ?, ?, ?)"
 _COARSEN_EVERY = 3600.0
+_MOST_BYTES = 64 << 20  # of one entry, where it has more than one row
 
 
 class JournalWriter:
@@ -46,8 +48,9 @@ class JournalWriter:
         self._last: list[object] | None = None  # the newest entry, written once it is known whether a commit ends with it
         self._coarsen_at = 0.0
         with reported(self._path):
-            self.id = str(self._kept("id"))
-            self._age = float(self._kept("age")) + max(0.0, time.time() - float(self._kept("wall"))) - time.monotonic()
+            self.id: str = self._db.execute("select value from kept where name = 'id'").fetchone()[0]
+            age, wall = self._db.execute("select age, wall from position union all select 0.0, 0.0 order by age desc").fetchone()
+            self._age = age + (max(0.0, time.time() - wall) if wall else 0.0) - time.monotonic()
             self._load()
             self._space = Space(self._db, self._path, max_bytes, retention_seconds)
 
@@ -65,10 +68,6 @@ class JournalWriter:
             lock.close()
             raise
 
-    def _kept(self, name: str) -> str | int | float:
-        value: str | int | float = self._db.execute("select value from kept where name = ?", (name,)).fetchone()[0]
-        return value
-
     def _load(self) -> None:
         """What is kept in memory, as the last commit left it."""
         self._streams = Streams(self._db)
@@ -77,8 +76,8 @@ class JournalWriter:
         self._newest = {
             (source, table): schema for source, table, schema in self._db.execute("select source, table_name, schema from tables")
         }
-        self._seq = int(self._kept("last_seq"))
-        self._next_ordinal = int(self._kept("next_ordinal"))
+        self._seq = store.last_seq(self._db)
+        self._next_ordinal: int = self._db.execute("select coalesce(max(next_ordinal), 1) from position").fetchone()[0]
         self._ledger.forget()
         self._last = None
 
@@ -150,10 +149,11 @@ class JournalWriter:
         ordinals = batch.ordinal
         if ordinals[0] < self._next_ordinal or not (ordinals[1:] > ordinals[:-1]).all():
             raise ValueError(f"ordinals of {batch.dataset} do not increase from {self._next_ordinal} on")
-        row = encode(batch)
-        with self._writing():
-            stream = self._stream(batch.schema, batch.source, batch.table, batch.sink)
-            self._entry(stream, store.CHANGES, row)
+        for part in _parts(batch):
+            row = encode(part)
+            with self._writing():
+                stream = self._stream(batch.schema, batch.source, batch.table, batch.sink)
+                self._entry(stream, store.CHANGES, row)
         self._next_ordinal = int(ordinals[-1]) + 1
 
     def mark(self, marker: CopyMarker) -> None:
@@ -171,10 +171,10 @@ class JournalWriter:
 
     def hold(self, batch: ChangeBatch) -> None:
         """Keeps changes back until `released`. Their ordinals mean nothing yet."""
-        row = encode(batch)
-        with self._writing():
-            stream = self._stream(batch.schema, batch.source, batch.table, batch.sink)
-            self._db.execute(_HELD, (stream, row.rows, row.op, row.lsn, row.nth, row.time, row.ordinal, row.payload))
+        for part in _parts(batch):
+            row = encode(part)
+            with self._writing():
+                self._db.execute(_HELD, (self._stream(batch.schema, batch.source, batch.table, batch.sink), *row))
 
     def released(self, source: str, table: str, sink: str | None) -> Iterator[ChangeBatch]:
         """The held changes of a table, in order, each forgotten as it is given; inside the open transaction.
@@ -185,17 +185,19 @@ class JournalWriter:
             streams = self._streams.of(source, table, sink)
             last = self._db.execute("select max(id) from held").fetchone()[0]
         places = ", ".join("?" * len(streams))
+        given = 0
         while last is not None:
             with self._writing():
                 found = self._db.execute(
                     "select id, stream, rows, op, lsn, nth, time, ordinal, payload from held"
-                    f" where stream in ({places}) and id <= ? order by id limit 1",
-                    (*streams, last),
+                    f" where stream in ({places}) and id > ? and id <= ? order by id limit 1",
+                    (*streams, given, last),
                 ).fetchone()
                 if found is None:
                     return
-                self._db.execute("delete from held where id = ?", (found[0],))
-            yield decode(Row(*found[2:]), self._streams[found[1]].schema, source, table, sink)
+                given = found[0]
+                self._db.execute("delete from held where id = ?", (given,))
+            yield decode([Row(*found[2:])], self._streams[found[1]])
 
     def quarantine(self, records: Sequence[QuarantineRecord]) -> None:
         """Keeps records that are not delivered."""
@@ -235,11 +237,7 @@ class JournalWriter:
                 self._last[-3:-1] = [int(wall * 1e6), age]
                 self._flush()
             self._ledger.write(self._db, wall)
-            kept = [(self._seq, "last_seq"), (self._next_ordinal, "next_ordinal"), (age, "age"), (wall, "wall")]
-            self._db.executemany("update kept set value = ? where name = ?", kept)
-            self._db.execute(
-                "insert into source values (?, ?) on conflict do update set watermark = excluded.watermark", (source, watermark)
-            )
+            self._db.execute(_POSITION, (source, watermark, self._seq, self._next_ordinal, age, wall))
             self._db.execute("commit")
         return self._seq
 
@@ -265,12 +263,12 @@ class JournalWriter:
         """
         if self._db.in_transaction:
             return 0
-        with reported(self._path):
-            if time.monotonic() >= self._coarsen_at:
-                self._coarsen_at = time.monotonic() + _COARSEN_EVERY
-                self._db.execute("begin immediate")
-                coarsen(self._db)
+        if time.monotonic() >= self._coarsen_at:
+            self._coarsen_at = time.monotonic() + _COARSEN_EVERY
+            with self._writing():
+                coarsen(self._db, time.time())
                 self._db.execute("commit")
+        with reported(self._path):
             return self._space.prune(passed, self._age + time.monotonic())
 
     def close(self) -> None:
@@ -278,3 +276,13 @@ class JournalWriter:
         with closing(self._lock), closing(self._db):
             if self._db.in_transaction:
                 self._db.execute("rollback")
+
+
+def _parts(batch: ChangeBatch) -> Iterator[ChangeBatch]:
+    """The batch in pieces that a reader can well have in memory."""
+    if batch.nbytes <= _MOST_BYTES or len(batch) < 2:
+        yield batch
+        return
+    middle = len(batch) // 2
+    yield from _parts(batch.slice(0, middle))
+    yield from _parts(batch.slice(middle, len(batch)))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from journal import ledger, quarantine, store
 from journal.batch import ChangeBatch, CopyMarker
-from journal.codec import Row, decode
-from journal.joining import joined
+from journal.codec import Row, Stream, decode
 from journal.ledger import Minute, Tally
 from journal.quarantine import Cause, QuarantineRecord, Values, Wanted
 from journal.schema import TableSchema
@@ -24,6 +23,7 @@ from journal.trouble import damaged, reported
 from pipeline.errors import JournalError
 
 _MOST_ENTRIES = 20_000  # of one read
+_MOST_ROWS = 65_536  # of a joined batch
 _PAYLOAD = "seq, stream, kind, rows, op, lsn, nth, time, ordinal, payload"
 
 
@@ -38,7 +38,7 @@ class Known(NamedTuple):
 
 def known_of(db: sqlite3.Connection, source: str) -> Known:
     """Read from tables that writer and readers see alike."""
-    position = db.execute("select watermark from source where name = ?", (source,)).fetchone()
+    position = db.execute("select watermark from position where source = ?", (source,)).fetchone()
     tables = db.execute(
         "select table_name, copy, encoded from tables join schema on schema.id = tables.schema where source = ?", (source,)
     ).fetchall()
@@ -48,16 +48,6 @@ def known_of(db: sqlite3.Connection, source: str) -> Known:
         begun=frozenset(table for table, copy, _ in tables if copy == "begun"),
         schemas={table: TableSchema.decode(encoded) for table, _, encoded in tables},
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """What entries of one kind have in common."""
-
-    source: str
-    table: str
-    sink: str | None
-    schema: TableSchema
 
 
 class Streams:
@@ -91,6 +81,39 @@ class Streams:
             self._known[number] = Stream(source, table, sink, schema)
 
 
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Entries that become one: batches of one stream, up to the one with `seq`; or a marker, alone."""
+
+    stream: Stream
+    kind: int
+    seq: int
+    rows: list[Row]
+    count: int
+
+    def take(self, seq: int, stream: Stream, kind: int, row: Row) -> bool:
+        """Adds an entry, if it can be joined."""
+        if kind == store.MARKER or self.kind == store.MARKER or stream is not self.stream or self.count + row.rows > _MOST_ROWS:
+            return False
+        self.seq = seq
+        self.rows.append(row)
+        self.count += row.rows
+        return True
+
+
+def _grouped(entries: Iterable[tuple[Any, ...]], streams: Streams) -> list[_Group]:
+    """Joins batches of one dataset that nothing of the same dataset stands between."""
+    groups: list[_Group] = []
+    newest: dict[str, _Group] = {}  # by dataset
+    for seq, number, kind, *numbers in entries:
+        stream, row = streams[number], Row(*numbers)
+        group = newest.get(stream.schema.dataset)
+        if group is None or not group.take(seq, stream, kind, row):
+            group = newest[stream.schema.dataset] = _Group(stream, kind, seq, [row], row.rows)
+            groups.append(group)
+    return groups
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
     """Consecutive entries (seq, entry) for one sink, read up to and with `last`.
@@ -113,7 +136,7 @@ class JournalReader:
         self._streams = Streams(self._db)
         self._version = 0
         with self._view():
-            self.id: str = self._kept("id")
+            self.id: str = self._db.execute("select value from kept where name = 'id'").fetchone()[0]
 
     @classmethod
     def open(cls, folder: Path, pipeline: str) -> JournalReader:
@@ -130,20 +153,16 @@ class JournalReader:
             finally:
                 self._db.execute("rollback")
 
-    def _kept(self, name: str) -> str:
-        value: str = self._db.execute("select value from kept where name = ?", (name,)).fetchone()[0]
-        return value
-
     def last_seq(self) -> int:
         """The newest entry; 0 where there was never one."""
-        with self._view():
-            return int(self._kept("last_seq"))
+        with self._view() as db:
+            return store.last_seq(db)
 
     def first_seq(self) -> int:
         """The oldest entry that is still there; the one after the last where there is none."""
         with self._view() as db:
             first = db.execute("select min(seq) from entry").fetchone()[0]
-            return int(self._kept("last_seq")) + 1 if first is None else int(first)
+            return store.last_seq(db) + 1 if first is None else int(first)
 
     def size(self) -> int:
         """Bytes in use in the journal's file."""
@@ -167,8 +186,8 @@ class JournalReader:
             if last == after:
                 return Stretch((), after, True)
             found = db.execute(f"select {_PAYLOAD} from entry where seq > ? and seq <= ? order by seq", (after, last))
-            rows = [row for row in found if self._streams[row[1]].sink in (None, sink)]
-        return Stretch(joined([(row[0], self._entry(row)) for row in rows]), last, whole)
+            groups = _grouped((row for row in found if self._streams[row[1]].sink in (None, sink)), self._streams)
+        return Stretch([(group.seq, self._entry(group)) for group in groups], last, whole)
 
     def _reach(self, after: int, max_bytes: int, sink: str) -> tuple[int, bool]:
         """How far to read, and whether a commit ends there."""
@@ -185,8 +204,8 @@ class JournalReader:
                 room -= size
             if room <= 0 or seq - after >= _MOST_ENTRIES:
                 break
-        if last == after and int(self._kept("last_seq")) > after:
-            raise self._gap(after, int(self._kept("last_seq")) + 1)
+        if last == after and store.last_seq(self._db) > after:
+            raise self._gap(after, store.last_seq(self._db) + 1)
         return (whole, True) if whole > after else (last, last == after)
 
     def _gap(self, after: int, first: int) -> JournalError:
@@ -195,20 +214,21 @@ class JournalReader:
             hint="the sink needs a new copy: `sluice snapshot` makes it",
         )
 
-    def _entry(self, row: tuple[int, int, int, int, int, int, int, int, int, bytes]) -> ChangeBatch | CopyMarker:
-        stream = self._streams[row[1]]
-        if row[2] == store.MARKER:
-            told = json.loads(row[9])
-            return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], row[8], told["first"], stream.sink)
+    def _entry(self, group: _Group) -> ChangeBatch | CopyMarker:
+        stream = group.stream
         try:
-            return decode(Row(*row[3:]), stream.schema, stream.source, stream.table, stream.sink)
+            if group.kind == store.MARKER:
+                told = json.loads(group.rows[0].payload)
+                ordinal = group.rows[0].ordinal
+                return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], ordinal, told["first"], stream.sink)
+            return decode(group.rows, stream)
         except (ValueError, OSError) as error:  # pyarrow's errors are of these kinds
-            raise damaged(self._path, f"entry {row[0]} cannot be read: {error}") from error
+            raise damaged(self._path, f"entry {group.seq} cannot be read: {error}") from error
 
     def lag(self, seq: int) -> tuple[int, float]:
         """How many entries are behind `seq`, and how many seconds ago the first of them was committed."""
         with self._view() as db:
-            behind = int(self._kept("last_seq")) - seq
+            behind = store.last_seq(self._db) - seq
             if behind <= 0:
                 return 0, 0.0
             oldest = db.execute(

@@ -65,8 +65,8 @@ _request = sa.Table(
     sa.Column("requested_at", sa.Float, nullable=False),
     sa.Column("done_at", sa.Float),
 )
-_NUMBERS = {"ordinal": sa.BigInteger, "committed_at": sa.BigInteger, "attempts": sa.Integer}
-_NUMBERS |= dict.fromkeys(("resolved_at", "quarantined_at"), sa.Float)
+_NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer()}
+_TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float()}
 _refused = sa.Table(
     "refused",
     _tables,
@@ -74,7 +74,7 @@ _refused = sa.Table(
     sa.Column("sink", sa.Text, nullable=False),
     sa.Column("journal", sa.Text, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
-    *(sa.Column(name, _NUMBERS.get(name, sa.Text)) for name in COLUMNS if name != "id"),
+    *(sa.Column(name, (_NUMBERS | _TIMES).get(name, sa.Text())) for name in COLUMNS if name != "id"),
     sa.Index("refused_by_cause", "sink", "dataset", "status", "cause"),
     sa.Index("refused_in_order", "ordinal", "id"),
 )

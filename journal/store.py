@@ -26,7 +26,8 @@ _CACHE_KIB = 8192
 #            journal's own clock) are set where a commit of ingest ends, and nowhere else. A marker's payload is JSON.
 # stream     one sequence of entries under one schema: table of a source, and the sink it is meant for
 # held       changes of tables under copy, or stopped by their contract, laid down as entries are
-# source     the watermark of each source
+# position   the watermark of each source; and where the journal stood when the source committed last, of which the furthest counts:
+#            one row, so that a small commit touches one page for all of it
 # tables     what is known of a source's tables: the newest schema, and how far their copy is
 # ledger     counts by minute (epoch minutes), dataset and source; the line with rule '' counts changes, the others count rules
 # quarantine what the gate held back; see quarantine.py
@@ -43,7 +44,9 @@ create table held (
     id integer primary key, stream integer not null, rows integer not null,
     op integer not null, lsn integer not null, nth integer not null, time integer not null, ordinal integer not null,
     payload blob not null);
-create table source (name text primary key, watermark text not null) without rowid;
+create table position (
+    source text primary key, watermark text not null,
+    last_seq integer not null, next_ordinal integer not null, age real not null, wall real not null) without rowid;
 create table tables (
     source text not null, table_name text not null, schema integer not null, copy text, primary key (source, table_name)) without rowid;
 create table ledger (
@@ -103,8 +106,8 @@ def _make(path: Path, pipeline: str) -> None:
         db.execute("begin")
         for statement in _TABLES.split(";\n"):
             db.execute(statement)
-        kept = {"id": str(uuid.uuid4()), "pipeline": pipeline, "made": time.time(), "last_seq": 0, "next_ordinal": 1, "age": 0.0}
-        db.executemany("insert into kept values (?, ?)", [*kept.items(), ("wall", time.time())])
+        kept = {"id": str(uuid.uuid4()), "pipeline": pipeline, "made": time.time()}
+        db.executemany("insert into kept values (?, ?)", list(kept.items()))
         db.execute("commit")
     try:
         os.rename(fresh, path)
@@ -137,8 +140,9 @@ def _checked(db: sqlite3.Connection, path: Path, pipeline: str) -> sqlite3.Conne
                 hint="give each pipeline a `state:` folder of its own",
             )
         first, last = db.execute("select min(seq), max(seq) from entry").fetchone()
-        if last is not None and (last != kept["last_seq"] or first < 1):
-            raise damaged(path, f"its entries end at {last}, not at {kept['last_seq']}")
+        committed = last_seq(db)
+        if last is not None and (last != committed or first < 1):
+            raise damaged(path, f"its entries end at {last}, not at {committed}")
     except sqlite3.OperationalError as error:
         db.close()
         if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # no such table: an SQLite file, but not whole
@@ -154,3 +158,9 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
     """The value of a setting that is a number."""
     value: int = db.execute(f"pragma {name}").fetchone()[0]
     return value
+
+
+def last_seq(db: sqlite3.Connection) -> int:
+    """The newest entry that there ever was; 0 before the first."""
+    found: int | None = db.execute("select max(last_seq) from position").fetchone()[0]
+    return found or 0

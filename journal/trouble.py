@@ -11,7 +11,6 @@ from pipeline.errors import JournalError, SluiceError, TerminalError, TransientE
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _FORBIDDEN = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}
-_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG}
 _WAY_OUT = "put the whole state folder back from a backup; or move the folder away and run `sluice resync`, which copies everything anew"
 
 
@@ -21,16 +20,19 @@ def reported(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if not hasattr(error, "sqlite_errorcode"):
+            raise  # a mistake in the use of the library, not trouble with the file
         raise told(path, error) from error
 
 
 def told(path: Path, error: sqlite3.Error) -> SluiceError:
     """The error to raise for one of SQLite's."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    kind = code & 0xFF
+    kind = error.sqlite_errorcode & 0xFF
     if kind in _DAMAGED:
         return damaged(path, str(error))
-    if kind in _FULL:
+    if kind == sqlite3.SQLITE_TOOBIG:
+        return TerminalError(f"a row is too large for {path}, which takes values of up to 1 GB", hint="leave the table out of the pipeline")
+    if kind == sqlite3.SQLITE_FULL:
         return TransientError(f"there is no room to write {path}: {error}", hint="make room on its disk; writing goes on by itself")
     if kind in _FORBIDDEN:
         return TerminalError(f"{path} cannot be opened or written: {error}", hint="make the folder and its files readable and writable")
