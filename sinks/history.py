@@ -29,7 +29,7 @@ OLD_KEY = "_sluice_old_key"
 COMMITTED_AT = "_sluice_committed_at"
 
 CountLive = Callable[[pa.StringArray], Longs]
-_NUMBERS = ("smallint", "integer", "bigint", "oid")
+NUMBERS = ("smallint", "integer", "bigint", "oid")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,12 +96,14 @@ def bag_log_of(target: Target, batch: ChangeBatch, leaving: Longs, hash_rows: Ha
     changed = np.flatnonzero(sound & (batch.op == Op.UPDATE))
     old = hash_rows(picked([batch.old.get(c, column) for c, column in enumerate(batch.columns)], changed))
     kept = _told(target, batch, away) & sound & ~(away & (batch.op != Op.UPDATE))
+    taken = np.ones(len(batch), np.bool_)
     if target.filtered:
-        kept &= ~goes | _taken(batch, new, old, changed, goes, count_live)
+        taken = _taken(batch, new, old, changed, goes, count_live)
+        kept &= ~goes | taken
     index = np.flatnonzero(kept)
     old_key = np.full(len(batch), None, object)
     for row, was in zip(changed, old.to_pylist(), strict=True):
-        old_key[row] = None if goes[row] else json.dumps({ROW: was})
+        old_key[row] = json.dumps({ROW: was}) if taken[row] and not goes[row] else None
     empty = batch.op[index] == Op.TRUNCATE
     hashes = pc.if_else(pa.array(empty), None, new.take(pa.array(index)))
     rows = Rows(index, picked(columns, np.where(empty, -1, index)), batch.ordinal[index], batch.time[index], row_hash=hashes)
@@ -193,7 +195,7 @@ def _old_keys(batch: ChangeBatch, lineage: Lineage, index: Longs, goes: Mask) ->
     if not told.any():
         return pa.nulls(len(index), pa.string())
     values = picked(lineage.keys, np.flatnonzero(told) + lineage.n)
-    numbers = [parse_type(batch.schema.types[name]).base in _NUMBERS for name in batch.schema.key]
+    numbers = [parse_type(batch.schema.types[name]).base in NUMBERS for name in batch.schema.key]
     texts = np.full(len(batch), None, object)
     for row, key in zip(left[told], zip(*(column.to_pylist() for column in values), strict=True), strict=True):
         shown = [int(value) if number and value is not None else value for number, value in zip(numbers, key, strict=True)]
@@ -210,7 +212,7 @@ def _leaving_values(batch: ChangeBatch, away: Mask) -> tuple[pa.StringArray, ...
 
 
 def _taken(batch: ChangeBatch, new: pa.StringArray, old: pa.StringArray, changed: Longs, goes: Mask, count_live: CountLive) -> Mask:
-    """bool[n]: deletes for which the table holds a row when they come."""
+    """bool[n]: deletes and updates for whose old row the table holds one when they come."""
     n = len(batch)
     brings = np.flatnonzero(~goes & (batch.op != Op.TRUNCATE))
     takes = np.concatenate([np.flatnonzero(goes & (batch.op == Op.DELETE)), changed])

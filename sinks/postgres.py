@@ -1,0 +1,243 @@
+"""The sink that keeps tables in a Postgres database as they are at the source: exactly once, with the source's own types and text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import psycopg
+import pyarrow as pa
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import BaseModel, Field, SecretStr, field_validator
+
+from journal.batch import ChangeBatch, CopyMarker, Longs
+from pipeline.errors import AlreadyRunningError, TerminalError, TransientError
+from pipeline.model import Block
+from sinks.base import Cursor, RefusedRow, Sink, Target
+from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION, TABLES
+from sinks.postgres_bag import BagWriter
+from sinks.postgres_errors import RowRefused
+from sinks.postgres_history import HistoryWriter
+from sinks.postgres_mirror import MirrorWriter
+from sinks.postgres_read import read_rows
+from sinks.postgres_schema import TargetSchema
+from sinks.postgres_session import Command, Session, quoted
+from sinks.postgres_sql import TableSql
+from sinks.postgres_stage import Staging
+
+Writer = MirrorWriter | BagWriter | HistoryWriter
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table that has the shape of its target; `settled` once that is committed."""
+
+    target: Target
+    sql: TableSql
+    writer: Writer
+    settled: bool
+
+
+class PostgresConfig(Block):
+    """`type: postgres` of a sink."""
+
+    dsn: SecretStr = Field(description="libpq connection string or URL of the database; service files and PG* variables work")
+    schema_: str = Field("public", alias="schema", min_length=1, description="schema of the tables, made if it is missing")
+
+    @field_validator("dsn")
+    @classmethod
+    def _understood(cls, dsn: SecretStr) -> SecretStr:
+        try:
+            conninfo_to_dict(dsn.get_secret_value())
+        except psycopg.ProgrammingError:
+            raise ValueError("is not a connection string or URL that libpq understands") from None
+        return dsn
+
+
+class PostgresSink(Sink):
+    """Rows and cursor in one transaction; see docs/postgres-sink.md."""
+
+    kind = "postgres"
+    Config: ClassVar[type[BaseModel]] = PostgresConfig
+
+    def __init__(self, name: str, config: PostgresConfig, pipeline: str) -> None:
+        super().__init__(name, config, pipeline)
+        self._dsn = config.dsn.get_secret_value()
+        self._schema_name = config.schema_
+        self._session: Session | None = None
+        self._epoch = 0
+        self._tables: dict[str, _Table] = {}
+        self._number = 0
+
+    def open(self, journal: str) -> Cursor | None:
+        self.close()
+        session = self._connected("deliver")
+        try:
+            found = self._fenced(session, journal)
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+        self._schema = TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+        self._staging = Staging(session)
+        return found
+
+    def _connected(self, what: str) -> Session:
+        return Session(self._dsn, f"sluice {self.pipeline} {what}:{self.name}")
+
+    def _fenced(self, session: Session, journal: str) -> Cursor | None:
+        """Makes Sluice's own tables, and takes the cursor over from whoever had it. From its next commit on, that one fails."""
+        schema = TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+        session.begin()
+        if schema.foundation():
+            session.execute("SELECT pg_advisory_xact_lock(hashtext('sluice'))")
+            for statement in schema.foundation():
+                session.execute(statement, shaping=True)
+        held = session.rows(
+            f"INSERT INTO {schema.qualified(CURSORS)} AS c (pipeline, sink, journal, epoch) VALUES (%s, %s, %s, 1)"
+            " ON CONFLICT (pipeline, sink) DO UPDATE SET epoch = c.epoch + 1 RETURNING journal, cursor, epoch",
+            [self.pipeline, self.name, journal],
+        )
+        of, text, epoch = held[0]
+        if text is not None and of != journal:
+            raise TerminalError(
+                f"the sink {self.name} ({session.server}, schema {self._schema_name}) is fed by another journal",
+                hint="the state folder is not the one it was fed from: put that back, name another schema, or drop what is in this one",
+            )
+        gone = session.rows(
+            f"DELETE FROM {schema.qualified(TABLES)} k WHERE pipeline = %s AND sink = %s AND NOT EXISTS (SELECT 1 FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = k.table_name) RETURNING dataset",
+            [self.pipeline, self.name, self._schema_name],
+        )
+        session.end("COMMIT")
+        self._epoch = int(epoch)
+        if text is None:
+            return None
+        cursor = Cursor.decode(text)
+        # a table that somebody dropped goes there in no way any more, so it is copied again
+        return replace(cursor, epoch=self._epoch, routes={**cursor.routes, **{dataset: "dropped" for (dataset,) in gone}})
+
+    def plan(self, targets: Sequence[Target]) -> Sequence[str]:
+        session = self._connected("plan")
+        try:
+            session.execute("SET default_transaction_read_only = on")
+            schema = TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+            return [*schema.foundation(), *(statement for target in targets for statement in schema.changes(target))]
+        finally:
+            session.close()
+
+    def prepare(self, target: Target) -> None:
+        self._table(target)
+
+    def _table(self, target: Target) -> _Table:
+        known = self._tables.get(target.table)
+        if known is not None and known.target == target:
+            return known
+        session = self._opened()
+        statements = self._schema.changes(target)
+        for statement in statements:
+            session.execute(statement, shaping=True)
+        if known is not None:
+            session.forget()
+            self._staging.drop(known.sql.rows_table)
+            self._staging.drop(known.sql.keys_table)
+        self._number += 1
+        sql = TableSql.of(target, self._schema, self._number)
+        writer = MirrorWriter if target.schema.key else BagWriter
+        made = (HistoryWriter if target.mode == "history" else writer)(session, self._staging, sql)
+        self._tables[target.table] = _Table(target, sql, made, settled=not statements)
+        return self._tables[target.table]
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise TransientError(f"the sink {self.name} is not connected")
+        return self._session
+
+    def begin(self) -> None:
+        self._opened().begin()
+
+    def write(self, target: Target, batch: ChangeBatch, leaving: Longs) -> Sequence[RefusedRow]:
+        return self._table(target).writer.write(batch, leaving)
+
+    def mark(self, target: Target, marker: CopyMarker) -> None:
+        table = self._table(target)
+        if isinstance(table.writer, MirrorWriter):
+            table.writer.copying_again = marker.phase == "start" and not marker.first
+        if marker.phase != "end" or marker.first or target.on_delete == "ignore":
+            return
+        try:
+            self._sweep(table, marker.ordinal)
+        except RowRefused as error:
+            raise TerminalError(
+                f"{self._opened().server}: rows of {target.table} that the source has no longer cannot go: {error.message}",
+                hint="do other tables in the target refer to them?",
+            ) from error
+
+    def _sweep(self, table: _Table, ordinal: int) -> None:
+        if isinstance(table.writer, HistoryWriter):
+            table.writer.sweep(ordinal)
+            return
+        older = f"{quoted(POSITION)} < {ordinal}"
+        if table.sql.soft:
+            deleted = quoted(DELETED_AT)
+            self._opened().execute(f"UPDATE {table.sql.table} SET {deleted} = now() WHERE {older} AND {deleted} IS NULL")
+        else:
+            self._opened().execute(f"DELETE FROM {table.sql.table} WHERE {older}")
+
+    def commit(self, cursor: Cursor) -> None:
+        session = self._opened()
+        held = f"UPDATE {self._schema.qualified(CURSORS)} SET cursor = $1, journal = $2 WHERE pipeline = $3 AND sink = $4 AND epoch = $5"
+        text = replace(cursor, epoch=self._epoch).encode()
+        values = [value.encode() for value in (text, cursor.journal, self.pipeline, self.name, str(self._epoch))]
+        # dividing by no rows at all stops the COMMIT behind it, in the same round trip
+        fence = Command(f"WITH held AS ({held} RETURNING 1) SELECT 1 / count(*) FROM held", values)
+        try:
+            session.run([fence, Command("COMMIT")])
+        except RowRefused as error:
+            self.rollback()
+            if error.at == 0:
+                raise AlreadyRunningError(
+                    f"another process has taken over the sink {self.name} of the pipeline {self.pipeline}",
+                    hint="only one may deliver into it: stop one of them",
+                ) from error
+            raise TerminalError(
+                f"{session.server}: the target refuses the transaction as a whole: {error.message}",
+                hint="drop the constraint in the target that is checked only at the end of a transaction: it tells of no row",
+            ) from error
+        self._staging.ended(committed=True)
+        self._tables = {name: replace(table, settled=True) for name, table in self._tables.items()}
+
+    def rollback(self) -> None:
+        if self._session is None:
+            return
+        try:
+            self._session.end("ROLLBACK")
+        except TransientError:  # the connection is gone, and the transaction with it
+            self.close()
+            return
+        self._staging.ended(committed=False)
+        if any(not table.settled for table in self._tables.values()):
+            self._tables = {name: table for name, table in self._tables.items() if table.settled}
+            self._session.forget()
+
+    def held(self, target: Target, batch: ChangeBatch) -> pa.Table:
+        return pa.table(list(batch.columns), list(target.schema.names))
+
+    def read(self, target: Target, keys: pa.Table | None) -> Iterator[pa.Table]:
+        session = self._connected("verify")
+        try:
+            session.execute(
+                "SET default_transaction_read_only = on; SET enable_hashjoin = on; SET enable_mergejoin = on; SET enable_seqscan = on"
+            )
+            schema = TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+            if schema.shape(target.table):
+                yield from read_rows(session, TableSql.of(target, schema, 0), keys)
+        finally:
+            session.close()
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+        self._tables = {}
