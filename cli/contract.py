@@ -10,7 +10,7 @@ import typer
 from cli.options import AsJson, Log, Verbose, speak
 from cli.styles import LogFormat
 
-contracts = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Works on data contracts.")
+contracts = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 _ROWS_SHOWN = 10
 

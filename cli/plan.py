@@ -26,10 +26,12 @@ def plan(file: PipelineFile, json: AsJson = False, verbose: Verbose = False, log
     """
     speak(verbose, log_format)
     from cli.answers import answer_json
-    from cli.planning import make_plan, plan_json
     from pipeline.load import load_pipeline
 
-    found = make_plan(load_pipeline(file))
+    pipeline = load_pipeline(file)
+    from cli.planning import make_plan, plan_json
+
+    found = make_plan(pipeline)
     if json:
         answer_json(plan_json(found))
     else:

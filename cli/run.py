@@ -65,10 +65,11 @@ def sync(
     speak(verbose, log_format)
     from cli.answers import answer_json, answer_line
     from cli.progress import following
-    from dataflows.service import sync as bring
     from pipeline.load import load_pipeline
 
     pipeline = load_pipeline(file)
+    from dataflows.service import sync as bring
+
     arguments = ["run", str(file), *as_arguments(verbose, log_format)]
     with following(log_format) as progress:
         found = bring(pipeline, arguments, timeout=timeout, fail_on_quarantine=fail_on_quarantine, progress=progress)

@@ -23,10 +23,12 @@ def verify(file: PipelineFile, json: AsJson = False, verbose: Verbose = False, l
     """
     speak(verbose, log_format)
     from cli.answers import answer_json
-    from dataflows.verify import verify as compare
     from pipeline.load import load_pipeline
 
-    answer = compare(load_pipeline(file))
+    pipeline = load_pipeline(file)
+    from dataflows.verify import verify as compare
+
+    answer = compare(pipeline)
     if json:
         answer_json(answer)
     else:
