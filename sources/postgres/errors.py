@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.errors import AlreadyRunningError, Refused, SluiceError, SlotLostError, TerminalError, TransientError
+from pipeline.errors import AlreadyRunningError, Refused, SlotLostError, SluiceError, TerminalError, TransientError
 
 RESYNC = "changes may be missing: run `sluice resync` to copy again and go on with a new slot"
 
