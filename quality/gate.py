@@ -9,6 +9,7 @@ changes of one key the last.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from journal.schema import TableSchema
 from pipeline.errors import ConfigError, Problem, SluiceError
 from pipeline.names import nearest
 from quality.batch_frame import FrameOfBatch
+from quality.breaker import BreakerState
 from quality.contract import Contract
 from quality.frame import Frame
 from quality.judgement import MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow, Reason
@@ -31,6 +33,7 @@ from quality.sql_rules import ExplainedVerdict
 
 Mask = npt.NDArray[np.bool_]
 Longs = npt.NDArray[np.int64]
+
 
 def _ops(*wanted: Op) -> Mask:
     """bool[256]: by the letter of an operation, whether it is one of these."""
@@ -53,6 +56,7 @@ class Gate:
         self._bound = bound_rules(contract, schema)
         wanted = dict.fromkeys(name for _, judge in self._bound for name in judge.columns)
         self._frames = FrameOfBatch(contract, _types(contract, schema), wanted)
+        self._breaker = BreakerState(contract.breaker) if contract.breaker else None
 
     def judge(self, batch: ChangeBatch) -> Judgement:
         """The verdict on a batch under the gate's schema."""
@@ -66,8 +70,7 @@ class Gate:
                 try:
                     verdict, failed = self._verdict(rule, judge, frame, rows, among)
                 except SluiceError as error:
-                    said = f"rule {rule.id} cannot be judged: {error.message}"
-                    return Judgement(np.zeros(len(batch), np.bool_), failure=Failure(rule.id, int(asked[0]), 0, said), judged=len(rows))
+                    return _stopped(batch, Failure(rule.id, int(asked[0]), 0, f"rule {rule.id} cannot be judged: {error.message}"))
                 if len(failed):
                     broken.append((rule, failed, verdict))
         return self._sorted(batch, rows, asked, broken)
@@ -84,18 +87,23 @@ class Gate:
 
     def _sorted(self, batch: ChangeBatch, rows: ChangeBatch, asked: Longs, broken: Sequence[tuple[Rule, Longs, RowVerdict]]) -> Judgement:
         """Each row that broke something to where the strongest of its rules sends it: quarantine before drop before warn."""
-        passed = np.ones(len(batch), np.bool_)
         reasons: dict[int, list[Reason]] = {}
-        self._defects(batch, reasons)
+        warnings: Counter[str] = Counter()
         for rule, failed, verdict in broken:
             if rule.action is Action.FAIL:
-                failure = Failure(
-                    rule.id, int(asked[failed[0]]), len(failed), f"{len(failed)} row(s) break the rule {rule.id}: {rule.says}"
-                )
-                return Judgement(np.zeros(len(batch), np.bool_), failure=failure, judged=len(rows))
+                said = f"{len(failed)} row(s) break the rule {rule.id}: {rule.says}"
+                return _stopped(batch, Failure(rule.id, int(asked[failed[0]]), len(failed), said))
             if rule.action is Action.QUARANTINE:
                 for row, reason in zip(failed, self._reasons(rule, rows, failed, verdict), strict=True):
                     reasons.setdefault(int(asked[row]), []).append(reason)
+        alert = self._breaker.count(len(rows), len(reasons)) if self._breaker is not None else None
+        if alert is not None and self._breaker is not None:
+            if self._breaker.action == "pause":
+                return _stopped(batch, Failure("breaker", min(reasons, default=0), len(reasons), alert))
+            warnings.update(reason.rule for found in reasons.values() for reason in found)
+            reasons = {}
+        self._defects(batch, reasons)
+        passed = np.ones(len(batch), np.bool_)
         passed[list(reasons)] = False
         dropped: dict[str, Longs] = {}
         for rule, failed, _ in broken:
@@ -105,13 +113,11 @@ class Gate:
                 passed[gone] = False
                 if len(gone):
                     dropped[rule.id] = gone
-        warnings = {
-            rule.id: count
-            for rule, failed, _ in broken
-            if rule.action is Action.WARN and (count := int(np.count_nonzero(passed[asked[failed]])))
-        }
+        for rule, failed, _ in broken:
+            if rule.action is Action.WARN and (count := int(np.count_nonzero(passed[asked[failed]]))):
+                warnings[rule.id] = count
         quarantined = tuple(QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons))
-        return Judgement(passed, quarantined, dropped, warnings, judged=len(rows))
+        return Judgement(passed, quarantined, dropped, warnings, judged=len(rows), alert=alert)
 
     def _reasons(self, rule: Rule, rows: ChangeBatch, failed: Longs, verdict: RowVerdict) -> list[Reason]:
         index = pa.array(failed)
@@ -128,10 +134,11 @@ class Gate:
         return found
 
     def _defects(self, batch: ChangeBatch, reasons: dict[int, list[Reason]]) -> None:
+        """Puts values that are no text before what else is wrong with their rows."""
         for defect in batch.defects:
             prop = self.contract.columns.get(defect.column or "")
             value = MASKED if prop is not None and prop.sensitive else defect.raw.decode("utf-8", "backslashreplace")
-            reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, value))
+            reasons.setdefault(defect.row, []).insert(0, Reason(UNDECODABLE, defect.column, defect.message, value))
 
 
 class _Among:
@@ -147,6 +154,10 @@ class _Among:
         if self._latest is None:
             self._latest = latest_of_each_key(self._batch)[self._asked]
         return self._latest
+
+
+def _stopped(batch: ChangeBatch, failure: Failure) -> Judgement:
+    return Judgement(np.zeros(len(batch), np.bool_), failure=failure)
 
 
 def _undecodable(rows: ChangeBatch) -> dict[str, Mask]:
@@ -211,6 +222,6 @@ def _always_holds(rule: Rule, types: Mapping[str, Judged], schema: TableSchema) 
     """Whether Postgres itself sees to it: a typed column holds its type, and a key is the key of one row only."""
     if rule.generated and rule.kind == "type":
         held = types[rule.columns[0]]
-        return not held.read and not (held.logical == "integer" and held.family == "number") and held.family not in ("json", "array")
+        return not held.read and not (held.logical == "integer" and held.family == "number") and held.family != "json"
     unique = rule.kind in ("unique", "primaryKey", "duplicateValues") and rule.scope is Scope.BATCH
     return unique and bool(schema.key) and set(schema.key) <= set(rule.columns)

@@ -36,7 +36,10 @@ class QuarantinedRow:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A rule whose action is `fail` was broken: the table stops. `row` is the first row that broke it, `count` how many did."""
+    """The table stops. A rule whose action is `fail` was broken: `row` is the first row that broke it, `count` how many did.
+
+    Or a rule cannot be judged on this batch (`count` is 0), or the breaker has tripped (`rule` is `breaker`).
+    """
 
     rule: str
     row: int
@@ -54,6 +57,7 @@ class Judgement:
     warnings     rule id -> number of rows that broke it and go on all the same
     failure      the table stops; nothing of the batch is to be delivered
     judged       number of rows that rules were asked about
+    alert        the breaker has tripped: why rows that break rules are delivered all the same
     """
 
     passed: Mask
@@ -62,3 +66,4 @@ class Judgement:
     warnings: Mapping[str, int] = field(default_factory=dict)
     failure: Failure | None = None
     judged: int = 0
+    alert: str | None = None

@@ -296,3 +296,32 @@ def test_a_batch_is_judged_as_its_halves_are_by_rules_over_single_rows(gate: Gat
     parts = [gate.judge(batch.slice(0, 150)), gate.judge(batch.slice(150, 400))]
     assert whole.passed.tolist() == [*parts[0].passed.tolist(), *parts[1].passed.tolist()]
     assert reasons(whole) == reasons(parts[0]) | {row + 150: found for row, found in reasons(parts[1]).items()}
+
+
+def broken(folder: Path, action: str) -> Gate:
+    body = f"    customProperties:\n      - {{property: breaker, value: {{share: 0.2, window: 10, action: {action}}}}}\n"
+    body += one_column("a", "integer", quality="{id: low, type: sql, query: a < 10, mustBe: true}")
+    return Gate(load_contract(write_contract(folder, body)), table({"a": "integer"}, ()))
+
+
+def test_a_breaker_pauses_the_table_once_too_many_of_the_last_rows_are_held_back(tmp_path: Path) -> None:
+    gate = broken(tmp_path, "pause")
+    assert gate.judge(numbers(11, 12)).failure is None
+    assert gate.judge(numbers(*range(10))).failure is None
+    assert gate.judge(numbers(11, 12)).failure is None, "the first two are out of the window"
+    failure = gate.judge(numbers(13)).failure
+    assert failure is not None
+    assert failure.rule == "breaker"
+    assert "3 of the last" in failure.message
+
+
+def test_a_breaker_that_warns_delivers_until_enough_rows_are_good_again(tmp_path: Path) -> None:
+    gate = broken(tmp_path, "warn")
+    judgement = gate.judge(numbers(11, 12, 13, 1))
+    assert judgement.passed.all()
+    assert judgement.warnings == {"low": 3}
+    assert judgement.alert is not None
+    gate.judge(numbers(*range(10)))
+    later = gate.judge(numbers(11))
+    assert later.alert is None
+    assert list(reasons(later)) == [0]
