@@ -85,7 +85,8 @@ class JournalBlock(Block):
 class FeedBlock(Block):
     """One source of a dataset."""
 
-    source: str
+    source: Text
+    """The table: `SOURCE.schema.table`."""
 
 
 def _feeds(value: object) -> object:
