@@ -44,7 +44,7 @@ class PostgresConfig(Block):
     """A libpq string or URL. TLS and everything else that libpq knows is said here; service files and PG* variables work."""
     tables: Annotated[
         list[str],
-        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
         Field(min_length=1),
         AfterValidator(_tables),
     ]
@@ -59,8 +59,8 @@ class PostgresConfig(Block):
     """Whether the rows that are there already are copied first."""
     connect_timeout: Annotated[int, Field(ge=1, le=600)] = 10
     """Seconds to wait for a connection."""
-    max_spool: Size = 10 * 10**9
-    """Bytes on disk for transactions that are still open at the source and too large for memory."""
+    spool_after: Size = 32 << 20
+    """Bytes of transactions that are still open at the source which are kept in memory; beyond it they go to files in the state folder."""
 
 
 def slot_name(config: PostgresConfig, pipeline: str, source: str) -> str:

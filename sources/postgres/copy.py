@@ -12,7 +12,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from psycopg import sql
@@ -32,20 +32,28 @@ _POLL = 200  # milliseconds between looks at whether to go on
 Stopped = Callable[[], bool]
 
 
-def copy_query(table: Table, columns: tuple[Attribute, ...], where: sql.Composable | None = None) -> sql.Composable:
-    """The COPY that gives the rows which the publication would: its columns, its row filter, of a partitioned root all partitions.
+def select_query(table: Table, columns: Sequence[Attribute], where: sql.Composable | None = None) -> sql.Composable:
+    """The rows which the publication would have: its columns, its row filter, of a partitioned root all partitions.
 
     `where` narrows it further.
     """
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
     conditions: list[sql.Composable] = [sql.SQL("({})").format(sql.SQL(table.filter))] if table.filter else []
     conditions += [] if where is None else [where]
-    if not conditions and table.kind == "r" and columns and not any(column.generated for column in columns):
+    query = sql.SQL("SELECT {} FROM {}{}").format(names, sql.SQL("" if table.kind == "p" else "ONLY "), table.sql)
+    return query + sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else query
+
+
+def copy_query(table: Table, columns: Sequence[Attribute]) -> sql.Composable:
+    """The COPY of the rows of `select_query`."""
+    if table.filter is None and table.kind == "r" and columns and not any(column.generated for column in columns):
+        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
         return sql.SQL("COPY {} ({}) TO STDOUT").format(table.sql, names)
-    only = sql.SQL("" if table.kind == "p" else "ONLY ")
-    query = sql.SQL("SELECT {} FROM {}{}").format(names, only, table.sql)
-    if conditions:
-        query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
+    return copy_of(select_query(table, columns))
+
+
+def copy_of(query: sql.Composable) -> sql.Composable:
+    """The COPY of a query's rows."""
     return sql.SQL("COPY ({}) TO STDOUT").format(query)
 
 

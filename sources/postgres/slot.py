@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import structlog
 from psycopg import sql
 
@@ -183,6 +185,9 @@ def create(server: Server, watch: Connection, name: str, go_on: Callable[[], Non
         with server.told():
             row = command(session, creation(name, session.info.server_version), waiting)[0]
     except BaseException:
+        # left alone, the server would make the slot after all
+        with contextlib.suppress(psycopg.Error):
+            session.cancel_safe(timeout=2.0)
         session.close()
         raise
     return Snapshot(lsn_number(row["consistent_point"] or ""), row["snapshot_name"] or "", session, place_of(session))
