@@ -52,10 +52,9 @@ def orders(rows: int) -> ChangeBatch:
         [["EU", "US"][number] for number in draw.integers(0, 2, rows)],
         [f"{number:032x}" for number in draw.integers(0, 1 << 62, rows)],
     ]
+    arrays = [pa.array(column, pa.string()) for column in columns]
     schema = TableSchema("orders", tuple(Column(f"c{i}", "text") for i in range(_COLUMNS)), ("c0",))
-    return batch_from_columns(
-        schema, [pa.array(c, pa.string()) for c in columns], Op.INSERT, source="portal", table="public.orders", first=1
-    )
+    return batch_from_columns(schema, arrays, Op.INSERT, source="portal", table="public.orders", first=1)
 
 
 def _numbered(batch: ChangeBatch, first: int) -> ChangeBatch:

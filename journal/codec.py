@@ -4,8 +4,9 @@ The record batch is written without its schema, which follows from the table's s
 from a few bytes in front of it. Positions, times and ordinals are stored as what they differ from the batch's least one, in as few
 bytes as that takes, and not at all where they are equal or count up by one: of 33 bytes a row, none to 8 are left.
 
-    payload = codes of op, lsn, nth, time, ordinal (1 byte each) · whether there is has_old (1) · number of columns with presence (2)
-              and with old values (2) · their indices (2 each) · zeros up to a multiple of 8
+    payload = CRC-32 of all that follows and of the numbers beside it (4 bytes) · codes of op, lsn, nth, time, ordinal (1 byte each)
+              · whether there is has_old (1) · number of columns with presence (2) and with old values (2) · their indices (2 each)
+              · zeros up to a multiple of 8
               · those of op … ordinal that are stored · zeros up to a multiple of 8 · the record batch
     record batch = the columns · presence · old values · has_old
 """
@@ -13,6 +14,7 @@ bytes as that takes, and not at all where they are equal or count up by one: of 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +34,10 @@ _NARROW: dict[int, np.dtype[Any]] = {2: np.dtype(np.uint8), 3: np.dtype("<u2"), 
 _WHOLE = 5
 _STORED = {**_NARROW, _WHOLE: np.dtype("<i8")}
 _NUMBERS = 5
+_CHECKSUM = struct.Struct("<I")
 _HEAD = struct.Struct("<6B2H")
+_FRONT = _CHECKSUM.size + _HEAD.size
+_BESIDE = struct.Struct("<6q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +76,34 @@ def encode(batch: ChangeBatch) -> Row:
         arrays.append(pa.array(batch.has_old.view(np.uint8)))
     head = _HEAD.pack(*(code for code, _, _ in numbers), batch.has_old is not None, len(presence), len(old))
     head += struct.pack(f"<{len(presence) + len(old)}H", *presence, *old)
+    head += bytes(-(_CHECKSUM.size + len(head)) % 8)
     stored = b"".join(values.tobytes() for _, _, values in numbers if values is not None)
+    stored += bytes(-len(stored) % 8)
     layout = _layout(len(batch.columns), len(presence), len(old), batch.has_old is not None)
     body = memoryview(pa.RecordBatch.from_arrays(arrays, schema=layout).serialize()) if arrays else b""
     op, lsn, nth, time, ordinal = (base for _, base, _ in numbers)
-    return Row(len(batch), op, lsn, nth, time, ordinal, b"".join((head, bytes(-len(head) % 8), stored, bytes(-len(stored) % 8), body)))
+    beside = (len(batch), op, lsn, nth, time, ordinal)
+    parts = (head, stored, body)
+    return Row(*beside, b"".join((_checksum((_BESIDE.pack(*beside), *parts)), *parts)))
 
 
 def decode(rows: Sequence[Row], stream: Stream) -> ChangeBatch:
     """The batches that `encode` was given, as one. The columns of a single one are views of its payload.
 
-    Raises ValueError or OSError (pyarrow's kinds) for a payload that is damaged.
+    Raises ValueError for a row that is not as it was written.
     """
+    for row in rows:
+        if row.payload[: _CHECKSUM.size] != _checksum((_BESIDE.pack(*row[:-1]), memoryview(row.payload)[_CHECKSUM.size :])):
+            raise ValueError("its checksum is wrong")
     runs = groupby([(_Front(row, len(stream.schema.columns)), row) for row in rows], key=lambda pair: pair[0].shape)
     return join([_decoded(list(run), stream) for _, run in runs])
+
+
+def _checksum(parts: Sequence[bytes | memoryview]) -> bytes:
+    value = 0
+    for part in parts:
+        value = zlib.crc32(part, value)
+    return _CHECKSUM.pack(value)
 
 
 class _Front:
@@ -93,9 +112,9 @@ class _Front:
     __slots__ = ("body", "codes", "numbers", "shape")
 
     def __init__(self, row: Row, columns: int) -> None:
-        *self.codes, has_old, present, olds = _HEAD.unpack_from(row.payload)
-        indices = struct.unpack_from(f"<{present + olds}H", row.payload, _HEAD.size)
-        size = _HEAD.size + 2 * len(indices)
+        *self.codes, has_old, present, olds = _HEAD.unpack_from(row.payload, _CHECKSUM.size)
+        indices = struct.unpack_from(f"<{present + olds}H", row.payload, _FRONT)
+        size = _FRONT + 2 * len(indices)
         self.numbers = size + -size % 8
         stored = sum(_STORED[code].itemsize for code in self.codes if code in _STORED) * row.rows
         self.body = self.numbers + stored + -stored % 8

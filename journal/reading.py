@@ -222,7 +222,7 @@ class JournalReader:
                 ordinal = group.rows[0].ordinal
                 return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], ordinal, told["first"], stream.sink)
             return decode(group.rows, stream)
-        except (ValueError, OSError) as error:  # pyarrow's errors are of these kinds
+        except ValueError as error:
             raise damaged(self._path, f"entry {group.seq} cannot be read: {error}") from error
 
     def lag(self, seq: int) -> tuple[int, float]:

@@ -1,0 +1,124 @@
+"""What the journal writes down is what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal.batch import ChangeBatch, Defect, Op
+from journal.codec import Stream, decode, encode
+from journal.joining import join
+from journal.schema import Column, TableSchema
+from tests.journal_cases import ORDERS, assert_same, batches, changes
+
+
+def stream_of(batch: ChangeBatch) -> Stream:
+    return Stream(batch.source, batch.table, batch.sink, batch.schema)
+
+
+@given(batches())
+def test_a_batch_comes_back_as_it_was(batch: ChangeBatch) -> None:
+    assert_same(decode([encode(batch)], stream_of(batch)), batch)
+
+
+@given(st.lists(batches(), min_size=2, max_size=6))
+def test_batches_that_are_read_together_are_their_rows_in_order(given_batches: list[ChangeBatch]) -> None:
+    parts = [replace(batch, sink=None) for batch in given_batches]
+    found = decode([encode(part) for part in parts], stream_of(parts[0]))
+    assert_same(found, join(parts))
+    at = 0
+    for part in parts:
+        assert_same_rows(found.slice(at, at + len(part)), part)
+        at += len(part)
+
+
+def assert_same_rows(found: ChangeBatch, meant: ChangeBatch) -> None:
+    """The same changes, whichever columns the batch around them made it carry."""
+    for name in ("op", "lsn", "nth", "time", "ordinal"):
+        assert (getattr(found, name) == getattr(meant, name)).all()
+    assert [column.to_pylist() for column in found.columns] == [column.to_pylist() for column in meant.columns]
+    for column in range(len(meant.columns)):
+        zeros = np.zeros(len(meant), np.uint8)
+        assert (found.presence.get(column, zeros) == meant.presence.get(column, zeros)).all()
+        nulls = pa.nulls(len(meant), pa.string())
+        assert found.old.get(column, nulls).to_pylist() == meant.old.get(column, nulls).to_pylist()
+    no = np.zeros(len(meant), np.bool_)
+    assert ((no if found.has_old is None else found.has_old) == (no if meant.has_old is None else meant.has_old)).all()
+
+
+def test_a_table_without_columns_comes_back() -> None:
+    batch = changes(5, 3, schema=TableSchema("nothing", (Column("id", "integer"),)))
+    batch = replace(batch, schema=TableSchema("nothing", ()), columns=())
+    assert_same(decode([encode(batch)], stream_of(batch)), batch)
+
+
+def test_1600_columns_come_back() -> None:
+    schema = TableSchema("wide", tuple(Column(f"c{i}", "text") for i in range(1600)), ("c0",))
+    batch = changes(1, 2, schema=schema)
+    batch = replace(
+        batch,
+        presence={i: np.array([0, 1], np.uint8) for i in range(0, 1600, 3)},
+        old={1599: pa.array(["a", None])},
+        has_old=np.array([True, False]),
+    )
+    assert_same(decode([encode(batch)], stream_of(batch)), batch)
+
+
+def test_a_value_of_a_hundred_megabytes_comes_back() -> None:
+    batch = changes(1, 1)
+    batch = replace(batch, columns=(*batch.columns[:2], pa.array(["x" * 100_000_000])))
+    found = decode([encode(batch)], stream_of(batch))
+    assert found.columns[2].equals(batch.columns[2])
+
+
+def test_columns_that_are_views_of_a_large_buffer_take_their_own_room_only() -> None:
+    large = changes(1, 100_000)
+    assert len(encode(large.slice(500, 510)).payload) < 2_000
+
+
+def test_positions_take_few_bytes() -> None:
+    batch = changes(1, 10_000)
+    values = sum(column.nbytes for column in batch.columns)
+    assert len(encode(batch).payload) < values + 9 * len(batch)
+
+
+def test_rows_with_defects_are_refused() -> None:
+    with pytest.raises(ValueError, match="defective"):
+        encode(replace(changes(1, 2), defects=(Defect(1, "note", "not UTF-8", b"\xff"),)))
+
+
+def test_a_row_that_is_not_as_it_was_written_is_not_decoded() -> None:
+    row = encode(changes(1, 200))
+    stream = Stream("portal", "public.orders", None, ORDERS)
+    flipped = bytearray(row.payload)
+    flipped[-100] ^= 1
+    for wrong in ({"payload": row.payload[:300]}, {"payload": bytes(flipped)}, {"lsn": row.lsn + 1}, {"rows": 199}):
+        with pytest.raises(ValueError, match="checksum"):
+            decode([row._replace(**wrong)], stream)
+
+
+def test_decoding_does_not_copy_the_values() -> None:
+    batch = replace(changes(1, 1000), columns=tuple(pa.array(["x" * 10_000] * 1000) for _ in range(3)))
+    row = encode(batch)
+    before = pa.total_allocated_bytes()
+    found = decode([row], stream_of(batch))
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert found.columns[0][999].as_py() == "x" * 10_000
+
+
+@given(batches(), st.integers(0, 40), st.integers(0, 40))
+def test_a_slice_of_a_batch_comes_back(batch: ChangeBatch, one: int, other: int) -> None:
+    start, stop = sorted((one % (len(batch) + 1), other % (len(batch) + 1)))
+    part = batch.slice(start, stop)
+    if len(part):
+        assert_same(decode([encode(part)], stream_of(part)), part)
+
+
+def test_every_operation_has_its_letter() -> None:
+    batch = replace(changes(1, 5), op=np.array(list(Op), np.uint8))
+    assert [Op(int(op)) for op in decode([encode(batch)], stream_of(batch)).op] == list(Op)
