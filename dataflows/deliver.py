@@ -16,13 +16,13 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from journal.local import JournalReader
 
 from dataflows.backoff import Backoff
 from dataflows.delivery import Delivery
 from dataflows.stopping import Stop
 from journal.batch import ChangeBatch, CopyMarker
 from journal.bell import Listener
+from journal.local import JournalReader
 from pipeline.errors import TransientError
 
 log = structlog.get_logger("sluice.deliver")

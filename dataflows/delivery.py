@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
-from journal.cursor import Counts, Cursor
 
 from dataflows.observe import DeliverMetrics
 from dataflows.records import refused_records
@@ -18,7 +17,7 @@ from journal.quarantine import QuarantineRecord
 from journal.schema import TableSchema
 from pipeline.errors import TerminalError
 from pipeline.model import Route, SinkBlock
-from sinks.base import RefusedRow, Sink, Target
+from sinks.base import Counts, Cursor, RefusedRow, Sink, Target
 from sinks.routing import Router
 
 log = structlog.get_logger("sluice.deliver")

@@ -138,7 +138,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
         )
         log.info("delivering", sink=block.name, pid=os.getpid())
         try:
-            run_flow(deliver_flow(f"{pipeline.name}.{block.name}", delivery, reader, bell, flow_state, stop))
+            run_flow(deliver_flow(f"deliver-{block.name}", delivery, reader, bell, flow_state, stop))
         except SluiceError as error:
             report.stopped(error)
             raise

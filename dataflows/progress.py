@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from journal.cursor import Counts, Cursor
-
 from journal.state import SinkProgress
+from sinks.base import Counts, Cursor
 
 
 def cursor_of(progress: SinkProgress | None) -> Cursor | None:

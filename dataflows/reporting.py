@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from quality.explanation import RuleExplanation, explain
+
 from dataflows.build import contracts
 from dataflows.ingest import EVERY_RULE
 from dataflows.progress import counts_of
@@ -16,7 +18,6 @@ from journal.quarantine import Cause, Wanted
 from journal.state import SinkProgress, State
 from pipeline.model import Pipeline
 from quality.contract import Contract
-from quality.explanation import RuleExplanation, explain
 from quality.report.model import Cause as CauseOnPage
 from quality.report.model import DatasetReport, RuleLine, SinkLine
 from quality.report.page import write_reports

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from journal.cursor import Counts
 
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
@@ -26,7 +25,7 @@ from journal.schema import TableSchema
 from journal.state import State
 from pipeline.model import Pipeline, Route
 from quality.gate import Gate
-from sinks.base import Sink, Target
+from sinks.base import Counts, Sink, Target
 from sinks.routing import Router
 from sources.base import Source
 
