@@ -228,6 +228,7 @@ class Copier:
         with self._server.told():
             if _one(connection, _REWRITTEN, {"oid": table.oid})[0]:
                 raise TransientError(f"{table.label} was truncated or rewritten while it was copied")
+        progress.total = progress.rows
         self._log.info("copied", table=table.label, sink=sink, rows=progress.rows, bytes=progress.nbytes)
         return True
 

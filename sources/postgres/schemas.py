@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
+
 from journal.schema import Column, TableSchema
 from sources.postgres.relation import Relation, RelationColumn
 from sources.postgres.table import DEFAULT, FULL, INDEX, Attribute, Table
@@ -47,7 +50,8 @@ def meaning(
     types      looks types up that the catalogue's columns do not have (any more), see catalogue.read_types
     key        what the pipeline file says, if anything
     """
-    slots = [] if table is None else [a for a in table.attributes if a.dropped or a in table.columns(generated)]
+    streamed = set() if table is None else {attribute.attnum for attribute in table.columns(generated)}
+    slots = [] if table is None else [a for a in table.attributes if a.dropped or a.attnum in streamed]
     numbers = _aligned(relation.columns, slots, previous)
     certain = True
     if previous is not None:
@@ -109,31 +113,25 @@ def _best(columns: Sequence[RelationColumn], slots: Sequence[Attribute], before:
     published then). None if there are more columns than slots.
     """
 
-    def likeness(column: RelationColumn, slot: Attribute) -> float:
-        same_before = 4.0 if before.get(slot.attnum) == column.name else 0.0
-        if slot.dropped:
-            return same_before
-        return same_before + (4.0 if slot.name == column.name else 0.0) + (1.0 if slot.oid == column.type_oid else 0.0)
-
-    # scores[j]: the best for columns[i:] in slots[j:]; taken[i][j]: whether it gives column i slot j
-    scores = [0.0] * (len(slots) + 1)
-    taken: list[list[bool]] = []
-    for i in range(len(columns) - 1, -1, -1):
-        following = [_NEVER] * (len(slots) + 1)
-        choice = [False] * len(slots)
-        for j in range(len(slots) - 1, -1, -1):
-            leaving = following[j + 1] - (0.0 if slots[j].dropped else 20.0)
-            taking = scores[j + 1] + likeness(columns[i], slots[j])
-            choice[j] = taking >= leaving and taking > _NEVER
-            following[j] = max(taking, leaving)
-        scores = following
-        taken.append(choice)
+    ids = {name: number for number, name in enumerate({*(c.name for c in columns), *(a.name for a in slots), *before.values()})}
+    names = np.array([-1 if slot.dropped else ids[slot.name] for slot in slots])
+    earlier = np.array([ids[before[slot.attnum]] if slot.attnum in before else -1 for slot in slots])
+    oids = np.array([slot.oid for slot in slots])
+    # what it costs to leave out the slots before each one
+    cost = np.concatenate(([0.0], np.cumsum([0.0 if slot.dropped else 20.0 for slot in slots])))
+    # scores[j]: the best for columns[i:] in slots[j:]; taken[i][j]: whether that gives column i slot j
+    scores = np.zeros(len(slots) + 1)
+    taken: list[npt.NDArray[np.bool_]] = []
+    for column in reversed(columns):
+        likeness = 4.0 * (earlier == ids[column.name]) + 4.0 * (names == ids[column.name]) + ((names >= 0) & (oids == column.type_oid))
+        taking = np.append(scores[1:] + likeness, _NEVER)
+        scores = cost + np.maximum.accumulate((taking - cost)[::-1])[::-1]
+        taken.append(taking >= scores)
     if scores[0] == _NEVER:
         return None
     places, j = [], 0
     for choice in reversed(taken):
-        while not choice[j]:
-            j += 1
+        j += int(np.argmax(choice[j:]))
         places.append(j)
         j += 1
     return places

@@ -1,0 +1,29 @@
+"""Followers of test databases, ended with the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fix_postgres import Database
+from tests.follower import Follower
+
+Follow = Callable[..., Follower]
+
+
+@pytest.fixture
+def follow(tmp_path: Path) -> Iterator[Follow]:
+    """Makes followers, `follow(database, "public.*", slot=…)`, not yet started."""
+    made: list[Follower] = []
+
+    def make(database: Database, *tables: str, recall: bool = False, context: dict[str, Any] | None = None, **config: Any) -> Follower:
+        follower = Follower(database, tmp_path / f"state{len(made)}", tables or ("public.*",), config, recall, context or {})
+        made.append(follower)
+        return follower
+
+    yield make
+    for follower in made:
+        follower.kill()
