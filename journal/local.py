@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from journal import quarantine, store
 from journal.batch import ChangeBatch, CopyMarker
@@ -270,6 +271,12 @@ class JournalWriter:
                 self._db.execute("commit")
         with reported(self._path):
             return self._space.prune(passed, self._age + time.monotonic())
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def close(self) -> None:
         """Rolls back what is open."""

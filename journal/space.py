@@ -69,7 +69,7 @@ class Space:
     def _shrink(self, deadline: float) -> None:
         """Gives room back to the disk, a step at a time, where far more is free in the file than is used."""
         while time.monotonic() < deadline and self._free() > max(_SPARE_BYTES, self.used):
-            self._db.execute(f"pragma incremental_vacuum({_STEP_PAGES})").fetchall()
+            self._db.executescript(f"pragma incremental_vacuum({_STEP_PAGES})")  # `execute` would free one page only
         if self._log_size() > 2 * _LOG_BYTES:
             # readers come and go so often that the log never was free of them: wait for those who are in it now
             self._db.execute(f"pragma busy_timeout = {_LOG_PATIENCE_MS}")
