@@ -15,7 +15,7 @@ from quality.kernels import compile_expectation
 from quality.kernels.registry import SET_EXPECTATIONS
 from quality.library_metrics import METRICS, Measure, build_metric, is_percent
 from quality.operators import Operator
-from quality.rules import OPERATIONS, Action, RowJudge, RuleError, Scope, SetJudge, Types, arrow_types
+from quality.rules import OPERATIONS, Action, Place, RowJudge, RuleError, Scope, SetJudge, Types, arrow_types
 from quality.sql_rules import RowCondition, SelectValue, filled_in, is_select
 
 AMONG_OTHERS = frozenset(
@@ -34,15 +34,6 @@ _SETTINGS = ("action", "on", "mostly")
 # these may name columns that are not there
 _ABOUT_THE_TABLE = ("expect_column_to_exist", "expect_table_", "ExpectColumnToExist", "ExpectTable")
 _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an entry stands: the dataset's names, the column if it stands in a property, and how names of properties resolve."""
-
-    tables: tuple[str, ...]
-    column: str | None
-    resolve: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +173,7 @@ def _sql(check: Mapping[str, Any], place: Place, mostly: float | None) -> Found:
     operator = _operator(check)
     if is_select(query):
         says = f"{' '.join(query.split())} {operator}"
-        return Found("sql", place.column, Scope.SET, (), says, lambda types: SelectValue(query, types, place.tables, operator))
+        return Found("sql", place.column, Scope.SET, (), says, lambda types: SelectValue(query, types, place, operator))
     if operator.name != "mustBe" or not isinstance(operator.value, bool):
         raise RuleError(
             f"a condition over the row must be true or false; {operator} says nothing of it",
@@ -191,7 +182,7 @@ def _sql(check: Mapping[str, Any], place: Place, mostly: float | None) -> Found:
         )
 
     def compiled(types: Types) -> RowCondition:
-        return RowCondition(query, types, place.tables[0], mostly=1.0 if mostly is None else mostly, negated=not operator.value)
+        return RowCondition(query, types, place, mostly=1.0 if mostly is None else mostly, negated=not operator.value)
 
     return Found("sql", place.column, Scope.ROW, (), f"{'' if operator.value else 'not '}{' '.join(query.split())}", compiled)
 
@@ -217,7 +208,8 @@ def _expectation(implementation: object, place: Place, mostly: float | None) -> 
     columns = tuple(name for value in sample.values() for name in (value if isinstance(value, list) else [value]))
 
     def compiled(types: Types) -> RowJudge | SetJudge:
-        return compile_expectation(kind, arguments, arrow_types(types))
+        told = all(types[column].known for column in columns if column in types)
+        return compile_expectation(kind, arguments, arrow_types(types) if told else None)
 
     name = kind if kind.islower() else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
     scope = Scope.SET if name in SET_EXPECTATIONS else Scope.BATCH if name in AMONG_OTHERS else Scope.ROW

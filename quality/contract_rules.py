@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from journal.expression_tree import resolve_name
 from pipeline.errors import SluiceError
 from pipeline.names import nearest
-from quality.check_reading import Found, Place, read_check, read_settings
+from quality.check_reading import Found, read_check, read_settings
 from quality.checks import no_duplicates
 from quality.contract import Property
 from quality.kernels.errors import BadExpectation
 from quality.nested_shape import Trail
 from quality.property_rules import Stated, stated_rules
-from quality.rules import OPERATIONS, Action, Rule, RuleError, Scope, Types
+from quality.rules import OPERATIONS, Action, Place, Rule, RuleError, Scope, Types
 
 
 class Report(Protocol):
@@ -94,7 +94,7 @@ class RulesReading:
     def _entry(self, path: Trail, check: Mapping[str, Any], column: str | None) -> None:
         try:
             settings = read_settings(check.get("customProperties"))
-            found = read_check(check, Place(self._tables, column, self._resolve), settings.mostly)
+            found = read_check(check, Place(self._tables, column, self._resolve, self._by_name), settings.mostly)
         except RuleError as error:
             self._report((*path, error.part) if error.part else path, error.message, error.hint)
             return

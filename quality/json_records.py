@@ -80,7 +80,7 @@ def _records_of_array(lines: TextIO, file: Path) -> Iterator[dict[str, object]]:
 
 def _typed(values: list[object], prop: Property | None) -> TypedColumn:
     held = prop.held() if prop is not None else None
-    if prop is None or held is None or (held.logical is None and not prop.physical_type):
+    if prop is None or held is None or not held.known:
         return TypedColumn(_untyped(values), np.zeros(len(values), np.bool_))
     fits = _FITS[held.family]
     good = [value if value is not None and fits(value) else None for value in values]

@@ -70,6 +70,7 @@ class Judged:
     family   what they are; `postgres` the type in Postgres' words, for SQL; `arrow` the type in a Frame
     read     whether they come as free text that has to be read as the family first (a CSV field, a text column)
     logical  the contract's logicalType, if it has one
+    known    false where the contract says nothing of the type: a file's values are then what they are
     """
 
     family: Family
@@ -77,6 +78,7 @@ class Judged:
     arrow: pa.DataType
     read: bool = False
     logical: str | None = None
+    known: bool = True
 
 
 def family_of(type_text: str) -> Family:
@@ -98,7 +100,8 @@ def in_file(logical: str | None, physical: str | None, *, zoned: bool = False) -
         family = "binary"
     if zoned and family == "timestamp":
         physical, written = "timestamptz", family
-    return replace(_held(family, physical if written == family else None), read=True, logical=logical)
+    known = logical is not None or written != "other"
+    return replace(_held(family, physical if written == family else None), read=True, logical=logical, known=known)
 
 
 def in_column(logical: str | None, physical: str | None, column_type: str, *, zoned: bool = False) -> Judged | None:

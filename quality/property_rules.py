@@ -21,7 +21,7 @@ from quality.checks import (
     within,
 )
 from quality.contract import Property
-from quality.logical_types import Judged, family_of
+from quality.logical_types import Judged
 from quality.nested_shape import Shape, Trail, has_inside, shape_of
 from quality.patterns import FORMATS, ecma
 from quality.rules import RowJudge, RuleError, Scope, Types
@@ -45,7 +45,7 @@ class Stated:
 def stated_rules(node: Mapping[str, Any], prop: Property, alone_in_key: bool) -> Iterator[Stated | tuple[Trail, str, str | None]]:
     """The rules of a property, and problems (trail within the property, message, hint) where one cannot be judged."""
     column, options = prop.column, prop.options
-    if prop.logical_type or (prop.physical_type and family_of(prop.physical_type) != "other"):
+    if (held := prop.held()) is not None and held.known:
         yield Stated(
             "type",
             ("logicalType",),

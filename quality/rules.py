@@ -47,6 +47,19 @@ class RuleError(SluiceError):
         self.part = part
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry stands: the dataset's names, the column if it stands in a property, and how names of properties resolve.
+
+    `names` maps what SQL may call a column to the column: its own name, and that of its property.
+    """
+
+    tables: tuple[str, ...]
+    column: str | None
+    resolve: Callable[[str], str]
+    names: Mapping[str, str]
+
+
 class RowJudge(Protocol):
     """A rule over rows, ready for certain types."""
 
@@ -102,8 +115,3 @@ class Rule:
 def arrow_types(types: Types) -> dict[str, pa.DataType]:
     """Column -> Arrow type."""
     return {name: held.arrow for name, held in types.items()}
-
-
-def postgres_types(types: Types) -> dict[str, str]:
-    """Column -> type in Postgres' words."""
-    return {name: held.postgres for name, held in types.items()}

@@ -21,7 +21,7 @@ from pipeline.names import nearest
 from quality.frame import Frame
 from quality.kernels.verdict import RowVerdict, SetVerdict
 from quality.operators import Measured, Operator
-from quality.rules import RuleError, Types, postgres_types
+from quality.rules import Place, RuleError, Types
 
 _PLACEHOLDER = re.compile(r"\$?\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}")
 _OBJECT, _PROPERTY = ("object", "table", "model", "schema"), ("property", "column", "field")
@@ -59,23 +59,26 @@ def is_select(query: str) -> bool:
 class RowCondition:
     """A condition that every row has to meet; a row for which it is null passes. `negated`: it must be false."""
 
-    def __init__(self, query: str, types: Types, table: str, *, mostly: float, negated: bool) -> None:
-        self._expression = RowExpression(query, postgres_types(types), table=table, clock=True)
+    def __init__(self, query: str, types: Types, place: Place, *, mostly: float, negated: bool) -> None:
+        named = {name: types[column].postgres for name, column in place.names.items() if column in types}
+        self._expression = RowExpression(query, named, table=place.tables[0], clock=True)
+        self._columns = {name: place.names[name] for name in self._expression.references}
         self._mostly = mostly
         self._negated = negated
-        self.columns = self._expression.references
+        self.columns = tuple(dict.fromkeys(self._columns.values()))
         self.engine = self._expression.engine
 
     def judge(self, frame: Frame) -> RowVerdict:
-        truth = self._expression.evaluate({name: frame.column(name).array for name in self.columns}, frame.rows)
+        truth = self._expression.evaluate({name: frame.column(column).array for name, column in self._columns.items()}, frame.rows)
         failed = truth.true if self._negated else ~truth.true & ~truth.null
-        errors = np.zeros(frame.rows, np.bool_)
-        errors[list(truth.errors)] = True
-        failed = failed | errors
+        if truth.errors:
+            failed = failed.copy()
+            failed[list(truth.errors)] = True
         skipped = frame.skipped(self.columns)
+        evaluated = frame.rows
         if skipped is not None:
             failed = failed & ~skipped
-        evaluated = frame.rows - int(np.count_nonzero(skipped)) if skipped is not None else frame.rows
+            evaluated -= int(np.count_nonzero(skipped))
         verdict = RowVerdict.of(evaluated, failed, self._mostly)
         return ExplainedVerdict(verdict.evaluated, verdict.failed, verdict.success, truth.errors) if truth.errors else verdict
 
@@ -85,18 +88,19 @@ class SelectValue:
 
     engine = "duckdb"
 
-    def __init__(self, query: str, types: Types, tables: tuple[str, ...], operator: Operator) -> None:
+    def __init__(self, query: str, types: Types, place: Place, operator: Operator) -> None:
         self._query = query
-        self._types = types
-        self._tables = tables
+        self._types = {name: types[column] for name, column in place.names.items() if column in types}
+        self._columns = place.names
+        self._tables = place.tables
         self._operator = operator
         self.columns: tuple[str, ...] = ()
         self._check()
 
     def judge(self, frame: Frame) -> SetVerdict:
-        columns = {name: _exact(frame.column(name).array, self._types[name].postgres) for name in self._types if name in frame.columns}
+        columns = {name: _exact(frame.column(self._columns[name]).array, held.postgres) for name, held in self._types.items()}
         try:
-            rows = self._run(pa.table(columns), f"SELECT * FROM ({self._query}\n) LIMIT 2")
+            rows = self._run(pa.table(columns or {"nothing": pa.nulls(frame.rows)}), f"SELECT * FROM ({self._query}\n) LIMIT 2")
         except duckdb.Error as error:
             return SetVerdict(False, _message(error))
         if len(rows) != 1:
@@ -119,7 +123,8 @@ class SelectValue:
         if strangers:
             known = nearest(min(strangers), self._tables)
             raise RuleError(f"the query reads {min(strangers)!r}; a contract's rules see only its own dataset", hint=known, part="query")
-        empty = pa.table({name: pa.array([], _arrow_for_duckdb(held.postgres, held.arrow)) for name, held in self._types.items()})
+        columns = {name: pa.array([], _arrow_for_duckdb(held.postgres, held.arrow)) for name, held in self._types.items()}
+        empty = pa.table(columns or {"nothing": pa.nulls(0)})
         try:
             described = self._run(empty, f"DESCRIBE {self._query}")
         except duckdb.Error as error:

@@ -37,8 +37,10 @@ def as_contract_says(values: pa.Array, prop: Property | None) -> TypedColumn:
         values = _documents(values)
     held = prop.held() if prop is not None else None
     none = np.zeros(len(values), np.bool_)
-    if prop is None or held is None or family == "null":
-        return TypedColumn(values if family != "null" or held is None else pa.nulls(len(values), held.arrow), none)
+    if prop is None or held is None or not held.known:
+        return TypedColumn(values, none)
+    if family == "null":
+        return TypedColumn(pa.nulls(len(values), held.arrow), none)
     if family == "text" and held.family not in ("text", "binary"):
         return read_values(values.cast(pa.string()), held, by=prop.format, zone=prop.zone)
     if family == "number" and held.family == "integer":

@@ -337,3 +337,21 @@ def test_an_empty_file_breaks_no_row_and_is_still_counted(tmp_path: Path) -> Non
     verdict = judged(tmp_path, PAIRS, [])
     assert (verdict.rows, verdict.passed, verdict.exit_code) == (0, 0, 1)
     assert "rows" in failing(verdict)
+
+
+def test_a_column_that_the_contract_says_nothing_of_is_judged_as_what_it_is(tmp_path: Path) -> None:
+    between = "{type: custom, engine: gx, implementation: {type: expect_column_values_to_be_between, kwargs: {min_value: 2}}}"
+    body = f"    properties:\n      - name: a\n        physicalType: whatever\n        quality:\n          - {between}\n"
+    assert failing(judged(tmp_path, body, [{"a": 1}, {"a": 2}])) == {"a-expect_column_values_to_be_between-1": [0]}
+
+
+def test_sql_may_call_a_column_by_either_of_its_names(tmp_path: Path) -> None:
+    quality = "{type: sql, query: a = col_a AND a < 2, mustBe: true}\n{type: sql, query: SELECT sum(a) + sum(col_a) FROM orders, mustBe: 6}"
+    verdict = column("integer", [1, 2], tmp_path, quality=quality, more="\n        physicalName: col_a")
+    assert failing(verdict) == {"a-sql-1": [1]}
+
+
+def test_a_contract_without_properties_counts_rows(tmp_path: Path) -> None:
+    some = "{id: some, type: sql, query: SELECT count(*) FROM orders, mustBeGreaterThan: 2}"
+    body = f"    quality:\n      - {some}\n      - {{metric: rowCount, mustBe: 2}}\n"
+    assert failing(judged(tmp_path, body, [{"a": 1}, {"a": 2}])) == {"some": 2}

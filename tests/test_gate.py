@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from journal.batch import ChangeBatch, Defect, Op, Presence, batch_from_columns
 from journal.schema import Column, TableSchema
@@ -17,6 +19,7 @@ from quality.contract import Contract
 from quality.contract_reading import load_contract
 from quality.gate import Gate
 from quality.judgement import MASKED, UNDECODABLE, Judgement, Reason
+from quality.latest import latest_of_each_key
 from tests.contract_text import one_column, write_contract
 
 CONTRACT = """\
@@ -325,3 +328,22 @@ def test_a_breaker_that_warns_delivers_until_enough_rows_are_good_again(tmp_path
     later = gate.judge(numbers(11))
     assert later.alert is None
     assert list(reasons(later)) == [0]
+
+
+@given(st.lists(st.tuples(st.sampled_from([Op.INSERT, Op.UPDATE, Op.DELETE, Op.READ, Op.TRUNCATE]), *[st.sampled_from("abc")] * 3)))
+def test_the_rows_that_stand_are_those_of_a_table_that_took_the_changes(history: list[tuple[Op, str, str, str]]) -> None:
+    schema = table({"k": "text", "l": "text"}, ("k", "l"))
+    batch = changes(
+        [[None, None] if op is Op.TRUNCATE else [k, second] for op, k, second, _ in history], [op for op, *_ in history], schema
+    )
+    moved = [before if op is Op.UPDATE and before != k else None for op, k, _, before in history]
+    batch = replace(batch, old={0: pa.array(moved, pa.string())})
+    standing: dict[tuple[str, str], int] = {}
+    for place, (op, k, second, _) in enumerate(history):
+        if op is Op.TRUNCATE:
+            standing.clear()
+            continue
+        standing.pop((moved[place] or k, second), None)
+        if op is not Op.DELETE:
+            standing[k, second] = place
+    assert np.flatnonzero(latest_of_each_key(batch)).tolist() == sorted(standing.values())
