@@ -62,7 +62,7 @@ def _section(path: tuple[str, ...], command: Any) -> str:
         usage.append("[OPTIONS]")
     if hasattr(command, "commands"):
         usage.append("COMMAND …")
-    help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
+    help_text = _help(inspect.cleandoc(command.help or ""))
     parts = [f"## {' '.join(path)}", f"```\n{' '.join(usage)}\n```", help_text]
     described = [(_placeholder(argument), argument.help or "") for argument in arguments(command)]
     described += [(_spelling(option), _with_default(option)) for option in options(command)]
@@ -70,6 +70,15 @@ def _section(path: tuple[str, ...], command: Any) -> str:
         rows = [f"| `{name.replace('|', chr(92) + '|')}` | {_one_line(text)} |" for name, text in described]
         parts.append("\n".join(["| argument or option | |", "| --- | --- |", *rows]))
     return "\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _help(text: str) -> str:
+    """The help as Markdown: its examples, which --help leaves as they are, become code."""
+    said, _, examples = text.partition("\b\n")
+    if not examples:
+        return said
+    title, *lines = examples.splitlines()
+    return f"{said}{title}\n\n```sh\n{inspect.cleandoc(chr(10) + chr(10).join(lines))}\n```"
 
 
 def _placeholder(argument: Any) -> str:
