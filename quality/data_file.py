@@ -85,7 +85,12 @@ def _properties(names: list[str], contract: Contract) -> list[tuple[str, Propert
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"the file has two columns {twice!r}")
-    return [(name, contract.columns.get(column_of(name, contract))) for name in names]
+    columns = [column_of(name, contract) for name in names]
+    for place, column in enumerate(columns):
+        first = columns.index(column)
+        if first < place:
+            raise ConfigError(f"the file has both {names[first]!r} and {names[place]!r}, which are one column of the contract")
+    return [(name, contract.columns.get(column)) for name, column in zip(names, columns, strict=True)]
 
 
 def _texts(file: Path, contract: Contract) -> dict[str, tuple[pa.StringArray, Property | None]]:

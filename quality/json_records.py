@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -17,24 +18,26 @@ from quality.contract import Contract, Property
 from quality.logical_types import Family, Judged
 from quality.reading import read_values
 
-_MISSING = object()
+_CHUNK = 10_000
+_DECODER = json.JSONDecoder(parse_float=Decimal)
 
 
 def read_json_lines(file: Path, contract: Contract) -> tuple[dict[str, TypedColumn], int]:
     """Column -> values, in the order in which keys first occur, and the number of records. Raises ConfigError."""
     by_name = {prop.name: prop.column for prop in contract.properties} | {prop.column: prop.column for prop in contract.properties}
     columns: dict[str, list[object]] = {}
+    keys: dict[str, str] = {}
     rows = 0
-    for record in _records(file):
-        for key, value in record.items():
+    records = _records(file)
+    while chunk := list(islice(records, _CHUNK)):
+        for key in dict.fromkeys(key for record in chunk for key in record):
             name = by_name.get(key, key)
-            column = columns.get(name)
-            if column is None:
-                column = columns[name] = []
+            if keys.setdefault(name, key) != key:
+                raise ConfigError(f"the file has both {keys[name]!r} and {key!r}, which are one column of the contract")
+            column = columns.setdefault(name, [])
             column.extend([None] * (rows - len(column)))
-            if len(column) == rows:
-                column.append(value)
-        rows += 1
+            column.extend([record.get(key) for record in chunk])
+        rows += len(chunk)
     for column in columns.values():
         column.extend([None] * (rows - len(column)))
     return {name: _typed(values, contract.columns.get(name)) for name, values in columns.items()}, rows
@@ -50,7 +53,7 @@ def _records(file: Path) -> Iterator[dict[str, object]]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line, parse_float=Decimal)
+                record = _DECODER.decode(line)
             except (ValueError, RecursionError) as error:
                 raise ConfigError.of([Problem(f"not a line of JSON: {error}", file, number)]) from error
             if not isinstance(record, dict):

@@ -147,6 +147,22 @@ def test_columns_of_a_file_may_have_the_physical_or_the_logical_name(tmp_path: P
         assert run_contract_test(contract, data).exit_code == 1
 
 
+@pytest.mark.parametrize("name, content", [("o.csv", "a,col_a\n1,2\n"), ("o.jsonl", '{"a": 1, "col_a": 2}\n')])
+def test_a_file_with_both_names_of_one_column_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    contract = write_contract(tmp_path, one_column("a", "integer", more="\n        physicalName: col_a"))
+    with pytest.raises(ConfigError, match="one column of the contract"):
+        run_contract_test(contract, tmp_path / name)
+
+
+def test_records_may_have_different_keys(tmp_path: Path) -> None:
+    records: list[dict[str, Any]] = [{}, *({"b": 1} for _ in range(12_000)), {"a": 7, "c": "x"}]
+    (tmp_path / "o.jsonl").write_text("\n".join(map(json.dumps, records)))
+    data = read_data(tmp_path / "o.jsonl", load_contract(write_contract(tmp_path, one_column("a", "integer"))))
+    assert list(data.found.columns) == ["b", "a", "c"]
+    assert data.frame.columns["a"].to_pylist() == [record.get("a") for record in records]
+
+
 def test_whole_numbers_that_pandas_wrote_as_floats_are_whole(tmp_path: Path) -> None:
     data = tmp_path / "o.parquet"
     pyarrow.parquet.write_table(pa.table({"a": [1.0, None, 2.5]}), data)
