@@ -54,22 +54,23 @@ class Space:
         return end or 0
 
     def _delete(self, bound: int) -> int:
+        found = self._db.execute("select seq, bytes from entry where seq <= ? order by seq limit ?", (bound, _STEP_ENTRIES)).fetchall()
         size = count = 0
-        last = None
-        for seq, taken in self._db.execute("select seq, bytes from entry where seq <= ? order by seq limit ?", (bound, _STEP_ENTRIES)):
-            last = seq
+        while count < len(found) and size < _STEP_BYTES:
+            size += found[count][1]
             count += 1
-            size += taken
-            if size >= _STEP_BYTES:
-                break
-        if last is not None:
-            self._db.execute("delete from entry where seq <= ?", (last,))
+        if count:
+            self._db.execute("delete from entry where seq <= ?", (found[count - 1][0],))
         return count
 
     def _shrink(self, deadline: float) -> None:
         """Gives room back to the disk, a step at a time, where far more is free in the file than is used."""
+        shrunk = False
         while time.monotonic() < deadline and self._free() > max(_SPARE_BYTES, self.used):
             self._db.executescript(f"pragma incremental_vacuum({_STEP_PAGES})")  # `execute` would free one page only
+            shrunk = True
+        if shrunk:
+            self._db.execute("pragma wal_checkpoint(passive)").fetchall()  # only then is the file itself cut
         if self._log_size() > 2 * _LOG_BYTES:
             # readers come and go so often that the log never was free of them: wait for those who are in it now
             self._db.execute(f"pragma busy_timeout = {_LOG_PATIENCE_MS}")
