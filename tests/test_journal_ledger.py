@@ -83,7 +83,9 @@ def test_minutes_long_past_become_hours_and_nothing_is_lost(tmp_path: Path) -> N
         before = (reader.totals(), reader.rule_totals("orders"))
         lines = len(reader.minutes("orders", 0))
         for now in (start + 30 * DAY, start + 30 * DAY + 3600, start + 30 * DAY + 3600):
+            writer._db.execute("begin")
             ledger.coarsen(writer._db, now)
+            writer._db.execute("commit")
         assert (reader.totals(), reader.rule_totals("orders")) == before
         found = reader.minutes("orders", 0)
         assert len(found) < lines / 2
@@ -98,9 +100,11 @@ def test_minutes_long_past_become_hours_and_nothing_is_lost(tmp_path: Path) -> N
 def test_the_ledger_is_coarsened_by_pruning(tmp_path: Path) -> None:
     with opened(tmp_path) as writer, reading(tmp_path) as reader:
         book = ledger.Ledger()
+        writer._db.execute("begin")
         for minute in range(60):
             book.count("orders", SOURCE, 1, 0, (1, 1), None, {"dropped": {}})
             book.write(writer._db, 1_700_000_000 // 3600 * 3600 + minute * 60)
+        writer._db.execute("commit")
         writer.prune(None)
         [line] = reader.minutes("orders", 0)
         assert line.tally.rows == 60
