@@ -17,9 +17,10 @@ from psycopg import pq
 from pipeline.errors import Refused, RowError, SinkShapeError, SluiceError, TerminalError, TransientError
 
 UNIQUE_VIOLATION = "23505"
+MOST_COLUMNS = 1600  # of a Postgres table: https://www.postgresql.org/docs/current/limits.html
 
-# A value or a row: not valid for the type, too long, out of range, against a constraint, raised by a trigger, too big for a page or index.
-_ROW = {"22", "23", "44", "P0"}
+# Of a row: not valid for the type, too long, out of range, against a constraint, raised by a trigger, too big for a page or an index.
+_ROW = {"0A", "21", "22", "23", "44", "P0"}
 _ROW_STATES = {"54000", "54001"}
 _SHAPE = {"42P01", "42703", "42804", "42701", "42P10", "42P07", "42883", "42846", "54011", "2BP01", "42P16", "42704"}
 _PASSING = {
@@ -86,17 +87,25 @@ def from_sqlstate(sqlstate: str | None, message: str, asked: Asked, *, column: s
     kind = sqlstate[:2]
     if sqlstate == "42501":
         return Refused(said, hint=_grant(asked))
+    if sqlstate in _SHAPE or (asked.shaping and kind == "0A"):
+        return SinkShapeError(said, hint=_shape_hint(sqlstate))
     if kind in _ROW or sqlstate in _ROW_STATES:
         if asked.shaping:
             return SinkShapeError(said, hint="what is in the table does not fit its new shape: drop the table, and it is copied again")
         return RowRefused(message, column=column, sqlstate=sqlstate)
-    if sqlstate in _SHAPE or (asked.shaping and kind == "0A"):
-        return SinkShapeError(said, hint="the table was changed by someone else: put it back, or drop it and it is copied again")
     if sqlstate in _GONE_FOR_GOOD or kind in ("28", "3D"):
         return Refused(said, hint=hint)
     if kind in _PASSING or sqlstate in _TRANSIENT_STATES:
         return TransientError(said, hint=hint or _PASSING.get(kind))
     return TerminalError(said, hint=hint)
+
+
+def _shape_hint(sqlstate: str) -> str:
+    if sqlstate in ("0A000", "2BP01"):
+        return "something else in the target depends on the table, a view perhaps: drop that and make it anew afterwards"
+    if sqlstate == "54011":
+        return f"a Postgres table holds {MOST_COLUMNS} columns, those that were dropped among them: drop the table, and it is copied again"
+    return "the table was changed by someone else: put it back, or drop it and it is copied again"
 
 
 def _turned_down(message: str, server: str) -> SluiceError:

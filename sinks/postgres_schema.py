@@ -13,10 +13,10 @@ from sinks.base import Target
 from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION, TABLES, bookkeeping, check_names
 from sinks.evolution import AddColumn, DropColumn, RenameColumn, Step, WidenColumn, carried, steps
 from sinks.history import OLD_KEY, OP
+from sinks.postgres_errors import MOST_COLUMNS, RowRefused
 from sinks.postgres_session import Session, literal, quoted
 from sinks.row_hash import ROW
 
-MOST_COLUMNS = 1600  # of a Postgres table: https://www.postgresql.org/docs/current/limits.html
 _LONGEST_NAME = 63  # bytes
 
 Shape = tuple[tuple[str, str], ...]  # name and type of each column that is ours
@@ -104,10 +104,15 @@ class TargetSchema:
             base = found["base"] if found else text
             array = "[]" if found and found["array"] else ""
             place = self._place(base)
-            self._types[text] = f"text{array}" if place is None or found is None else f"{place}{found['args'] or ''}{found['tail'] or ''}{array}"
+            self._types[text] = (
+                f"text{array}" if place is None or found is None else f"{place}{found['args'] or ''}{found['tail'] or ''}{array}"
+            )
         return self._types[text]
 
     def _place(self, base: str) -> str | None:
+        """The type's name in SQL, or None where this server has not, or cannot do, such a type."""
+        if base == "xml" and not self._does_xml():
+            return None
         bare = base[1:-1].replace('""', '"') if base.startswith('"') else base
         own = self._session.rows(
             "SELECT to_regtype('pg_catalog.' || quote_ident(%s)) IS NOT NULL OR"
@@ -122,6 +127,15 @@ class TargetSchema:
             [bare],
         )
         return f"{quoted(of_extension[0][0])}.{quoted(bare)}" if of_extension else None
+
+    def _does_xml(self) -> bool:
+        """A server can be built without."""
+        try:
+            with self._session.savepoint("sluice_xml"):
+                self._session.rows("SELECT 'a'::xml")
+        except RowRefused:
+            return False
+        return True
 
     def changes(self, target: Target) -> list[str]:
         """The statements that make the table, or alter it, for the target; none where it is right.

@@ -152,7 +152,10 @@ class Session:
 
     @contextmanager
     def savepoint(self, name: str) -> Iterator[None]:
-        """What is done inside stays, or, when a row is refused, is undone."""
+        """What is done inside stays, or, when a row is refused, is undone. Outside of a transaction each statement is one anyway."""
+        if not self._to_begin and self._connection.info.transaction_status == pq.TransactionStatus.IDLE:
+            yield
+            return
         self.execute(f"SAVEPOINT {name}")
         try:
             yield

@@ -9,7 +9,8 @@ from functools import cached_property
 
 from sinks.base import Target
 from sinks.bookkeeping import DELETED_AT, POSITION, bookkeeping
-from sinks.postgres_schema import MOST_COLUMNS, TargetSchema
+from sinks.postgres_errors import MOST_COLUMNS
+from sinks.postgres_schema import TargetSchema
 from sinks.postgres_session import quoted
 
 
