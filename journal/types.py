@@ -80,10 +80,18 @@ def parse_type(text: str) -> PgType:
     return PgType(_SPELLING.get(base, base), args, bool(found["array"]))
 
 
+def _builtin(text: str) -> PgType | None:
+    """The type; None for one of an extension that is not written like Postgres' own, such as geometry(Point,4326)."""
+    try:
+        return parse_type(text)
+    except ValueError:
+        return None
+
+
 def arrow_type(text: str) -> pa.DataType:
     """The Arrow type in which values of a Postgres type are compared and computed with."""
-    kind = parse_type(text)
-    if kind.array:
+    kind = _builtin(text)
+    if kind is None or kind.array:
         return pa.string()
     if kind.base == "numeric" and kind.args:
         precision, scale = (*kind.args, 0)[:2]
@@ -102,8 +110,8 @@ _ARROW: dict[str, pa.DataType] = {
 
 def duckdb_type(text: str) -> str:
     """The DuckDB type of a column that holds values of a Postgres type."""
-    kind = parse_type(text)
-    if kind.array:
+    kind = _builtin(text)
+    if kind is None or kind.array:
         return "VARCHAR"
     if kind.base == "numeric" and kind.args:
         precision, scale = (*kind.args, 0)[:2]

@@ -10,6 +10,7 @@ import pyarrow as pa
 from journal.batch import Mask
 from journal.duckdb_session import session
 from journal.types import PgType, duckdb_type, parse_type, typed
+from sinks.duckdb_values import postgres_words
 
 _APPROXIMATE = ("real", "double precision")
 _WHOLE = ("smallint", "integer", "bigint")
@@ -67,7 +68,7 @@ class ColumnCast:
         read = "v" if kind == "VARCHAR" or value is not text else f"TRY_CAST(v AS {kind})"
         cast = f"TRY_CAST({read} AS {duckdb_type(str(self.target))})"
         exact = self._exact() if self.target.base in (*_WHOLE, "numeric") else "true"
-        written = self._written()
+        written = postgres_words(duckdb_type(str(self.target)), "r")
         answer = session().over(
             pa.table({"t": text, "v": value}),
             f"SELECT CASE WHEN {exact} THEN {written} END AS answer FROM (SELECT t, {cast} AS r FROM given)",
@@ -86,17 +87,3 @@ class ColumnCast:
         if parse_type(self.source).base in _APPROXIMATE:
             return near
         return f"CASE WHEN {plain} THEN length(rtrim(split_part(trim(t), '.', 2), '0')) <= {scale} ELSE {near} END"
-
-    def _written(self) -> str:
-        """SQL: r in Postgres' words."""
-        match self.target.base:
-            case "boolean":
-                return "CASE WHEN r THEN 't' WHEN NOT r THEN 'f' END"
-            case "real" | "double precision":
-                infinite = "CASE WHEN r > 0 THEN 'Infinity' ELSE '-Infinity' END"
-                digits = r"regexp_replace(CAST(r AS VARCHAR), '\.0$', '')"
-                return f"CASE WHEN isnan(r) THEN 'NaN' WHEN isinf(r) THEN {infinite} ELSE {digits} END"
-            case "date" | "timestamp without time zone" | "timestamp with time zone":
-                text = "CAST(r AS VARCHAR)"
-                return f"CASE WHEN {text} LIKE '% (BC)%' THEN replace({text}, ' (BC)', '') || ' BC' ELSE {text} END"
-        return "CAST(r AS VARCHAR)"

@@ -122,8 +122,8 @@ def test_the_table_in_the_docstring_is_what_the_functions_do() -> None:
             assert duckdb_type(kind) == expected(in_duckdb, kind).replace(", ", ","), kind
 
 
-@pytest.mark.parametrize("kind", ["numeric(3,-2)", "numeric(2,4)", "numeric(77,0)"])
-def test_a_numeric_that_no_decimal_type_is_like_stays_text(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["numeric(3,-2)", "numeric(2,4)", "numeric(77,0)", "geometry(Point,4326)"])
+def test_a_type_that_nothing_is_like_stays_text(kind: str) -> None:
     assert (arrow_type(kind), duckdb_type(kind)) == (pa.string(), "VARCHAR")
 
 

@@ -1,0 +1,124 @@
+"""Statements on the DuckDB file of a sink, in one transaction at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.errors import TransientError
+from sinks.duckdb_file import explained
+
+
+class Opened(Protocol):
+    """A file that is open, or not (`held`)."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def held(self) -> bool: ...
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection: ...
+
+    def abandon(self) -> None:
+        """Closes it after an error that leaves it unusable."""
+
+
+class KeyTakenError(TransientError):
+    """A row was written as new whose key is in the table. Whoever writes it again must look first."""
+
+
+def quoted(name: str) -> str:
+    """An identifier in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Session:
+    """Runs statements. After an error nothing of the open transaction is left, and `commit` says so, which DuckDB does not."""
+
+    def __init__(self, file: Opened) -> None:
+        self.file = file
+        self._open = False
+        self._broken = False
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._open
+
+    def begin(self) -> None:
+        """Opens a transaction."""
+        self._broken = False
+        self._execute("BEGIN TRANSACTION", ())
+        self._open = True
+
+    def commit(self) -> None:
+        """Raises TransientError where an error has undone the transaction."""
+        if self._broken:
+            self.rollback()
+            raise TransientError(f"the transaction on {self.file.path} was undone by an error before")
+        self._execute("COMMIT", ())
+        self._open = False
+
+    def rollback(self) -> None:
+        """Nothing of an open transaction stays; one that cannot even be rolled back goes with the connection."""
+        was_open, self._open, self._broken = self._open, False, False
+        if was_open and self.file.held:
+            try:
+                self.file.connection.execute("ROLLBACK")
+            except duckdb.TransactionException:
+                pass  # the error that is being handled has ended it
+            except duckdb.Error:
+                self.file.abandon()
+
+    def execute(self, sql: str, parameters: Sequence[object] = (), **given: pa.Table) -> int:
+        """Runs a statement over the given relations. Returns how many rows it touched."""
+        with self._relations(given):
+            found = self._execute(sql, parameters).fetchall()
+        return int(found[0][0]) if found and isinstance(found[0][0], int) else 0
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        found: list[tuple[Any, ...]] = self._execute(sql, parameters).fetchall()
+        return found
+
+    def table(self, sql: str, **given: pa.Table) -> pa.Table:
+        """The answer of a query over the given relations."""
+        with self._relations(given):
+            return self._execute(sql, (), arrow=True)
+
+    @contextmanager
+    def _relations(self, given: Mapping[str, pa.Table]) -> Iterator[None]:
+        for name, rows in given.items():
+            self.file.connection.register(name, rows)
+        try:
+            yield
+        finally:
+            for name in given if self.file.held else ():
+                self.file.connection.unregister(name)
+
+    def _execute(self, sql: str, parameters: Sequence[object], arrow: bool = False) -> Any:
+        try:
+            if arrow:
+                return self.file.connection.sql(sql).to_arrow_table()
+            return self.file.connection.execute(sql, list(parameters))
+        except duckdb.Error as error:
+            self._broken = True
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+                self._open = False
+                self.file.abandon()
+            if isinstance(error, duckdb.ConstraintException) or "PRIMARY KEY or UNIQUE constraint violation" in str(error):
+                raise KeyTakenError(
+                    f"a row that was taken for new is in {self.file.path} already: it is looked for and written again"
+                ) from error
+            raise explained(error, self.file.path) from error
