@@ -24,11 +24,11 @@ def divergence_kernel(arguments: Arguments) -> ColumnKernel:
     threshold = arguments.number("threshold", least=0.0)
     tail, internal = _share(arguments, "tail_weight_holdout"), _share(arguments, "internal_weight_holdout")
     bucketize = arguments.flag("bucketize_data", default=True)
+    for name in ("min_value", "max_value"):  # taken by Great Expectations, and of no effect there
+        arguments.bound(name)
     if arguments.get("partition_object") is None:
         return _of_itself(arguments, threshold, tail, internal, bucketize)
     given = arguments.mapping("partition_object")
-    for name in ("min_value", "max_value"):  # taken by Great Expectations, and of no effect there
-        arguments.bound(name)
     weights = _weights(given.get("weights"))
     values = given.get("values")
     if isinstance(values, list) and len(values) == len(weights) and np.allclose(weights.sum(), 1):
@@ -84,7 +84,9 @@ def _weights(given: object) -> npt.NDArray[np.float64]:
     return np.array(given, np.float64)
 
 
-def _of_values(column: Column, values: list[object], weights: npt.NDArray[np.float64], tail: float) -> tuple[npt.NDArray[np.float64], ...]:
+def _of_values(
+    column: Column, values: list[object], weights: npt.NDArray[np.float64], tail: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Observed and expected shares, first of the listed values, then of those that occur and are not listed."""
     present = column if column.missing is None else column.where(~column.missing)
     codes, found = present.encoded if column.family != "null" else (np.zeros(0, np.int32), pa.array([], pa.string()))

@@ -43,6 +43,10 @@ def compare(how: Comparison, left: pa.DataType, right: pa.DataType, argument: st
         return _check(lambda both: unpacked(getattr(pc, how)(*_of_one_type(both))))
     if kinds == {"date", "timestamp"} and getattr(left, "tz", None) is None and getattr(right, "tz", None) is None:
         return _check(lambda both: _OPERATORS[how](*(_times(column) for column in both)))
+    if kinds == {"date", "timestamp"} and how == "equal":  # a date is no time of a zone
+        return _check(lambda both: np.zeros(len(both[0]), np.bool_))
+    if kinds == {"text", "timestamp"}:  # pandas reads the text as times if it can read all of a batch
+        raise BadExpectation(f"columns of type {left} and {right} do not compare: one holds times and the other text", argument)
     check = Check(lambda both: _by_pandas(how, both), "python")
     try:
         check.passes([Column(specimen(left)), Column(specimen(right))])
@@ -51,9 +55,19 @@ def compare(how: Comparison, left: pa.DataType, right: pa.DataType, argument: st
     return check
 
 
+def same_value(left: pa.DataType, right: pa.DataType) -> Check:
+    """Whether two columns hold the same value, as a set of Python's has it: a time is never a text. Two missing values are the same."""
+    if {family(left), family(right)} == {"text", "timestamp"}:
+        return _or_both_missing(_check(lambda both: np.zeros(len(both[0]), np.bool_)))
+    return equal_or_missing(left, right)
+
+
 def equal_or_missing(left: pa.DataType, right: pa.DataType) -> Check:
-    """Whether two columns have the same value, where two missing values are the same."""
-    equal = compare("equal", left, right, "column_list")
+    """Whether the values of two columns are equal, where two missing values are."""
+    return _or_both_missing(compare("equal", left, right, "column_list"))
+
+
+def _or_both_missing(equal: Check) -> Check:
 
     def passes(both: Sequence[Column]) -> Rows:
         answer = equal.passes(both)

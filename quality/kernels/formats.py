@@ -87,10 +87,10 @@ def json_schema(arguments: Arguments) -> MapKernel:
     column, schema = arguments.column(), arguments.mapping("json_schema")
     kind = validator_for(schema)
     try:
-        kind.check_schema(schema)
+        kind.check_schema(dict(schema))
     except SchemaError as error:
         raise BadExpectation(f"json_schema is not a JSON Schema: {error.message}", "json_schema") from error
-    validator: Any = kind(schema, registry=Registry())  # an empty registry: a schema that lies elsewhere is not fetched
+    validator: Any = kind(dict(schema), registry=Registry())  # an empty registry: a schema that lies elsewhere is not fetched
 
     def suits(text: str | bytes) -> bool:
         read = _json(text)
@@ -102,7 +102,8 @@ def json_schema(arguments: Arguments) -> MapKernel:
         except (Unresolvable, re.error, LookupError, TypeError, ValueError) as error:
             raise BadExpectation(f"json_schema cannot be applied: {error}", "json_schema") from error
 
-    for instance in (None, True, 0, "", [], {}):  # references and expressions that do not hold show before any data does
+    instances: tuple[object, ...] = (None, True, 0, "", [], {})
+    for instance in instances:  # references and expressions that do not hold show before any data does
         valid(instance)
 
     def choose(types: Types) -> Check:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +58,7 @@ def forms_of(of: pa.DataType) -> list[Form]:
         found += [Form(np.dtype(f"datetime64[{unit}]")) for unit in ("s", "us", "ns")]
     elif kind == "timestamp":
         zone = of.tz
-        units = ("s", "ms", "us", "ns")
+        units: tuple[Literal["s", "ms", "us", "ns"], ...] = ("s", "ms", "us", "ns")
         found += [Form(pd.DatetimeTZDtype(unit, zone) if zone else np.dtype(f"datetime64[{unit}]")) for unit in units]
         found.append(Form(np.dtype(object), pd.Timestamp(0, tz=zone)))
     return found

@@ -11,7 +11,6 @@ import pyarrow as pa
 from journal.duckdb_session import quoted
 from quality.frame import Frame
 from quality.kernels.arguments import Arguments
-from quality.kernels.conditions import RowCondition, read_condition
 from quality.kernels.errors import BadExpectation
 from quality.kernels.verdict import SetVerdict
 from quality.kernels.whole import SetKernel, chosen
@@ -23,7 +22,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {"enable_external_a
 def unexpected_rows(arguments: Arguments) -> QueryKernel:
     """No row is found by a query over {batch}, the rows that are judged."""
     query = arguments.text("unexpected_rows_query")
-    return QueryKernel(query, read_condition(arguments))
+    return QueryKernel(query)
 
 
 class QueryKernel:
@@ -31,7 +30,9 @@ class QueryKernel:
 
     engine = "duckdb"
 
-    def __init__(self, query: str, condition: RowCondition | None) -> None:
+    columns: tuple[str, ...] = ()
+
+    def __init__(self, query: str) -> None:
         hint = "write {{ and }} for braces that are meant"
         try:
             fields = {field for _, field, _, _ in Formatter().parse(query) if field is not None}
@@ -40,17 +41,13 @@ class QueryKernel:
         if fields != {"batch"}:
             raise BadExpectation("unexpected_rows_query must read {batch}, and nothing else in braces", "unexpected_rows_query", hint=hint)
         self._sql = query.rstrip("; \t\r\n\v\f").format(batch=_BATCH)
-        self._condition = condition
-        self.columns: tuple[str, ...] = condition.columns if condition is not None else ()
 
     def prepare(self, types: Mapping[str, pa.DataType]) -> None:
         """Raises BadExpectation where DuckDB does not take the query over columns of these types."""
-        if self._condition is not None:
-            self._condition.prepare(types)
         self._count(pa.table({name: pa.nulls(0, of) for name, of in types.items()}))
 
     def judge(self, frame: Frame) -> SetVerdict:
-        rows = chosen(frame, tuple(frame.columns), self._condition)
+        rows = chosen(frame, tuple(frame.columns), None)
         found = self._count(pa.table(dict(rows.columns)))
         return SetVerdict(found == 0, found)
 

@@ -17,6 +17,7 @@ from quality.kernels.errors import BadExpectation
 from quality.kernels.re2_form import Re2Form, translate
 from quality.kernels.rule import Check, MapKernel, row_kernel
 
+_POSIX_CLASS = re.compile(r"\[\[:\^?[a-z]+:\]")
 _AT_ONCE = 32_768  # values that are joined and matched as one text
 
 
@@ -26,11 +27,15 @@ class Pattern:
     def __init__(self, pattern: str, argument: str) -> None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", FutureWarning)
+                warnings.simplefilter("ignore", FutureWarning)
                 self._search = re.compile(pattern).search
-        except (re.error, FutureWarning, OverflowError, RecursionError) as error:
+        except (re.error, OverflowError, RecursionError) as error:
             hint = "regular expressions are those of Python's re"
             raise BadExpectation(f"{argument} {pattern!r} is not a regular expression: {error}", argument, hint=hint) from error
+        if _POSIX_CLASS.search(pattern):
+            raise BadExpectation(
+                f"{argument} {pattern!r} has a class such as [[:alpha:]], which Python's re takes for other characters", argument
+            )
         self._form = translate(pattern)
 
     @property

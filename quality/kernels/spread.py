@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from quality.column import Column, Rows, family
 from quality.kernels.arguments import Arguments
@@ -29,9 +30,10 @@ def z_scores(arguments: Arguments) -> MapKernel:
         return np.asarray(under | np.isnan(scores), np.bool_)
 
     def choose(types: Types) -> Check:
-        if family(types[0]) != "timestamp":
-            _numeric(column, types)
-        return Check(lambda columns: passes(columns[0]), "python" if family(types[0]) == "timestamp" else "arrow", among=True)
+        if family(types[0]) in ("date", "timestamp"):
+            return Check(lambda columns: passes(columns[0]), "python", among=True)
+        _numeric(column, types)
+        return Check(lambda columns: passes(columns[0]), among=True)
 
     return row_kernel(arguments, [column], choose)
 
@@ -46,10 +48,11 @@ def not_outliers(arguments: Arguments) -> MapKernel:
         if len(values) == 0:
             return np.ones(0, np.bool_)
         if method == "iqr":
-            low, high = (float(value) for value in np.quantile(values, _QUARTILES))
+            with np.errstate(invalid="ignore"):
+                low, high = (float(value) for value in np.quantile(values, _QUARTILES))
             spread = high - low
         else:
-            low = high = _mean(values)
+            low = high = mean(values)
             spread = deviation(values)
         if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(spread)):
             return np.ones(len(values), np.bool_)
@@ -71,20 +74,24 @@ def _numeric(column: str, types: Types) -> None:
 
 
 def _z_scores(column: Column) -> npt.NDArray[np.float64]:
-    if column.family == "timestamp":
-        times = series(column)
-        scores = (times - times.mean()) / times.std()
-        return np.asarray(scores, np.float64)
+    if column.family in ("date", "timestamp"):
+        times = series(column if column.family == "timestamp" else Column(column.array.cast(pa.timestamp("us"), safe=False)))
+        away = times.std()
+        if len(times) < 2 or away == away * 0:
+            return np.full(len(times), np.nan)
+        return np.asarray((times - times.mean()) / away, np.float64)
     values = column.doubles
     spread = deviation(values)
     if spread == 0:
         return np.full(len(values), np.nan)
     with np.errstate(invalid="ignore"):
-        return (values - _mean(values)) / spread
+        return (values - mean(values)) / spread
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
-    return float(values.sum() / len(values))
+def mean(values: npt.NDArray[np.float64]) -> float:
+    """The mean; NaN where infinities cancel."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(values.sum() / len(values))
 
 
 def deviation(values: npt.NDArray[np.float64]) -> float:
@@ -92,7 +99,7 @@ def deviation(values: npt.NDArray[np.float64]) -> float:
     if len(values) < 2:
         return math.nan
     with np.errstate(invalid="ignore", over="ignore"):
-        return float(np.sqrt(((_mean(values) - values) ** 2).sum() / (len(values) - 1)))
+        return float(np.sqrt(((mean(values) - values) ** 2).sum() / (len(values) - 1)))
 
 
 OFFERED: Mapping[str, Callable[[Arguments], MapKernel]] = {

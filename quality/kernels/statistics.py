@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from quality.column import Column, family
 from quality.kernels.arguments import Arguments
 from quality.kernels.errors import BadExpectation
-from quality.kernels.spread import deviation
+from quality.kernels.spread import deviation, mean
 from quality.kernels.verdict import SetVerdict
 from quality.kernels.whole import ColumnKernel, Limits, SetKernel, column_kernel, shown
 
@@ -46,7 +46,9 @@ def _bounded(limits: Limits) -> Callable[[pa.DataType], None]:
     """Refuses a type whose values do not compare with the bounds."""
 
     def check(of: pa.DataType) -> None:
-        if family(of) != "null":
+        if family(of) == "text":
+            limits.take_text(of)
+        elif family(of) != "null":
             limits.hold(pa.nulls(1, of), of)
 
     return check
@@ -59,6 +61,9 @@ def _extreme(arguments: Arguments, which: str) -> ColumnKernel:
         present = _present(column)
         if len(present) == 0:
             return SetVerdict(False, None)
+        if column.family == "text":
+            text = getattr(pc, which)(present.array).as_py()
+            return SetVerdict(limits.hold_text(text), text)
         if column.family in ("int", "float", "bool", "date", "timestamp"):
             at = int(getattr(np, f"arg{which}")(present.numbers))
         else:
@@ -103,9 +108,14 @@ def _sum(arguments: Arguments) -> ColumnKernel:
         present = _present(column)
         if column.family in ("int", "bool"):
             return limits.verdict(float(sum(present.numbers.tolist()) if len(present) else 0), _DOUBLE)
-        return limits.verdict(float(present.doubles.sum()) if column.family != "null" else 0.0, _DOUBLE)
+        return limits.verdict(_added(present), _DOUBLE)
 
     return column_kernel(arguments, judge, _numbers_only("sum"))
+
+
+def _added(column: Column) -> float:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(column.doubles.sum()) if column.family != "null" else 0.0
 
 
 def _deviation(arguments: Arguments) -> ColumnKernel:
@@ -205,7 +215,7 @@ def _range(value: Any) -> tuple[float, float]:
 OFFERED: Mapping[str, Callable[[Arguments], SetKernel]] = {
     "expect_column_min_to_be_between": lambda arguments: _extreme(arguments, "min"),
     "expect_column_max_to_be_between": lambda arguments: _extreme(arguments, "max"),
-    "expect_column_mean_to_be_between": lambda arguments: _average(arguments, "mean", lambda values: float(values.sum() / len(values))),
+    "expect_column_mean_to_be_between": lambda arguments: _average(arguments, "mean", mean),
     "expect_column_median_to_be_between": lambda arguments: _average(arguments, "median", lambda values: float(np.median(values))),
     "expect_column_sum_to_be_between": _sum,
     "expect_column_stdev_to_be_between": _deviation,

@@ -73,7 +73,6 @@ def _names(arguments: Arguments, name: str) -> list[str] | None:
 
 def _ordered_columns(arguments: Arguments) -> TableKernel:
     names = _names(arguments, "column_list")
-    read_condition(arguments)  # taken by Great Expectations, and of no effect there: the columns are those of every row
 
     def judge(frame: Frame) -> SetVerdict:
         found = list(frame.columns)

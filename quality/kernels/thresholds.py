@@ -142,7 +142,7 @@ def _seconds(of: pa.DataType, bound: dt.date | dt.datetime, name: str) -> Fracti
     if moment.tzinfo is not None:
         if getattr(of, "tz", None) is None:
             raise BadExpectation(f"{name} has a time zone, and the column ({of}) has none", name)
-        moment = (moment - moment.utcoffset()).replace(tzinfo=None) if moment.utcoffset() is not None else moment.replace(tzinfo=None)
+        moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
     since = moment - _EPOCH
     return Fraction(since.days * 86400 + since.seconds) + Fraction(since.microseconds, 10**6)
 

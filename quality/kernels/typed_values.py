@@ -77,7 +77,7 @@ def _floats(value: object) -> Sequence[object]:
         number = float(value)
     except OverflowError:
         return []
-    if isinstance(value, int) and number != value:
+    if number != value:
         return []
     return [0.0, -0.0] if number == 0 else [number]
 

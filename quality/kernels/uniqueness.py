@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from quality.column import Column, Rows
 from quality.kernels.arguments import Arguments
-from quality.kernels.equality import equal_or_missing
+from quality.kernels.equality import same_value
 from quality.kernels.rule import Check, Ignore, MapKernel, Types, row_kernel
 
 RECORD_IGNORE: Mapping[str, Ignore] = {"all_values_are_missing": "all missing", "any_value_is_missing": "any missing", "never": "nothing"}
@@ -43,7 +43,7 @@ def unique_within_record(arguments: Arguments) -> MapKernel:
     columns = arguments.columns()
 
     def choose(types: Types) -> Check:
-        pairs = [(i, j, equal_or_missing(types[i], types[j])) for j in range(len(types)) for i in range(j)]
+        pairs = [(i, j, same_value(types[i], types[j])) for j in range(len(types)) for i in range(j)]
 
         def passes(many: Sequence[Column]) -> Rows:
             repeated = np.zeros(len(many[0]), np.bool_)
@@ -81,7 +81,7 @@ def _alone(codes: npt.NDArray[np.integer]) -> Rows:
     counts = np.bincount(codes)
     if counts.size == codes.size:  # as many values as rows
         return np.ones(codes.size, np.bool_)
-    return counts[codes] == 1
+    return np.asarray(counts[codes] == 1, np.bool_)
 
 
 OFFERED: Mapping[str, Callable[[Arguments], MapKernel]] = {

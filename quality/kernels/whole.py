@@ -6,10 +6,11 @@ import datetime as dt
 import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from dateutil.parser import parse
 
 from pipeline.names import nearest
 from quality.column import Column
@@ -101,6 +102,25 @@ class Limits:
         """Whether one value of a type lies within. Raises BadExpectation where it does not compare with the bounds."""
         one = value if isinstance(value, pa.Array) else pa.array([value], of)
         return bool(within(of, *self._bounds)(Column(one))[0])
+
+    def take_text(self, of: pa.DataType) -> None:
+        """Raises BadExpectation unless the bounds are dates or times, for which text is read as one."""
+        bounds = [bound for bound in self._bounds[:2] if bound is not None]
+        if not all(isinstance(bound, dt.date) for bound in bounds) or len({type(bound) for bound in bounds}) > 1:
+            raise BadExpectation(f"a column of type {of} compares with dates, or with times, and with nothing else", "min_value")
+
+    def hold_text(self, text: str) -> bool:
+        """Whether text, read as a date or a time, lies within; text that is none does not."""
+        least, most, strict_least, strict_most = self._bounds
+        if least is None and most is None:
+            return True
+        try:
+            moment = parse(text)
+            value: Any = moment if isinstance(least, dt.datetime) or isinstance(most, dt.datetime) else moment.date()
+            above = least is None or (value > least if strict_least else value >= least)
+            return bool(above and (most is None or (value < most if strict_most else value <= most)))
+        except (OverflowError, TypeError, ValueError):
+            return False
 
     def verdict(self, value: object, of: pa.DataType) -> SetVerdict:
         """The verdict on a statistic; one that does not exist (of no values) is in no bounds."""
