@@ -7,6 +7,7 @@ the socket carries ciphertext: there the rows come through libpq one by one, and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -15,13 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import psycopg
 from psycopg import sql
 
 from journal.batch import Bytes
 from pipeline.errors import TransientError
 from sources.postgres.copy_text import Rows, message_starts, rows_of_lines, rows_of_messages
 from sources.postgres.errors import from_postgres
-from sources.postgres.session import Connection, Server
+from sources.postgres.session import COOKED, RAW, Connection, Server, command, encoded
 from sources.postgres.table import Attribute, Table
 
 _PIECE = 4 << 20  # bytes read before rows are made of them, unless the server is slower than _PATIENCE
@@ -64,6 +66,20 @@ def copy_rows(server: Server, connection: Connection, query: sql.Composable, wid
     or not allowed), TransientError for a broken connection.
     """
     text = query.as_string(connection)
+    if encoded(connection):
+        yield from _copied(server, connection, text, width, stopped)
+        return
+    with server.told():
+        command(connection, RAW)
+    try:
+        yield from _copied(server, connection, text, width, stopped)
+    finally:
+        # in a transaction that failed the setting goes back by itself
+        with contextlib.suppress(psycopg.Error):
+            command(connection, COOKED)
+
+
+def _copied(server: Server, connection: Connection, text: str, width: int, stopped: Stopped) -> Iterator[Rows]:
     if server.plain and not connection.pgconn.ssl_in_use:
         yield from _Socket(server, connection, width, stopped).rows(text)
     else:

@@ -82,7 +82,11 @@ class Server:
 
     def connect_for_replication(self) -> Connection:
         """A session that knows replication commands, to be run with `command`. Raises Refused or TransientError."""
-        return self._open({"replication": "database"})
+        connection = self._open({"replication": "database"})
+        if not encoded(connection):
+            with self.told():
+                command(connection, RAW)
+        return connection
 
     def _open(self, extra: Mapping[str, str]) -> Connection:
         with self.told():
@@ -112,6 +116,16 @@ class Server:
 def _defaults() -> Mapping[str, str]:
     """What libpq takes where the string is silent, from the environment and its own defaults."""
     return {option.keyword.decode(): option.val.decode(errors="replace") for option in pq.Conninfo.get_defaults() if option.val}
+
+
+# A database without an encoding has bytes, which the server would not let pass as UTF-8. Their reader looks at each value itself.
+RAW = "SET client_encoding = 'SQL_ASCII'"
+COOKED = "SET client_encoding = 'UTF8'"
+
+
+def encoded(connection: Connection) -> bool:
+    """Whether the database's text has an encoding."""
+    return connection.pgconn.parameter_status(b"server_encoding") != b"SQL_ASCII"
 
 
 def place_of(connection: Connection) -> Place:
