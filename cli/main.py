@@ -8,10 +8,12 @@ import typer
 
 from cli.check import check
 from cli.contract import contracts
+from cli.demo import demo
 from cli.ending import Commands
 from cli.new import new
 from cli.plan import plan
 from cli.quarantine import quarantine
+from cli.report import report
 from cli.run import run, sync
 from cli.schema import schema
 from cli.status import status
@@ -54,7 +56,7 @@ def sluice(
     """
 
 
-for command in (check, plan, sync, run, status, verify):
+for command in (demo, check, plan, sync, run, status, verify, report):
     app.command()(command)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")

@@ -103,6 +103,8 @@ class Judge:
         judgement = undecodable(batch) if gate is None else gate.judge(batch)
         if judgement.failure is not None:
             return self._stop(batch, judgement.failure.message)
+        if judgement.alert is not None:
+            log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
         self._next = first + rows
         return JudgedBatch(
             passed=batch if judgement.passed.all() else batch.take(judgement.passed),

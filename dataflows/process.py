@@ -18,6 +18,7 @@ from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
 from dataflows.observe import DeliverMetrics, Health, HealthServer
 from dataflows.stopping import Stop
+from dataflows.supervise import SUPERVISED
 from journal.bell import Listener
 from journal.local import JournalReader
 from journal.locks import ProcessLock
@@ -29,7 +30,6 @@ from sinks.base import Cursor
 
 log = structlog.get_logger("sluice")
 
-SUPERVISED = "SLUICE_SUPERVISED"  # in the environment of a child: it ends when its parent does
 EXIT_AGAIN = 75  # an error that may be over when the process is started again (EX_TEMPFAIL of sysexits)
 _EPOCH = timedelta(seconds=60)  # nothing depends on epochs: both flows commit at the ends of transactions
 _PATIENCE = 10.0  # seconds for a process whose supervisor was killed to drain and let go of its lock
@@ -39,8 +39,9 @@ def run_one(pipeline: Pipeline, only: str) -> int:
     """Runs `ingest` or `deliver:SINK` until SIGTERM, or for good reason. Returns the exit code; raises SluiceError before it has begun."""
     stop = Stop()
     stop.on_signals()
-    if os.environ.get(SUPERVISED):
-        threading.Thread(target=_follow_parent, args=(stop, os.getppid()), name="parent", daemon=True).start()
+    supervisor = os.environ.get(SUPERVISED)
+    if supervisor is not None and supervisor.isdigit():
+        threading.Thread(target=_follow, args=(stop, int(supervisor)), name="supervisor", daemon=True).start()
     try:
         if only == "ingest":
             from dataflows.ingest_process import run_ingest
@@ -61,9 +62,10 @@ def sink_named(pipeline: Pipeline, only: str) -> SinkBlock:
     return pipeline.sinks[name]
 
 
-def _follow_parent(stop: Stop, parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _follow(stop: Stop, supervisor: int) -> None:
+    """Drains when the supervisor has died: whoever starts it again starts other processes."""
+    while os.getppid() == supervisor and not stop.wait(0.5):
+        pass
     stop.set()
 
 

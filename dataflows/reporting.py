@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-
 
 from dataflows.build import contracts
 from dataflows.ingest import EVERY_RULE
@@ -20,6 +19,7 @@ from quality.contract import Contract
 from quality.report.model import Cause as CauseOnPage
 from quality.report.model import DatasetReport, RuleLine, SinkLine
 from quality.report.page import write_reports
+from quality.rules import Scope
 
 _SAMPLES = 3
 

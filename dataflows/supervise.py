@@ -15,6 +15,9 @@ from dataflows.stopping import Stop
 
 log = structlog.get_logger("sluice.run")
 
+SUPERVISED = "SLUICE_SUPERVISED"
+"""In the environment of a child: the pid of its supervisor, without which it ends."""
+
 _LIVED = 30.0  # seconds after which a process that dies is restarted at once
 _GRACE = 8.0  # seconds that a process gets to drain
 _FOR_GOOD = (1, 2)  # exit codes that say that starting again changes nothing

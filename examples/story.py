@@ -42,7 +42,8 @@ INSERT INTO payments (order_id, amount) SELECT order_id, total FROM orders WHERE
 _ORDER = """
 INSERT INTO orders (order_id, customer_id, email, region, status, currency, subtotal, tax, total, starts_at, ends_at, tags)
 SELECT %(id)s, customer_id, {email}, region, 'active', {currency}, {a}, {t}, {total}, now(), {ends_at}, ARRAY['live', country]
-FROM customers, (SELECT %(amount)s::numeric(12, 2) AS a, round(%(amount)s::numeric * 0.19, 2) AS t) AS money WHERE customer_id = %(customer)s
+FROM customers, (SELECT %(amount)s::numeric(12, 2) AS a, round(%(amount)s::numeric * 0.19, 2) AS t) AS money
+WHERE customer_id = %(customer)s
 """
 _GOOD = {
     "email": "email", "currency": "CASE region WHEN 'EU' THEN 'EUR' ELSE 'USD' END", "a": "a", "t": "t", "total": "a + t",
