@@ -39,7 +39,7 @@ def following(log_format: LogFormat) -> Iterator[Follow]:
 
 
 class _Lines:
-    """A log line for each table under copy every few seconds, and one when it is done."""
+    """A log line for each table under copy every few seconds; that it is done, ingest says."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -53,14 +53,13 @@ class _Lines:
         for name, table in _tables(state):
             if table["state"] == _COPYING and table.get("rows_copied"):
                 self._tell(name, table, now)
-            elif name in self._began and table["state"] == "streaming":
-                del self._began[name]
-                log.info("copied", table=name, rows=table.get("rows_copied"), bytes=table.get("bytes_copied"))
+            else:
+                self._began.pop(name, None)
 
     def _tell(self, name: str, table: Mapping[str, Any], now: float) -> None:
         rows, total = table["rows_copied"], table.get("rows_total")
         since, before = self._began.setdefault(name, (now, rows))
-        if now - since < _REPORT:
+        if now - since < _REPORT or now == since:
             return
         rate = (rows - before) / (now - since)
         left = None if not total or rate <= 0 or total < rows else round((total - rows) / rate)

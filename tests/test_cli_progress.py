@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
@@ -14,6 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+import structlog
+
+import cli.progress
+from cli.progress import following
+from cli.styles import LogFormat
+from journal.state import State
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,11 +83,18 @@ def test_on_a_terminal_a_bar_tells_rows_bytes_rate_and_what_children_log_stays_w
     assert {"a child says 1000", "a child says 40000", "a child says 100000", "over"} <= set(lines), shown
 
 
-def test_elsewhere_log_lines_tell_the_same(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_SHOWN), str(tmp_path), "json"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == ""
-    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    (line,) = [one for one in told if one["event"] == "copied"]
-    assert (line["table"], line["rows"], line["bytes"], line["level"]) == ("portal.public.orders", 100000, 10_000_000, "info")
+def test_elsewhere_log_lines_tell_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.progress, "_REPORT", 0.0)
+    monkeypatch.setattr(cli.progress, "_REFRESH", 0.0)
+    state = State.open(tmp_path)
+    with structlog.testing.capture_logs() as told, following(LogFormat.json) as follow:
+        for rows, phase in ((1000, "copying"), (40000, "copying"), (100000, "streaming")):
+            table = {"state": phase, "rows_copied": rows, "rows_total": 90000, "bytes_copied": rows * 100}
+            state.source_status("portal", {"state": phase, "tables": {"public.orders": table}})
+            follow(state)
+    state.close()
+    (line,) = told
+    assert (line["event"], line["table"], line["rows"], line["of"]) == ("copying", "portal.public.orders", 40000, 90000)
+    assert line["bytes"] == 4_000_000
+    assert line["rows_per_second"] > 0
+    assert line["seconds_left"] >= 0
