@@ -29,6 +29,9 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 _STATEMENTS = ("SET timezone = 'UTC'", "SET disabled_optimizers = 'common_subexpressions'", "SET lock_configuration = true")
 
 
+_MOST_KEPT = 128
+
+
 def quoted(name: str) -> str:
     """An identifier as DuckDB reads it back."""
     return '"' + name.replace('"', '""') + '"'
@@ -54,6 +57,7 @@ class Session:
             self.connection.execute(statement)
         self._names = itertools.count()
         self._discarded: list[str] = []
+        self._over: dict[tuple[pa.Schema, str], tuple[str, _Exchange]] = {}
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows of a statement that reads no batch."""
@@ -63,11 +67,33 @@ class Session:
     def over(self, rows: pa.Table, sql: str) -> pa.Table:
         """The answer to a statement over `given`, which stands for these rows. Raises duckdb.Error."""
         with self.lock:
-            self.connection.register("given", rows)
+            kept = self._over.pop((rows.schema, sql), None)
+            if kept is None:
+                kept = self._kept(rows.schema, sql)
+            self._over[rows.schema, sql] = kept
+            name, exchange = kept
+            exchange.rows = rows
             try:
-                return self.connection.sql(sql).to_arrow_table()
+                return self.connection.sql(f"EXECUTE {name}").to_arrow_table()
             finally:
-                self.connection.unregister("given")
+                exchange.rows = rows.slice(0, 0)
+
+    def _kept(self, schema: pa.Schema, sql: str) -> tuple[str, _Exchange]:
+        """A prepared statement; the one that was not used for the longest goes when there are many."""
+        if len(self._over) >= _MOST_KEPT:
+            oldest = next(iter(self._over))
+            name, _ = self._over.pop(oldest)
+            self.connection.execute(f"DEALLOCATE {name}")
+            self.connection.unregister(f"{name}_input")
+        name = f"kept_{next(self._names)}"
+        exchange = _Exchange(schema.empty_table())
+        self.connection.register(f"{name}_input", exchange)
+        try:
+            self.connection.execute(f"PREPARE {name} AS WITH given AS (FROM {name}_input) {sql}")
+        except duckdb.Error:
+            self.connection.unregister(f"{name}_input")
+            raise
+        return name, exchange
 
     def prepare(self, schema: pa.Schema, expression: str) -> Prepared:
         """Prepares an expression over the columns of `schema`. Raises duckdb.Error."""

@@ -42,8 +42,10 @@ class DuckDBConfig(Block):
     """`type: duckdb` of a sink."""
 
     path: Path = Field(description="the DuckDB file, made if it is missing; relative to the pipeline file's folder")
-    memory_limit: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$", description="memory that DuckDB may use, such as 500MB or 4GB")
-    threads: int = Field(1, ge=1, le=256, description="threads of DuckDB; more write faster while cores are idle")
+    memory_limit: str = Field(
+        default="2GB", pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$", description="memory that DuckDB may use, such as 500MB or 4GB"
+    )
+    threads: int = Field(default=1, ge=1, le=256, description="threads of DuckDB; more write faster while cores are idle")
 
     @field_validator("path")
     @classmethod
