@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from journal.batch import Presence
+from journal.batch import ChangeBatch, Presence
 from journal.schema import Column, TableSchema
 from sources.postgres.decoder import Decoded, Decoder, Resolve, Stretch
 from sources.postgres.inbox import Inbox
@@ -114,3 +114,32 @@ class Session:
 def decode(stream: bytes, folder: Path, **options: Any) -> Received:
     """What comes out when all bytes come at once."""
     return Session(folder, **options).run([stream])
+
+
+def transaction(*messages: bytes, lsn: int = 1000, time: int = 5, xid: int = 700) -> bytes:
+    return b"".join(map(wire.xlog, (wire.begin(lsn, time, xid), *messages, wire.commit(lsn, lsn + 40, time))))
+
+
+def streamed(xid: int, *messages: bytes, first: bool = True) -> bytes:
+    return b"".join(map(wire.xlog, (wire.stream_start(xid, first=first), *messages, wire.stream_stop())))
+
+
+def stream_commit(xid: int, lsn: int = 9000) -> bytes:
+    return wire.xlog(wire.stream_commit(xid, lsn, lsn + 40, 7))
+
+
+def plain_row(key: int, xid: int | None = None) -> bytes:
+    return wire.insert(PLAIN[0], [b"%d" % key, b"note", None], xid)
+
+
+def only_batch(received: Received) -> ChangeBatch:
+    ((batch, _),) = [decoded for stretch in received.stretches for decoded in stretch.batches]
+    return batch
+
+
+def batches(received: Received) -> list[ChangeBatch]:
+    return [decoded.batch for stretch in received.stretches for decoded in stretch.batches]
+
+
+def keys(batch_list: Sequence[ChangeBatch]) -> list[str | None]:
+    return [value for batch in batch_list for value in batch.columns[0].to_pylist()]

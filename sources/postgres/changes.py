@@ -142,9 +142,7 @@ class Table:
         if not self._as_is:
             places = self.places
             missing = np.full(n, Presence.ABSENT, np.uint8)
-            presence = {
-                c: missing if p is None else presence[p] for c, p in enumerate(places) if p is None or p in presence
-            }
+            presence = {c: missing if p is None else presence[p] for c, p in enumerate(places) if p is None or p in presence}
             old = {c: old[p] for c, p in enumerate(places) if p is not None and p in old}
             columns = [pa.nulls(n, pa.string()) if p is None else columns[p] for p in places]
         return ChangeBatch(

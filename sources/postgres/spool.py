@@ -53,7 +53,7 @@ class Spool:
         self._folder = folder
         self._limit = limit
         self._streamed: dict[int, _Streamed] = {}
-        self._in_memory = 0
+        self.in_memory = 0
         self.clear()
 
     def append(self, xid: int, data: Bytes, body: Longs, stops: Longs) -> None:
@@ -67,8 +67,8 @@ class Spool:
         streamed = self._streamed.setdefault(xid, _Streamed())
         streamed.blocks.append(block)
         streamed.nbytes += block.nbytes
-        self._in_memory += block.nbytes
-        while self._in_memory > self._limit:
+        self.in_memory += block.nbytes
+        while self.in_memory > self._limit:
             largest = max(self._streamed, key=lambda x: self._streamed[x].nbytes)
             self._write(largest, self._streamed[largest])
 
@@ -99,7 +99,7 @@ class Spool:
         streamed = self._streamed.pop(xid, None)
         if streamed is None:
             return
-        self._in_memory -= streamed.nbytes
+        self.in_memory -= streamed.nbytes
         if streamed.file is not None:
             streamed.file.close()
             (self._folder / f"{xid}.spool").unlink(missing_ok=True)
@@ -124,7 +124,7 @@ class Spool:
             streamed.file.flush()
         except OSError as error:
             raise _disk(error, self._folder) from error
-        self._in_memory -= streamed.nbytes
+        self.in_memory -= streamed.nbytes
         streamed.in_file += streamed.nbytes
         streamed.blocks, streamed.nbytes = [], 0
 
