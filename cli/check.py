@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,13 +43,13 @@ def check(
         lines = [problem for problem in error.problems if problem.line]
         if not lines and not json:
             raise
-        problems = [_here(problem) for problem in error.problems]
+        problems = [_here(problem, file) for problem in error.problems]
         if json:
             answer_json({"file": str(file), "kind": None, "ok": False, "problems": [_problem(one) for one in problems], "notes": []})
         else:
             _show_problems(problems)
         raise typer.Exit(EXIT_NO if lines else error.exit_code) from error
-    found.problems = [_here(problem) for problem in found.problems]
+    found.problems = [_here(problem, file) for problem in found.problems]
     if json:
         answer_json(_answer(file, found))
     else:
@@ -58,12 +57,12 @@ def check(
     raise typer.Exit(EXIT_NO if found.problems else 0)
 
 
-def _here(problem: Problem) -> Problem:
-    """The problem with its file as seen from the current folder, if it is in there."""
-    if problem.file is None:
+def _here(problem: Problem, checked: Path) -> Problem:
+    """The problem with its file named as the checked one was: a contract beside `shop/pipeline.yaml` is `shop/…`."""
+    folder = checked.resolve().parent
+    if problem.file is None or problem.file == checked or not problem.file.is_relative_to(folder):
         return problem
-    seen = Path(os.path.relpath(problem.file))
-    return replace(problem, file=problem.file if seen.parts[:1] == ("..",) else seen)
+    return replace(problem, file=checked.parent / problem.file.relative_to(folder))
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
