@@ -161,7 +161,8 @@ def codes(keys: Sequence[pa.StringArray], none: Mask | None = None) -> Longs:
     out = np.zeros(len(keys[0]), np.bool_) if none is None else none.copy()
     dense = np.zeros(len(out), np.int64)
     for i, column in enumerate(keys):
-        out |= np.asarray(column.is_null())
+        if column.null_count:
+            out |= np.asarray(column.is_null())
         code = _dense(column)
         dense = _dense(pa.array(dense * (int(code.max(initial=0)) + 1) + code)) if i else code
     if out.any():
@@ -172,7 +173,10 @@ def codes(keys: Sequence[pa.StringArray], none: Mask | None = None) -> Longs:
 
 
 def _dense(column: pa.Array) -> Longs:
-    numbers: npt.NDArray[np.int64] = np.asarray(pc.fill_null(column.dictionary_encode().indices, 0)).astype(np.int64)
+    indices = column.dictionary_encode().indices
+    if indices.null_count:
+        indices = pc.fill_null(indices, 0)
+    numbers: npt.NDArray[np.int64] = indices.to_numpy().astype(np.int64)
     return numbers
 
 

@@ -129,11 +129,12 @@ _NAME = r"\"(?:[^\"]|\"\")*\"\.\"(?:[^\"]|\"\")*\""
 
 def _grant(asked: Asked) -> str:
     """What somebody has to run so that this is allowed."""
-    names = {"user": '"' + asked.user.replace('"', '""') + '"', "database": "…", "schema": "…", "table": "…"}
+    database = asked.server.rpartition("/")[2].replace('"', '""')
+    names = {"user": '"' + asked.user.replace('"', '""') + '"', "database": f'"{database}"'}
     for pattern, grant in _GRANTS:
         found = re.match(pattern.replace("{name}", _NAME), asked.statement, re.DOTALL)
         if found:
-            return grant.format(**{**names, "database": asked.server.rpartition("/")[2], **found.groupdict()})
+            return grant.format(**names, **found.groupdict())
     return "the user of the dsn lacks a right: see the grants in docs/postgres-sink.md"
 
 

@@ -62,6 +62,8 @@ class Rows:
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         if len(index) == len(self) and (index == np.arange(len(self))).all():
             return self
+        if not len(index):
+            return self._none()
         chosen = pa.array(index)
         return replace(
             self,
@@ -75,6 +77,11 @@ class Rows:
             base=None if self.base is None else tuple(column.take(chosen) for column in self.base),
             row_hash=None if self.row_hash is None else self.row_hash.take(chosen),
         )
+
+    def _none(self) -> Rows:
+        columns = tuple(column.slice(0, 0) for column in self.columns)
+        none = np.empty(0, np.int64)
+        return Rows(none, columns, none, none, row_hash=None if self.row_hash is None else self.row_hash.slice(0, 0))
 
     @property
     def recallable(self) -> Mask:
@@ -125,6 +132,8 @@ def picked(arrays: Sequence[pa.StringArray], index: Longs) -> tuple[pa.StringArr
     """Each array at the given places; a place below 0 is null."""
     if all(len(array) == len(index) for array in arrays) and (index == np.arange(len(index))).all():
         return tuple(arrays)
+    if not len(index):
+        return tuple(array.slice(0, 0) for array in arrays)
     chosen = pa.array(index, mask=index < 0) if len(index) and int(index.min()) < 0 else pa.array(index)
     return tuple(array.take(chosen) for array in arrays)
 
