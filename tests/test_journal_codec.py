@@ -9,12 +9,53 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from journal.batch import ChangeBatch, Defect, Op
+from journal.batch import ChangeBatch, Defect, Op, Presence
 from journal.codec import Stream, decode, encode
 from journal.joining import join
 from journal.schema import Column, TableSchema
-from tests.journal_cases import ORDERS, assert_same, batches, changes
+from tests.journal_cases import ORDERS, SOURCE, assert_same, changes, table_of
+
+_texts = st.none() | st.text(max_size=12) | st.sampled_from(["", "\x00", "é 漢字 🙂", "x" * 300])
+
+
+@st.composite
+def batches(draw: st.DrawFn, schema: TableSchema = ORDERS) -> ChangeBatch:
+    """Any batch: numbers near and far apart, absent and recalled values, old rows, and slices of larger arrays."""
+    n = draw(st.integers(1, 40))
+    longs = st.sampled_from([st.integers(0, 255), st.integers(0, 70_000), st.integers(0, 1 << 40), st.integers(-(1 << 63), (1 << 63) - 1)])
+
+    def numbers() -> np.ndarray:
+        kind = draw(st.sampled_from(["constant", "range", "any"]))
+        if kind == "constant":
+            return np.full(n, draw(st.integers(-(1 << 63), (1 << 63) - 1)), np.int64)
+        if kind == "range":
+            return np.arange(n, dtype=np.int64) + draw(st.integers(0, 1 << 62))
+        return draw(hnp.arrays(np.int64, n, elements=draw(longs)))
+
+    def column() -> pa.StringArray:
+        before = draw(st.integers(0, 3))
+        values = draw(st.lists(_texts, min_size=before + n, max_size=before + n + 2))
+        return pa.array(values, pa.string()).slice(before, n)
+
+    some = st.sets(st.sampled_from(range(len(schema.columns))))
+    has_old = draw(st.booleans())
+    return ChangeBatch(
+        schema=schema,
+        source=SOURCE,
+        table=table_of(schema),
+        op=draw(hnp.arrays(np.uint8, n, elements=st.sampled_from([int(op) for op in Op]))),
+        lsn=numbers(),
+        nth=numbers(),
+        time=numbers(),
+        ordinal=np.cumsum(draw(hnp.arrays(np.int64, n, elements=st.integers(1, draw(st.sampled_from([1, 3, 1 << 40])))))),
+        columns=tuple(column() for _ in schema.columns),
+        presence={c: draw(hnp.arrays(np.uint8, n, elements=st.sampled_from([int(p) for p in Presence]))) for c in draw(some)},
+        old={c: column() for c in draw(some)} if has_old else {},
+        has_old=draw(hnp.arrays(np.bool_, n)) if has_old else None,
+        sink=draw(st.none() | st.just("out")),
+    )
 
 
 def stream_of(batch: ChangeBatch) -> Stream:
