@@ -94,7 +94,7 @@ def decode(rows: Sequence[Row], stream: Stream) -> ChangeBatch:
     """
     for row in rows:
         if row.payload[: _CHECKSUM.size] != _checksum((_BESIDE.pack(*row[:-1]), memoryview(row.payload)[_CHECKSUM.size :])):
-            raise ValueError("its checksum is wrong")
+            raise ValueError("a checksum is wrong")
     runs = groupby([(_Front(row, len(stream.schema.columns)), row) for row in rows], key=lambda pair: pair[0].shape)
     return join([_decoded(list(run), stream) for _, run in runs])
 

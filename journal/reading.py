@@ -83,10 +83,11 @@ class Streams:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Entries that become one: batches of one stream, up to the one with `seq`; or a marker, alone."""
+    """Entries that become one: batches of one stream, from `first` to `seq`; or a marker, alone."""
 
     stream: Stream
     kind: int
+    first: int
     seq: int
     rows: list[Row]
     count: int
@@ -109,7 +110,7 @@ def _grouped(entries: Iterable[tuple[Any, ...]], streams: Streams) -> list[_Grou
         stream, row = streams[number], Row(*numbers)
         group = newest.get(stream.schema.dataset)
         if group is None or not group.take(seq, stream, kind, row):
-            group = newest[stream.schema.dataset] = _Group(stream, kind, seq, [row], row.rows)
+            group = newest[stream.schema.dataset] = _Group(stream, kind, seq, seq, [row], row.rows)
             groups.append(group)
     return groups
 
@@ -223,7 +224,7 @@ class JournalReader:
                 return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], ordinal, told["first"], stream.sink)
             return decode(group.rows, stream)
         except ValueError as error:
-            raise damaged(self._path, f"entry {group.seq} cannot be read: {error}") from error
+            raise damaged(self._path, f"the entries {group.first} to {group.seq} cannot be read: {error}") from error
 
     def lag(self, seq: int) -> tuple[int, float]:
         """How many entries are behind `seq`, and how many seconds ago the first of them was committed."""
