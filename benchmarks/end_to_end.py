@@ -21,6 +21,7 @@ from benchmarks import measuring, workload
 from benchmarks.latency import idle, latency
 from dataflows.progress import counts_of
 from examples.embedded_postgres import EmbeddedPostgres
+from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.state import State
 
@@ -64,7 +65,7 @@ class Bench:
     def _peer(self, rows: int) -> float:
         with self.source.connect() as connection:
             end = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchall()[0][0]
-        command = [str(self.source.binaries.directory / "pg_recvlogical"), "-d", self.source.dsn, "--slot", _PEER, "--start", "--endpos", str(end),
+        command = [str(self.source.binaries.folder / "pg_recvlogical"), "-d", self.source.dsn, "--slot", _PEER, "--start", "--endpos", str(end),
                    "-o", "proto_version=1", "-o", "publication_names=sluice_bench_db", "-f", "/dev/null", "--no-loop"]  # fmt: skip
         wall, _ = measuring.run_seconds(command)
         return rows / wall
@@ -72,14 +73,14 @@ class Bench:
     def _ours(self, file: Path, kind: str, rows: int) -> Row:
         state = file.parent / "state"
         with JournalReader.open(state, "bench") as reader:
-            before = reader.totals()["bench"].rows
+            before = reader.totals().get("bench", Tally()).rows
             ingest = measuring.sluice("run", str(file), "--only", "ingest")
             deliver = None if kind == "journal" else measuring.sluice("run", str(file), "--only", "deliver:out")
             reported = State.open(state)
 
             def arrived() -> int:
                 if deliver is None:
-                    return reader.totals()["bench"].rows - before
+                    return reader.totals().get("bench", Tally()).rows - before
                 return counts_of(reported.sinks().get("out"), "bench").delivered - before
 
             began = measuring.wait(lambda: arrived() > 0)
@@ -102,7 +103,7 @@ class Bench:
         file = workload.pipeline(folder, self.source.dsn, self.sinks("duckdb"))
         with psycopg.connect(self.source.dsn) as connection:
             rows = connection.execute("SELECT count(*) FROM bench").fetchall()[0][0]
-        psql = str(self.source.binaries.directory / "psql")
+        psql = str(self.source.binaries.folder / "psql")
         wall, _ = measuring.run_seconds([psql, "-d", self.source.dsn, "-c", "COPY bench TO STDOUT", "-o", "/dev/null"])
         service = measuring.sluice("run", str(file))
         state = folder / "state"
@@ -124,11 +125,11 @@ class Bench:
         file = workload.pipeline(folder, self.source.dsn, self.sinks("duckdb"))
         measuring.finish("sync", str(file))
         with JournalReader.open(folder / "state", "bench") as reader:
-            before = reader.totals()["bench"].rows
+            before = reader.totals().get("bench", Tally()).rows
             ingest = measuring.sluice("run", str(file), "--only", "ingest")
             workload.fill(self.source.dsn, self.next_row, self.next_row + rows - 1, per_transaction=rows)
             self.next_row += rows
-            measuring.wait(lambda: reader.totals()["bench"].rows >= before + rows)
+            measuring.wait(lambda: reader.totals().get("bench", Tally()).rows >= before + rows)
             told: Row = {"what": f"one transaction of {rows:,} rows", "ingest peak MB": round(ingest.peak_mb())}
             ingest.stop()
         return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -59,7 +60,8 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         # a session of its own: a Ctrl-C in the terminal reaches the supervisor only, which stops its children in order
-        child.process = subprocess.Popen(child.command, start_new_session=True)
+        environment = {**os.environ, SUPERVISED: str(os.getpid())}
+        child.process = subprocess.Popen(child.command, start_new_session=True, env=environment)
         child.started = time.monotonic()
 
     def tend(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -46,9 +47,8 @@ class Feeder:
         """One transaction."""
         self.lsn += 1
         columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(3)]
-        batch = batch_from_columns(
-            SCHEMA, columns, op, source="portal", table="public.orders", lsn=self.lsn, first=self.journal.next_ordinal
-        )
+        first = self.journal.next_ordinal
+        batch = batch_from_columns(SCHEMA, columns, op, source="portal", table="public.orders", lsn=self.lsn, first=first)
         self.add(batch if sink is None else _for(batch, sink))
 
     def add(self, *entries: ChangeBatch | CopyMarker) -> None:
@@ -65,17 +65,14 @@ class Feeder:
 
 
 def _for(batch: ChangeBatch, sink: str) -> ChangeBatch:
-    return ChangeBatch(
-        **{
-            **{name: getattr(batch, name) for name in batch.__dataclass_fields__},
-            "sink": sink,
-            "op": np.full(len(batch), Op.READ, np.uint8),
-        }
-    )
+    return replace(batch, sink=sink, op=np.full(len(batch), Op.READ, np.uint8))
+
+
+Shop = tuple[PipelineUnderTest, Feeder, Database]
 
 
 @pytest.fixture
-def shop(database18: Database, make_pipeline: MakePipeline) -> Iterator[tuple[PipelineUnderTest, Feeder, Database]]:
+def shop(database18: Database, make_pipeline: MakePipeline) -> Iterator[Shop]:
     pipeline = make_pipeline(_FILE.format(sink=database18.dsn, route=""))
     feeder = Feeder(pipeline)
     yield pipeline, feeder, database18
@@ -92,7 +89,7 @@ def _await(store: Database, wanted: list[tuple[object, ...]], pipeline: Pipeline
     wait_for(lambda: _rows(store) == wanted, 20, lambda: f"{wanted}, not {_rows(store)}\n{pipeline.log[-2000:]}")
 
 
-def test_what_is_committed_in_the_journal_appears_in_the_sink(shop: tuple[PipelineUnderTest, Feeder, Database]) -> None:
+def test_what_is_committed_in_the_journal_appears_in_the_sink(shop: Shop) -> None:
     pipeline, feeder, store = shop
     process = pipeline.start("--only", "deliver:eu")
     feeder.commit(Op.INSERT, ("1", "EU", "10"), ("2", "US", "20"))
@@ -103,7 +100,7 @@ def test_what_is_committed_in_the_journal_appears_in_the_sink(shop: tuple[Pipeli
     assert pipeline.stop(process) == 0
 
 
-def test_a_row_that_leaves_the_filter_is_deleted_and_one_that_enters_arrives(shop: tuple[PipelineUnderTest, Feeder, Database]) -> None:
+def test_a_row_that_leaves_the_filter_is_deleted_and_one_that_enters_arrives(shop: Shop) -> None:
     pipeline, feeder, store = shop
     pipeline.write(_FILE.format(sink=store.dsn, route="where: \"region = 'EU'\""))
     process = pipeline.start("--only", "deliver:eu")
@@ -118,7 +115,7 @@ def test_a_row_that_leaves_the_filter_is_deleted_and_one_that_enters_arrives(sho
     assert '"orders": [2, 2, 0]' in cursor
 
 
-def test_killed_in_the_middle_of_a_stream_it_goes_on_where_the_target_says(shop: tuple[PipelineUnderTest, Feeder, Database]) -> None:
+def test_killed_in_the_middle_of_a_stream_it_goes_on_where_the_target_says(shop: Shop) -> None:
     pipeline, feeder, store = shop
     for round_ in range(4):
         process = pipeline.start("--only", "deliver:eu")
@@ -136,7 +133,7 @@ def test_killed_in_the_middle_of_a_stream_it_goes_on_where_the_target_says(shop:
     assert pipeline.stop(process) == 0
 
 
-def test_a_sink_that_comes_late_asks_for_a_copy_and_takes_nothing_else_before_it(shop: tuple[PipelineUnderTest, Feeder, Database]) -> None:
+def test_a_sink_that_comes_late_asks_for_a_copy_and_takes_nothing_else_before_it(shop: Shop) -> None:
     pipeline, feeder, store = shop
     feeder.commit(Op.INSERT, ("1", "EU", "10"))
     feeder.commit(Op.INSERT, ("2", "EU", "20"))
@@ -155,7 +152,7 @@ def test_a_sink_that_comes_late_asks_for_a_copy_and_takes_nothing_else_before_it
     assert pipeline.stop(process) == 0
 
 
-def test_a_second_process_for_one_sink_waits_and_then_gives_up(shop: tuple[PipelineUnderTest, Feeder, Database]) -> None:
+def test_a_second_process_for_one_sink_waits_and_then_gives_up(shop: Shop) -> None:
     pipeline, feeder, store = shop
     process = pipeline.start("--only", "deliver:eu")
     feeder.commit(Op.INSERT, ("1", "EU", "10"))
@@ -166,7 +163,7 @@ def test_a_second_process_for_one_sink_waits_and_then_gives_up(shop: tuple[Pipel
     assert pipeline.stop(process) == 0
 
 
-def test_a_sink_fed_by_another_journal_is_refused(shop: tuple[PipelineUnderTest, Feeder, Database], make_pipeline: MakePipeline) -> None:
+def test_a_sink_fed_by_another_journal_is_refused(shop: Shop, make_pipeline: MakePipeline) -> None:
     pipeline, feeder, store = shop
     feeder.commit(Op.INSERT, ("1", "EU", "10"))
     process = pipeline.start("--only", "deliver:eu")

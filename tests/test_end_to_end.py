@@ -37,21 +37,25 @@ _TABLES = (
 )
 
 
-def _shop(source: Database, make_database: MakeDatabase, make_pipeline: MakePipeline) -> tuple[PipelineUnderTest, Database, Database]:
+Shop = tuple[PipelineUnderTest, Database, Database]
+
+
+def _shop(source: Database, make_database: MakeDatabase, make_pipeline: MakePipeline) -> Shop:
     source.execute(*_TABLES)
     store = make_database(source.server)
     return make_pipeline(_FILE.format(source=source.dsn, sink=store.dsn)), source, store
 
 
 @pytest.fixture
-def shop(database18: Database, make_database: MakeDatabase, make_pipeline: MakePipeline) -> tuple[PipelineUnderTest, Database, Database]:
+def shop(database18: Database, make_database: MakeDatabase, make_pipeline: MakePipeline) -> Shop:
     """A pipeline, its source, and the regional store."""
     return _shop(database18, make_database, make_pipeline)
 
 
 def _fill(source: Database, first: int, last: int) -> None:
     source.execute(
-        "INSERT INTO orders SELECT n, (ARRAY['EU','US'])[1 + n % 2], n * 1.5, repeat(md5(n::text), CASE WHEN n % 10 = 0 THEN 200 ELSE 1 END) "
+        "INSERT INTO orders SELECT n, (ARRAY['EU','US'])[1 + n % 2], n * 1.5, "
+        "repeat(md5(n::text), CASE WHEN n % 10 = 0 THEN 200 ELSE 1 END) "
         f"FROM generate_series({first}, {last}) n",
         f"INSERT INTO notes SELECT n % 7, n, 'note ' || n FROM generate_series({first}, {last}) n",
     )
@@ -99,11 +103,15 @@ def test_sync_copies_then_streams_every_kind_of_change(
             assert (found["missing"], found["extra"], found["different"]) == (0, 0, 0), answer
 
 
-def test_verify_says_what_differs(shop: tuple[PipelineUnderTest, Database, Database]) -> None:
+def test_verify_says_what_differs(shop: Shop) -> None:
     pipeline, source, store = shop
     _fill(source, 1, 100)
     pipeline.sync()
-    store.execute("DELETE FROM sales.orders WHERE id = 4", "UPDATE sales.orders SET amount = 0 WHERE id = 6", "INSERT INTO sales.notes VALUES (99, 1, 'x', 0)")
+    store.execute(
+        "DELETE FROM sales.orders WHERE id = 4",
+        "UPDATE sales.orders SET amount = 0 WHERE id = 6",
+        "INSERT INTO sales.notes VALUES (99, 1, 'x', 0)",
+    )
     done = pipeline.sluice("verify", str(pipeline.file), "--json")
     assert done.code == 1
     orders, notes = done.json["datasets"]["orders"]["eu"], done.json["datasets"]["notes"]["eu"]
@@ -113,9 +121,7 @@ def test_verify_says_what_differs(shop: tuple[PipelineUnderTest, Database, Datab
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_nothing_is_lost_or_doubled_when_processes_are_killed_under_load(
-    shop: tuple[PipelineUnderTest, Database, Database], seed: int
-) -> None:
+def test_nothing_is_lost_or_doubled_when_processes_are_killed_under_load(shop: Shop, seed: int) -> None:
     pipeline, source, store = shop
     _fill(source, 1, 5000)
     chance = random.Random(seed)
@@ -127,7 +133,10 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed_under_load(
             while not over.is_set():
                 with connection.transaction():
                     connection.execute("INSERT INTO orders SELECT g, 'EU', g, 'd' FROM generate_series(%s::int, %s::int) g", [n, n + 40])
-                    connection.execute("UPDATE orders SET amount = amount + 1, region = (ARRAY['EU','US'])[1 + (random() * 1)::int] WHERE id %% 199 = %s", [n % 199])
+                    connection.execute(
+                        "UPDATE orders SET amount = amount + 1, region = (ARRAY['EU','US'])[1 + (random() * 1)::int] WHERE id %% 199 = %s",
+                        [n % 199],
+                    )
                     connection.execute("DELETE FROM orders WHERE id = %s", [n - 20])
                     connection.execute("UPDATE notes SET text = text || '.' WHERE n = %s", [n % 5000])
                 n += 41
@@ -158,7 +167,7 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed_under_load(
     assert pipeline.verify()["conserved"] is True
 
 
-def test_a_sink_that_is_away_delays_nobody_and_catches_up(shop: tuple[PipelineUnderTest, Database, Database], launch_postgres: object) -> None:
+def test_a_sink_that_is_away_delays_nobody_and_catches_up(shop: Shop, launch_postgres: object) -> None:
     pipeline, source, _ = shop
     assert callable(launch_postgres)
     away = launch_postgres(18)
@@ -180,7 +189,7 @@ def test_a_sink_that_is_away_delays_nobody_and_catches_up(shop: tuple[PipelineUn
     assert pipeline.stop(service) == 0
 
 
-def test_two_runs_of_one_pipeline_are_refused(shop: tuple[PipelineUnderTest, Database, Database]) -> None:
+def test_two_runs_of_one_pipeline_are_refused(shop: Shop) -> None:
     pipeline, source, _ = shop
     _fill(source, 1, 10)
     service = pipeline.start()
@@ -191,7 +200,7 @@ def test_two_runs_of_one_pipeline_are_refused(shop: tuple[PipelineUnderTest, Dat
     assert pipeline.stop(service) == 0
 
 
-def test_no_password_is_ever_shown(shop: tuple[PipelineUnderTest, Database, Database], tmp_path: Path) -> None:
+def test_no_password_is_ever_shown(shop: Shop, tmp_path: Path) -> None:
     from tests.fix_postgres import PASSWORD
 
     pipeline, source, _ = shop

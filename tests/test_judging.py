@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +102,7 @@ def test_a_table_that_the_contract_does_not_fit_any_more_is_stopped_not_its_neig
 def test_undecodable_rows_are_held_back_where_no_contract_is() -> None:
     judge = Judge(1, lambda schema: None, lambda batch, rows, gate: judged_records("j" * 12, None, batch, rows, gate))
     batch = _batch("1", "2")
-    bad = ChangeBatch(
-        **{**{name: getattr(batch, name) for name in batch.__dataclass_fields__}, "defects": (Defect(1, "amount", "not UTF-8", b"\xff"),)}
-    )
+    bad = replace(batch, defects=(Defect(1, "amount", "not UTF-8", b"\xff"),))
     found = judge.batch(bad)
     assert isinstance(found, JudgedBatch)
     assert found.passed.columns[0].to_pylist() == ["1"]
@@ -124,9 +123,7 @@ def test_the_end_of_a_copy_carries_the_ordinal_of_its_start(tmp_path: Path) -> N
 
 def test_a_copy_for_one_sink_brings_no_second_record(tmp_path: Path) -> None:
     batch = _batch("-1", "2")
-    copied = ChangeBatch(
-        **{**{name: getattr(batch, name) for name in batch.__dataclass_fields__}, "sink": "eu", "op": np.full(2, Op.READ, np.uint8)}
-    )
+    copied = replace(batch, sink="eu", op=np.full(2, Op.READ, np.uint8))
     found = _judge(tmp_path).batch(copied)
     assert isinstance(found, JudgedBatch)
     assert (len(found.passed), found.records) == (1, ())
