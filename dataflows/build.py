@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from journal.schema import TableSchema
+from pipeline.errors import ConfigError
 from pipeline.kinds import kinds
 from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import split_name
 from quality.contract import Contract
 from quality.contract_reading import load_contract
+from quality.gate import Gate
 from sinks.base import Sink
-from sinks.routing import Router, mask_key
+from sinks.routing import Router, mask_key, route_problems
 from sources.base import Source, SourceContext
 
 
@@ -54,6 +57,28 @@ def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
 def contracts(pipeline: Pipeline) -> dict[str, Contract]:
     """The contract of each dataset that has one. Raises ConfigError with every problem."""
     return {d.name: load_contract(d.contract) for d in pipeline.datasets.values() if d.contract is not None}
+
+
+def check_routes(pipeline: Pipeline, schemas: Mapping[str, TableSchema] | None = None) -> None:
+    """Whether the routes of all sinks make sense: on their own, or, for the datasets in `schemas`, with contracts, against these columns.
+
+    Raises ConfigError with every problem.
+    """
+    problems = []
+    for sink in pipeline.sinks.values():
+        routes = (sink.routes or {}) if schemas is None else {name: route for name in schemas if (route := sink.route(name)) is not None}
+        for name, route in routes.items():
+            found = route_problems(route, None if schemas is None else schemas[name], pipeline.file)
+            problems += [replace(problem, message=f"sink `{sink.name}`, {problem.message}") for problem in found]
+    if schemas is not None:
+        for name, contract in contracts(pipeline).items():
+            try:
+                if name in schemas:
+                    Gate(contract, schemas[name])
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError.of(problems)
 
 
 def router_for(pipeline: Pipeline) -> Callable[[Route, TableSchema], Router]:

@@ -19,6 +19,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from dataflows.backoff import Backoff
 from dataflows.delivery import Delivery
+from dataflows.ending import Ending
 from dataflows.stopping import Stop
 from journal.batch import ChangeBatch, CopyMarker
 from journal.bell import Listener
@@ -57,6 +58,7 @@ class DeliverState:
         self.opened = False
         self.error: str | None = None  # while retrying
         self.rested = True
+        self.ending = Ending()
 
     def failed(self, error: TransientError) -> None:
         self.generation += 1
@@ -79,6 +81,12 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         self._drained_by = 0.0
 
     def next_batch(self) -> list[tuple[str, Stretch]]:
+        with self._state.ending.on_error():
+            if not self._state.ending:
+                return self._next()
+        raise StopIteration
+
+    def _next(self) -> list[tuple[str, Stretch]]:
         state = self._state
         idle = state.handed == state.done
         if self._stop and idle and not (self._middle and self._in_time()):
@@ -162,8 +170,9 @@ class _TargetStep(StatefulSinkPartition[Stretch, None]):
 
     def write_batch(self, items: list[Stretch]) -> None:
         for item in items:
-            if item.generation == self._state.generation:
-                self._write(item)
+            if item.generation == self._state.generation and not self._state.ending:
+                with self._state.ending.on_error():
+                    self._write(item)
             self._state.done += 1
 
     def _write(self, stretch: Stretch) -> None:
@@ -182,7 +191,7 @@ class _TargetStep(StatefulSinkPartition[Stretch, None]):
         """Nothing to keep: see write_batch."""
 
     def close(self) -> None:
-        """Also runs when an exception ends the flow: what is open must not stay."""
+        """Also runs when an error ends the flow: what is open must not stay."""
         self._delivery.abandon()
 
 

@@ -17,6 +17,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from dataflows.ending import Ending
 from dataflows.judging import Judge, Judged, JudgedBatch, JudgedSegment
 from dataflows.observe import IngestMetrics
 from dataflows.stopping import Stop
@@ -45,6 +46,7 @@ class IngestState:
     stopped: dict[str, TerminalError] = field(default_factory=dict)  # by source
     last_commit: float = field(default_factory=time.monotonic)
     oldest_received: float | None = None
+    ending: Ending = field(default_factory=Ending)
 
 
 class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
@@ -59,6 +61,12 @@ class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
         self._open: str | None = None
 
     def next_batch(self) -> list[tuple[str, Segment]]:
+        with self._state.ending.on_error():
+            if not self._state.ending:
+                return self._next()
+        raise StopIteration
+
+    def _next(self) -> list[tuple[str, Segment]]:
         idle = self._state.handed == self._state.done
         if self._stop and idle:
             raise StopIteration
@@ -136,12 +144,17 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
 
     def write_batch(self, items: list[JudgedSegment]) -> None:
         for item in items:
-            for entry in item.entries:
-                self._write(entry)
-            if item.segment.watermark is not None:
-                self._commit(item.segment.source, item.segment.watermark)
-                self._answer_copies()
+            if not self._state.ending:
+                with self._state.ending.on_error():
+                    self._write_segment(item)
             self._state.done += 1
+
+    def _write_segment(self, item: JudgedSegment) -> None:
+        for entry in item.entries:
+            self._write(entry)
+        if item.segment.watermark is not None:
+            self._commit(item.segment.source, item.segment.watermark)
+            self._answer_copies()
 
     def release(self, source: str, table: str, sink: str | None = None) -> None:
         """Lets go what was held for a table, through its gate and into the journal, inside the open transaction."""
@@ -213,7 +226,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         """Nothing to keep: see write_batch."""
 
     def close(self) -> None:
-        """Also runs when an exception ends the flow: what is open must not stay."""
+        """Also runs when an error ends the flow: what is open must not stay."""
         self._journal.rollback()
 
 
@@ -258,6 +271,13 @@ def ingest_flow(
     """sources → judge → journal, in one worker."""
     flow = Dataflow(name)
     stream = op.input("sources", flow, _Sources(_Intake(sources, state, stop, relieve)))
-    judged = op.map_value("judge", stream, judge.segment)
+
+    def judge_segment(segment: Segment) -> list[JudgedSegment]:
+        with state.ending.on_error():
+            if not state.ending:
+                return [judge.segment(segment)]
+        return []
+
+    judged = op.flat_map_value("judge", stream, judge_segment)
     op.output("journal", judged, _Journal(step))
     return flow

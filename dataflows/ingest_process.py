@@ -64,7 +64,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         _begin(sources, journal, step, flow_state)
         log.info("ingesting", sources=list(sources), pid=os.getpid())
         relief = Relief(journal, partial(state.passed, journal.id, list(pipeline.sinks)))
-        run_flow(ingest_flow("ingest", sources, judge, step, flow_state, stop, relief))
+        run_flow(ingest_flow("ingest", sources, judge, step, flow_state, stop, relief), flow_state.ending)
         if flow_state.stopped and not stop:
             raise next(iter(flow_state.stopped.values()))
         return 0

@@ -16,6 +16,7 @@ from bytewax.run import cli_main
 from dataflows.build import build_sink, router_for
 from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
+from dataflows.ending import Ending
 from dataflows.observe import DeliverMetrics, Health, HealthServer
 from dataflows.stopping import Stop
 from dataflows.supervise import SUPERVISED
@@ -93,7 +94,7 @@ class Beat:
         self._tell()
 
 
-def run_flow(flow: Dataflow) -> None:
+def run_flow(flow: Dataflow, ending: Ending) -> None:
     """Runs a flow in this thread to its end. Raises what ended it: our own error where there is one behind Bytewax's."""
     try:
         cli_main(flow, epoch_interval=_EPOCH)  # type: ignore[no-untyped-call]
@@ -104,6 +105,7 @@ def run_flow(flow: Dataflow) -> None:
         if found is not None:
             raise found from error
         raise
+    ending.raised()
 
 
 def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
@@ -140,7 +142,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
         )
         log.info("delivering", sink=block.name, pid=os.getpid())
         try:
-            run_flow(deliver_flow(f"deliver-{block.name}", delivery, reader, bell, flow_state, stop))
+            run_flow(deliver_flow(f"deliver-{block.name}", delivery, reader, bell, flow_state, stop), flow_state.ending)
         except SluiceError as error:
             report.stopped(error)
             raise

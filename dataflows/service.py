@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from dataflows.build import build_source, contracts
+from dataflows.build import build_source, check_routes, contracts
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
-from journal.state import State
+from journal.state import SourceReport, State
 from pipeline.errors import EXIT_NO
 from pipeline.model import Pipeline
 from sources.base import CopyState, Resume, Source
@@ -23,6 +23,7 @@ log = structlog.get_logger("sluice.run")
 
 _TICK = 0.05
 _QUARANTINED = 3
+_DEATHS = 6  # of a process, after which `sync` does not count on it any more
 
 Arguments = Sequence[str]
 
@@ -32,6 +33,7 @@ def run_all(pipeline: Pipeline, arguments: Arguments, progress: Callable[[State]
     stop = Stop()
     stop.on_signals()
     contracts(pipeline)
+    check_routes(pipeline)
     with ExitStack() as held:
         held.enter_context(_run_lock(pipeline))
         state = State.open(pipeline.state)
@@ -87,22 +89,35 @@ class _Sync:
         self.state = state
         self.sources = sources
         self.heads = heads
-        self.began = time.time()
+        # what was told before this began says nothing; compared, not ordered, as a clock may jump
+        self._sources_before = {name: status.updated_at for name, status in state.sources().items()}
+        self._sinks_before = {name: progress.updated_at for name, progress in state.sinks().items()}
         self.failed: dict[str, str] = {}
         self._away: dict[str, float] = {}
 
-    def ingested(self) -> bool:
-        """Whether the journal holds all that the sources had committed when this began."""
-        told = self.state.sources()
-        for name, source in self.sources.items():
-            status = told.get(name)
-            if status is None or status.updated_at < self.began or status.get("state") != "streaming":
-                return False
-            if any(table["state"] == "copying" for table in status.get("tables", {}).values()):
-                return False
-            if not source.reached(resume_of(self.pipeline, name).watermark, self.heads[name]):
-                return False
-        return True
+    def ingested(self, patience: float) -> bool:
+        """Whether the journal holds all that the sources had committed when this began, but for those that will not get there."""
+        told = {name: status for name, status in self.state.sources().items() if status.updated_at != self._sources_before.get(name)}
+        running = [name for name in self.sources if name not in told or told[name]["state"] != "stopped"]
+        return bool(running) and all(self._read(name, told.get(name), patience) for name in self.sources)
+
+    def _read(self, name: str, status: SourceReport | None, patience: float) -> bool:
+        label = f"source {name}"
+        if status is None:
+            return False
+        if status["state"] == "stopped" or self._away_for(label, status["state"] in ("retrying", "paused"), patience):
+            self.failed[label] = status["error"] or status["state"]
+            return True
+        if status["state"] != "streaming" or any(table["state"] == "copying" for table in status["tables"].values()):
+            return False
+        return self.sources[name].reached(resume_of(self.pipeline, name).watermark, self.heads[name])
+
+    def _away_for(self, name: str, away: bool, patience: float) -> bool:
+        """Whether it has been away for longer than that, without a break."""
+        if not away:
+            self._away.pop(name, None)
+            return False
+        return time.monotonic() - self._away.setdefault(name, time.monotonic()) > patience
 
     def stopped_tables(self) -> dict[str, str]:
         """Tables that a rule or the source has stopped, with the reason."""
@@ -118,23 +133,16 @@ class _Sync:
         """Whether a sink holds everything up to entry `last`, or will not."""
         sink = child.name.partition(":")[2]
         progress = self.state.sinks().get(sink)
-        if child.ended is not None:
-            reason = progress.error if progress is not None and progress.error else f"its process ended with {child.ended}"
-            self.failed[sink] = reason
+        if child.ended is not None or child.restarts > _DEATHS:
+            ended = f"its process ended with {child.ended}" if child.ended is not None else "its process keeps dying"
+            self.failed[sink] = progress.error if progress is not None and progress.error else f"{ended}: see the log"
             return True
-        if progress is None or progress.updated_at < self.began:
+        if progress is None or progress.updated_at == self._sinks_before.get(sink):
             return False
-        if progress.state == "running":
-            self._away.pop(sink, None)
-            return progress.seq >= last
-        if progress.state == "retrying":
-            since = self._away.setdefault(sink, time.monotonic())
-            if time.monotonic() - since > patience:
-                self.failed[sink] = progress.error or "away"
-                return True
-        else:
-            self._away.pop(sink, None)
-        return False
+        if self._away_for(sink, progress.state == "retrying", patience):
+            self.failed[sink] = progress.error or "away"
+            return True
+        return progress.state == "running" and progress.seq >= last
 
 
 def sync(
@@ -147,12 +155,13 @@ def sync(
 ) -> SyncAnswer:
     """Makes what is missing, copies, and streams until every sink holds all that was committed when it began.
 
-    Raises Refused or TransientError where a source can't be connected to, PreflightError where it isn't ready. A sink that is away is
-    waited for `timeout` seconds; the others are finished all the same.
+    Raises Refused or TransientError where a source can't be connected to, PreflightError where it isn't ready. A server that goes away
+    is waited for `timeout` seconds; the others are finished all the same.
     """
     stop = Stop()
     stop.on_signals()
     contracts(pipeline)
+    check_routes(pipeline)
     with ExitStack() as held:
         held.enter_context(_run_lock(pipeline))
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
@@ -178,10 +187,13 @@ def sync(
 
 
 def _head(pipeline: Pipeline, name: str, source: Source) -> str:
-    found = source.preflight(resume_of(pipeline, name))
+    resume = resume_of(pipeline, name)
+    found = source.preflight(resume)
     refusal = found.refusal()
     if refusal is not None:
         raise refusal
+    # what a table that already flows has become stops that table alone
+    check_routes(pipeline, {schema.dataset: schema for table, schema in found.tables.items() if table not in resume.schemas})
     return source.head()
 
 
@@ -195,7 +207,10 @@ def _wait(waiting: _Sync, stop: Stop, timeout: float, progress: Callable[[State]
         if last is None:
             if ingest.ended is not None:
                 return ingest.ended or EXIT_NO
-            if waiting.ingested():
+            if ingest.restarts > _DEATHS:
+                waiting.failed["ingest"] = "the process keeps dying: see the log"
+                return EXIT_NO
+            if waiting.ingested(timeout):
                 with JournalReader.open(waiting.pipeline.state, waiting.pipeline.name) as reader:
                     last = reader.last_seq()
         elif sum(not waiting.delivered(child, last, timeout) for child in sinks) == 0:
