@@ -94,6 +94,8 @@ class Judge:
         """Ordinals and verdicts for a batch. A table that its contract does not fit any more is stopped, as by a rule."""
         if batch.dataset in self.stopped:
             return Stopped(batch)
+        if not batch.schema.columns:
+            return self._stop(batch, "the table has no columns any more: give it one, or leave it out")
         rows, first = len(batch), self._next
         batch = replace(batch, ordinal=np.arange(first, first + rows, dtype=np.int64))
         try:

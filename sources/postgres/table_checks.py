@@ -18,6 +18,8 @@ def unfit(table: Table) -> str | None:
         return f"{table.label} is a foreign table: its changes are not in this server's log"
     if table.persistence == "u":
         return f"{table.label} is unlogged: its changes are not in the log"
+    if not table.live:
+        return f"{table.label} has no columns, so there is nothing in it to move"
     return None
 
 
@@ -31,14 +33,22 @@ def problems_of(
     """
     reason = unfit(table)
     if reason is not None:
-        hint = _text("ALTER TABLE {} SET LOGGED", table.sql) if table.persistence == "u" else "name the table at the server where it is"
-        yield Problem(reason, hint=hint)
+        yield Problem(reason, hint=_remedy(table))
         return
     yield from _access(table, user, generated)
     yield from _membership(table, publication, may_add, user)
     if publication is None or publication.update or publication.delete:
         yield from _identity(table, generated)
     yield from _key(table, key, generated)
+
+
+def _remedy(table: Table) -> str:
+    """What to do with an unfit table."""
+    if table.kind == "f":
+        return "name the table at the server where it is"
+    if table.persistence == "u":
+        return _text("ALTER TABLE {} SET LOGGED", table.sql)
+    return "leave it out of `tables` until it has one"
 
 
 def _access(table: Table, user: str, generated: bool) -> Iterator[Problem]:
