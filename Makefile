@@ -32,6 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 	fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q cli dataflows examples journal pipeline quality sinks sources
 	@touch $(STAMP)
 
 demo: $(STAMP) ## the whole story on this machine, in about a minute

@@ -183,7 +183,8 @@ def test_a_sink_that_is_away_delays_nobody_and_catches_up(shop: Shop, launch_pos
 
     def back() -> bool:
         with away.connect() as connection:
-            return connection.execute("SELECT count(*) FROM sales.notes").fetchall() == [(300,)]
+            counted: list[tuple[int]] = connection.execute("SELECT count(*) FROM sales.notes").fetchall()
+            return counted == [(300,)]
 
     wait_for(back, 30, lambda: f"the store to catch up\n{pipeline.log[-3000:]}")
     assert pipeline.stop(service) == 0
