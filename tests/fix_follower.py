@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sources.postgres import stream, supervisor
 from tests.fix_postgres import Database
 from tests.follower import Follower
 
@@ -15,8 +16,12 @@ Follow = Callable[..., Follower]
 
 
 @pytest.fixture
-def follow(tmp_path: Path) -> Iterator[Follow]:
-    """Makes followers, `follow(database, "public.*", slot=…)`, not yet started."""
+def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow]:
+    """Makes followers, `follow(database, "public.*", slot=…)`, not yet started, which look around more often than in earnest."""
+    monkeypatch.setattr(stream, "_IDLE_PAUSE", 0.05)
+    monkeypatch.setattr(supervisor, "_WATCH", 0.02)
+    monkeypatch.setattr(supervisor, "_LOOK_AT_SLOT", 0.5)
+    monkeypatch.setattr(supervisor, "_DISCOVER", 0.3)
     made: list[Follower] = []
 
     def make(database: Database, *tables: str, recall: bool = False, context: dict[str, Any] | None = None, **config: Any) -> Follower:
