@@ -38,10 +38,12 @@ class Delivery:
         metrics: DeliverMetrics,
         ask_copy: Callable[[Sequence[str]], None],
         keep: Callable[[Sequence[QuarantineRecord], int], None],
+        forget: Callable[[int], None],
         committed: Callable[[Cursor], None],
     ) -> None:
         """`ask_copy` asks ingest for a copy of datasets for this sink; `keep` stores refused rows (with their entry's seq) before the
-        commit that passes them; `committed` is told each cursor that the target holds."""
+        commit that passes them; `forget` drops those behind a seq, which the target does not hold and will be offered again;
+        `committed` is told each cursor that the target holds."""
         self.sink = sink
         self._block = block
         self._reader = reader
@@ -49,6 +51,7 @@ class Delivery:
         self._metrics = metrics
         self._ask_copy = ask_copy
         self._keep = keep
+        self._forget = forget
         self._committed = committed
         self._routers: dict[str, Router] = {}
         self._prepared: dict[str, str] = {}
@@ -64,6 +67,7 @@ class Delivery:
         self._prepared.clear()
         self._open = False
         self.cursor = self._settled(held)
+        self._forget(held.seq if held else 0)
         self._said = held.seq if held else -1
         new = self.cursor.waiting - (held.waiting if held else frozenset())
         if new:

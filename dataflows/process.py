@@ -138,6 +138,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
             metrics,
             ask_copy=lambda datasets: state.request_copies(block.name, datasets),
             keep=lambda records, seq: state.keep_refused(block.name, records, seq),
+            forget=lambda seq: state.forget_refused(block.name, seq),
             committed=report.committed,
         )
         log.info("delivering", sink=block.name, pid=os.getpid())
