@@ -28,7 +28,9 @@ def encoded(server: EmbeddedPostgres, encoding: str) -> Iterator[Database]:
 
             def dropped() -> bool:
                 try:
-                    connection.execute(b"SELECT pg_drop_replication_slot(slot_name) FROM X
+                    connection.execute(
+                        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [database.name]
+                    )
                     connection.execute(f"DROP DATABASE {database.name} WITH (FORCE)".encode())
                 except psycopg.errors.ObjectInUse:
                     return False
@@ -44,7 +46,7 @@ def test_trap_20_bytes_that_are_not_utf8_mark_their_row(postgres15: EmbeddedPost
         database.execute("INSERT INTO t VALUES (1, 'good'), (2, E'caf\\xe9'), (3, E'caf\\xc3\\xa9')")
         with Follower(database, slot, tmp_path) as follower:
             follower.catch_up()
-    assert [change.values for change in follower.table("t")] == [{"id": "1", "note": "good"}, {"id": "2", "note": BAD}, {"id": "3", "note": "café"}]
+    assert [change.values["note"] for change in follower.table("t")] == ["good", BAD, "café"]
 
 
 @pytest.mark.parametrize("encoding, text", [("LATIN1", "café"), ("EUC_JP", "日本")])
