@@ -40,6 +40,9 @@ _COMPARE: dict[type[ast.cmpop], tuple[Callable[[Any, Any], Any], str]] = {
 }
 _MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}
 
+_ACCESSORS = ("str", "dt")
+_METHODS = frozenset({*_ACCESSORS, "abs", "between", "fillna", "isin", "isna", "isnull", "notna", "notnull", "round"})
+
 
 class _BeyondArrow(Exception):  # noqa: N818  (a signal, not an error)
     """This part of a condition is left to pandas."""
@@ -77,6 +80,9 @@ class RowCondition:
             self._tree = ast.parse(_as_python(text, self._names), mode="eval").body
         except (SyntaxError, tokenize.TokenError) as error:
             raise BadExpectation(f"row_condition {text!r} cannot be read: {error}", "row_condition") from error
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Attribute) and not _is_harmless(node):
+                raise BadExpectation(f"row_condition {text!r} uses {node.attr}, which is not for choosing rows", "row_condition")
         functions = {node.func.id for node in ast.walk(self._tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
         found = [node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name) and node.id not in functions]
         self.columns = tuple(dict.fromkeys(self._names.get(name, name) for name in found))
@@ -162,6 +168,12 @@ class RowCondition:
         elif type(op) in _COMPARE:
             return _against(column, type(op), constant)
         raise _BeyondArrow
+
+
+def _is_harmless(node: ast.Attribute) -> bool:
+    """Whether an attribute only looks at the values of a column: pandas has others that write files."""
+    inside = isinstance(node.value, ast.Attribute) and node.value.attr in _ACCESSORS
+    return node.attr in _METHODS or (inside and not node.attr.startswith("_"))
 
 
 def _as_python(text: str, names: dict[str, str]) -> str:

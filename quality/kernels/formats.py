@@ -19,7 +19,7 @@ from quality.column import Column, Rows, family
 from quality.kernels.arguments import Arguments
 from quality.kernels.distinct import by_distinct
 from quality.kernels.errors import BadExpectation
-from quality.kernels.regexes import find_ascii
+from quality.kernels.regexes import find
 from quality.kernels.rule import Check, MapKernel, Types, row_kernel
 from quality.kernels.time_shapes import ISO_MOMENT, Shape, shape_of
 
@@ -46,7 +46,7 @@ def _of_times(arguments: Arguments, column: str, shape: Shape | None, reads: Cal
         texts = columns[0]
         if shape is None or not texts.ascii:
             return by_distinct(texts, reads)
-        answer = find_ascii(texts, shape)
+        answer = find(texts, shape)
         other = ~answer if texts.missing is None else ~answer & ~texts.missing
         if other.any():
             answer = answer.copy()
@@ -116,8 +116,18 @@ def json_schema(arguments: Arguments) -> MapKernel:
     return row_kernel(arguments, [column], choose)
 
 
+_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # the C scanner, without what surrounds it in json.loads
+
+
 def _json(text: str | bytes) -> tuple[object] | None:
     """What a text says, or None for what is no JSON."""
+    if isinstance(text, str):
+        try:
+            value, end = _scan(text, 0)
+            if end == len(text):
+                return (value,)
+        except (RecursionError, StopIteration, ValueError):
+            pass  # json.loads also takes white space around it, and knows best what is wrong
     try:
         return (json.loads(text),)
     except (RecursionError, ValueError):

@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 from quality.column import Column, Rows, family, unpacked
 from quality.kernels.arguments import Arguments
 from quality.kernels.errors import BadExpectation
+from quality.kernels.re2_form import Re2Form
+from quality.kernels.regexes import find
 from quality.kernels.rule import Check, MapKernel, Types, row_kernel
 
-Found = Callable[[pa.Array], pa.Array]
+Found = Callable[[Column, bool], Rows]  # of texts, most of which are like it, or not
 
 
 def _pattern(text: str, escape: str, argument: str) -> Found:
@@ -38,26 +40,30 @@ def _pattern(text: str, escape: str, argument: str) -> Found:
     literals = parts[::2]
     filled = [literal for literal in literals if literal]
     if not wild:
-        return lambda texts: pc.equal(texts, pa.scalar(literals[0], texts.type))
+        return lambda texts, usual: unpacked(pc.equal(texts.array, pa.scalar(literals[0], texts.type)))
     if set(wild) == {"%"} and len(filled) <= 1:
         if not filled:
-            return lambda texts: pc.is_valid(texts)
+            return lambda texts, usual: np.ones(len(texts), np.bool_)
         if literals[0] and len(wild) == 1:
-            return lambda texts: pc.starts_with(texts, filled[0])
+            return lambda texts, usual: unpacked(pc.starts_with(texts.array, filled[0]))
         if literals[-1] and len(wild) == 1:
-            return lambda texts: pc.ends_with(texts, filled[0])
+            return lambda texts, usual: unpacked(pc.ends_with(texts.array, filled[0]))
         if not literals[0] and not literals[-1]:
-            return lambda texts: pc.match_substring(texts, filled[0])
-    words = {"%": "(?s:.*)", "_": "(?s:.)"}
-    regex = r"\A" + "".join(words[part] if at % 2 else _escaped(part) for at, part in enumerate(parts)) + r"\z"
-    return lambda texts: pc.match_substring_regex(texts, regex)
+            return lambda texts, usual: unpacked(pc.match_substring(texts.array, filled[0]))
+    alone = "".join(("(?s:.*)" if part == "%" else "(?s:.)") if at % 2 else _escaped(part) for at, part in enumerate(parts))
+    line = "".join(("[^\\n]*" if part == "%" else "[^\\n]") if at % 2 else _escaped(part) for at, part in enumerate(parts))
+    form = Re2Form(rf"\A{alone}\z", line if "\n" not in text else None)
+    return lambda texts, usual: find(texts, form, usual=usual)
 
 
 def _escaped(literal: str) -> str:
     return "".join(c if c.isalnum() or ord(c) > 127 else rf"\x{ord(c):02x}" for c in literal)
 
 
-def _kernel(arguments: Arguments, column: str, patterns: Sequence[Found], combine: Callable[[Sequence[Rows]], Rows]) -> MapKernel:
+def _kernel(arguments: Arguments, patterns: Sequence[Found], *, wanted: bool, together: np.ufunc = np.logical_or) -> MapKernel:
+    """Texts that are like any, or all, of the patterns, or without `wanted` those that are not."""
+    column = arguments.column()
+
     def choose(types: Types) -> Check:
         if family(types[0]) not in ("text", "null"):
             raise BadExpectation(f"column {column} is of type {types[0]}: LIKE is for text", "column")
@@ -66,7 +72,8 @@ def _kernel(arguments: Arguments, column: str, patterns: Sequence[Found], combin
     def passes(columns: Sequence[Column]) -> Rows:
         if columns[0].family == "null":
             return np.zeros(len(columns[0]), np.bool_)
-        return combine([unpacked(found(columns[0].array)) for found in patterns])
+        like = np.asarray(together.reduce([found(columns[0], wanted) for found in patterns]), np.bool_)
+        return like if wanted else ~like
 
     return row_kernel(arguments, [column], choose)
 
@@ -83,25 +90,23 @@ def _read(arguments: Arguments, name: str) -> list[Found]:
 
 def match(arguments: Arguments) -> MapKernel:
     """Texts that are like the pattern."""
-    return _kernel(arguments, arguments.column(), _read(arguments, "like_pattern"), lambda found: found[0])
+    return _kernel(arguments, _read(arguments, "like_pattern"), wanted=True)
 
 
 def not_match(arguments: Arguments) -> MapKernel:
     """Texts that are not like the pattern."""
-    return _kernel(arguments, arguments.column(), _read(arguments, "like_pattern"), lambda found: ~found[0])
+    return _kernel(arguments, _read(arguments, "like_pattern"), wanted=False)
 
 
 def match_list(arguments: Arguments) -> MapKernel:
     """Texts that are like any, or all, of the patterns."""
     together = np.logical_and if arguments.choice("match_on", ("any", "all"), "any") == "all" else np.logical_or
-    patterns = _read(arguments, "like_pattern_list")
-    return _kernel(arguments, arguments.column(), patterns, lambda found: np.asarray(together.reduce(found)))
+    return _kernel(arguments, _read(arguments, "like_pattern_list"), wanted=True, together=together)
 
 
 def not_match_list(arguments: Arguments) -> MapKernel:
     """Texts that are like none of the patterns."""
-    patterns = _read(arguments, "like_pattern_list")
-    return _kernel(arguments, arguments.column(), patterns, lambda found: ~np.asarray(np.logical_or.reduce(found)))
+    return _kernel(arguments, _read(arguments, "like_pattern_list"), wanted=False)
 
 
 OFFERED: Mapping[str, Callable[[Arguments], MapKernel]] = {

@@ -22,6 +22,8 @@ PAIR_IGNORE: Mapping[str, Ignore] = {
     "neither": "nothing",
 }
 
+_LARGEST_TABLE = 1_000_000  # of pairs of listed values
+
 
 def in_set(arguments: Arguments) -> MapKernel:
     """Values that the list holds."""
@@ -63,8 +65,13 @@ def pairs_in_set(arguments: Arguments) -> MapKernel:
     def choose(types: Types) -> Check:
         left, right = _Coder(types[0], [a for a, _ in pairs]), _Coder(types[1], [b for _, b in pairs])
         width = len(right.held) + 2
-        allowed = np.array([(a + 1) * width + b + 1 for one in pairs for a in left.places(one[0]) for b in right.places(one[1])], np.int64)
-        return Check(lambda both: np.isin((left.codes(both[0]) + 1) * width + right.codes(both[1]) + 1, allowed))
+        allowed = {(a + 1) * width + b + 1 for one in pairs for a in left.places(one[0]) for b in right.places(one[1])}
+        if width * (len(left.held) + 2) <= _LARGEST_TABLE:
+            table = np.zeros(width * (len(left.held) + 2), np.bool_)
+            table[sorted(allowed)] = True
+            return Check(lambda both: table[(left.codes(both[0]) + 1) * width + right.codes(both[1]) + 1])
+        listed = np.array(sorted(allowed), np.int64)
+        return Check(lambda both: np.isin((left.codes(both[0]) + 1) * width + right.codes(both[1]) + 1, listed))
 
     return row_kernel(arguments, columns, choose, ignore=ignore, argument="column_A")
 

@@ -61,6 +61,13 @@ def translate(pattern: str) -> Re2Form | None:
     return Re2Form(alone, line if _compiles(rf"\A(?:{line}\n)*(?:{line})\z") else None)
 
 
+def either(forms: Sequence[Re2Form]) -> Re2Form:
+    """The form that is found where one of the forms is."""
+    lines = [form.line for form in forms if form.line is not None]
+    alone = "|".join(f"(?:{form.alone})" for form in forms)
+    return Re2Form(alone, "|".join(f"(?:{line})" for line in lines) if len(lines) == len(forms) else None)
+
+
 def _compiles(pattern: str) -> bool:
     try:
         pc.match_substring_regex(pa.array([""]), pattern)

@@ -1,18 +1,20 @@
 """Shapes of texts that are known to be read as times, so that Python reads only the others.
 
 Each shape holds nothing but valid times: months with their days, hours to 23, years from 1000. It leaves out the 29th of
-February, leap seconds and all that is odd; those are read one by one.
+February where no year is beside it, leap seconds and all that is odd; those are read one by one.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from quality.kernels.re2_form import Re2Form
 
 Shape = Re2Form
 
 _YEAR = "[1-9][0-9]{3}"
+_LEAP_YEAR = "(?:[1-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|1[26]|[3579][26])00)"
 _MONTH = "(?:0[1-9]|1[0-2])"
 _DAY = "(?:0[1-9]|1[0-9]|2[0-8])"  # every month has it
 _HOUR, _SIXTY, _MICROS = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]", "[0-9]{1,6}"
@@ -46,35 +48,41 @@ def _shape(body: str) -> Shape:
     return Shape(rf"\A(?:{body})\z", body)
 
 
-ISO_MOMENT = _shape(f"{_YEAR}-{_days(True, '-')}(?:[ T]{_HOUR}:{_SIXTY}(?::{_SIXTY}(?:[.]{_MICROS})?)?{_ZONE}?)?")
+ISO_MOMENT = _shape(f"(?:{_YEAR}-{_days(True, '-')}|{_LEAP_YEAR}-02-29)(?:[ T]{_HOUR}:{_SIXTY}(?::{_SIXTY}(?:[.]{_MICROS})?)?{_ZONE}?)?")
 
 
 def shape_of(pattern: str) -> Shape | None:
     """The shape of texts that strptime reads by a format; None for a format with other parts than numbers of date and time."""
-    tokens = re.findall(r"%.|[^%]+", pattern, re.DOTALL)
-    if "".join(tokens) != pattern or not pattern.isascii() or "\n" in pattern:
+    if not pattern.isascii() or "\n" in pattern:
         return None
-    body = ""
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
-        if (
-            token in ("%m", "%d")
-            and at + 2 < len(tokens)
-            and {token, tokens[at + 2]} == {"%m", "%d"}
-            and not tokens[at + 1].startswith("%")
-        ):
-            body += _days(token == "%m", _literal(tokens[at + 1]))  # noqa: S105  (a directive, not a password)
-            at += 3
-            continue
-        if token.startswith("%"):
-            if token[1] not in _DIRECTIVES or tokens.count(token) > 1:
-                return None
-            body += _DIRECTIVES[token[1]]
-        else:
-            body += _literal(token)
-        at += 1
+    found = re.search(r"%m([^%]*)%d|%d([^%]*)%m", pattern)
+    parts = [pattern] if found is None else [pattern[: found.start()], pattern[found.end() :]]
+    seen = re.findall("%.", pattern)
+    written = [_part(part, _DIRECTIVES) for part in parts]
+    if None in written or len(set(seen)) < len(seen):
+        return None
+    if found is None:
+        return _shape(str(written[0]))
+    month_first = found[1] is not None
+    between = _literal(found[1] if month_first else found[2])
+    body = _days(month_first, between).join(map(str, written))
+    if "%Y" in pattern:
+        leap_day = between.join(("02", "29") if month_first else ("29", "02"))
+        body += "|" + leap_day.join(str(_part(part, {**_DIRECTIVES, "Y": _LEAP_YEAR})) for part in parts)
     return _shape(body)
+
+
+def _part(pattern: str, directives: Mapping[str, str]) -> str | None:
+    """The shape of directives that have nothing to do with one another."""
+    written = ""
+    for token in re.findall(r"%.?|[^%]+", pattern):
+        if not token.startswith("%"):
+            written += _literal(token)
+        elif token[1:] in directives:
+            written += directives[token[1:]]
+        else:
+            return None
+    return written
 
 
 def _literal(text: str) -> str:

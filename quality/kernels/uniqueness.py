@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from quality.column import Column, Rows
 from quality.kernels.arguments import Arguments
@@ -13,6 +14,8 @@ from quality.kernels.equality import same_value
 from quality.kernels.rule import Check, Ignore, MapKernel, Types, row_kernel
 
 RECORD_IGNORE: Mapping[str, Ignore] = {"all_values_are_missing": "all missing", "any_value_is_missing": "any missing", "never": "nothing"}
+
+_DENSE = 8  # numbers that lie this close are counted as they are
 
 
 def ignored(arguments: Arguments) -> Ignore:
@@ -57,29 +60,37 @@ def unique_within_record(arguments: Arguments) -> MapKernel:
     return row_kernel(arguments, columns, choose, ignore=ignored(arguments), argument="column_list")
 
 
-def _codes(column: Column) -> npt.NDArray[np.integer]:
-    """Small numbers, equal where the values are; -1 where missing."""
-    codes, _ = column.encoded
+def _codes(column: Column) -> npt.NDArray[np.int64]:
+    """Small whole numbers, equal where the values are; 0 where missing and nowhere else."""
+    if column.family in ("int", "date", "timestamp") and len(column):
+        least, most = int(column.numbers.min()), int(column.numbers.max())
+        if most - least < _DENSE * len(column):
+            codes = column.numbers.astype(np.int64) - (least - 1)
+            return codes if column.missing is None else np.where(column.missing, 0, codes)
+    codes = column.encoded[0].astype(np.int64) + 1
     if column.family == "float" and column.missing is not None:
-        codes = codes.copy()
-        codes[column.missing] = -1
+        codes[column.missing] = 0
     return codes
 
 
-def _combined(columns: Sequence[Column]) -> npt.NDArray[np.integer]:
-    whole = _codes(columns[0]).astype(np.int64) + 1
+def _combined(columns: Sequence[Column]) -> npt.NDArray[np.int64]:
+    whole = _codes(columns[0])
     for column in columns[1:]:
         more = _codes(column)
-        width = int(more.max(initial=-1)) + 2
-        if int(whole.max(initial=0)) >= (2**62) // width:
-            _, whole = np.unique(whole, return_inverse=True)
-        whole = whole * width + more + 1
-    return np.asarray(np.unique(whole, return_inverse=True)[1]).ravel()
+        width = int(more.max(initial=0)) + 1
+        if int(whole.max(initial=0)) >= 2**62 // width:
+            whole = _renumbered(whole)
+        whole = whole * width + more
+    return whole if int(whole.max(initial=0)) < _DENSE * len(whole) else _renumbered(whole)
 
 
-def _alone(codes: npt.NDArray[np.integer]) -> Rows:
+def _renumbered(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.asarray(pa.array(codes).dictionary_encode().indices).astype(np.int64)
+
+
+def _alone(codes: npt.NDArray[np.int64]) -> Rows:
     counts = np.bincount(codes)
-    if counts.size == codes.size:  # as many values as rows
+    if int(counts.max(initial=0)) <= 1:
         return np.ones(codes.size, np.bool_)
     return np.asarray(counts[codes] == 1, np.bool_)
 
