@@ -31,6 +31,7 @@ log = structlog.get_logger("sluice.deliver")
 _PATIENCE = 0.1  # seconds that an idle flow waits for the bell
 _REST_AFTER = 0.25
 _MOST_BYTES = 16 << 20
+_NAP = 0.005
 _DRAIN_SECONDS = 5.0
 
 
@@ -79,6 +80,7 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         self._last_work = time.monotonic()
         self._middle = False  # of what ingest committed at once
         self._drained_by = 0.0
+        self._not_before = 0.0  # the next read, while changes come in small numbers
 
     def next_batch(self) -> list[tuple[str, Stretch]]:
         with self._state.ending.on_error():
@@ -93,6 +95,9 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
             raise StopIteration
         if not state.opened:
             return self._open() if idle else []
+        if not self._stop and (ahead := self._not_before - time.monotonic()) > 0:
+            self._stop.wait(min(ahead, _NAP))
+            return []
         found = self._reader.read(state.after, max_bytes=_MOST_BYTES, sink=self._delivery.sink.name)
         if found.last > state.after:
             state.after = found.last
@@ -100,6 +105,8 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
             self._middle = not found.whole
             self._last_work = time.monotonic()
             state.rested = False
+            few = found.whole and sum(entry.nbytes for _, entry in found.entries if isinstance(entry, ChangeBatch)) < _MOST_BYTES // 2
+            self._not_before = self._last_work + self._delivery.sink.pace if few else 0.0
             return [("sink", Stretch(found.entries, found.last, found.whole, state.generation))]
         if idle:
             self._rest()

@@ -64,7 +64,6 @@ class Target:
     """Where one dataset goes in one sink, after the pipeline file and its defaults.
 
     `schema` is that of the rows that the sink gets: columns already dropped, cast and masked.
-    `may_lack` says that the sink can lack a row whose update it gets (a filter, history, a contract).
     """
 
     dataset: str
@@ -94,6 +93,8 @@ class Sink(ABC):
 
     kind: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
+    pace: ClassVar[float] = 0.0
+    """Seconds from one commit to the next while changes come in small numbers, so that more of them share what a commit costs."""
 
     def __init__(self, name: str, config: BaseModel, pipeline: str) -> None:
         self.name = name

@@ -68,10 +68,10 @@ class DuckDBSink(Sink):
 
     kind = "duckdb"
     Config: ClassVar[type[BaseModel]] = DuckDBConfig
+    pace: ClassVar[float] = 0.2
 
-    def __init__(self, name: str, config: BaseModel, pipeline: str) -> None:
+    def __init__(self, name: str, config: DuckDBConfig, pipeline: str) -> None:
         super().__init__(name, config, pipeline)
-        assert isinstance(config, DuckDBConfig)
         self._file = DuckDBFile(config.path, config.memory_limit, config.threads)
         self._session = Session(self._file)
         self._catalogue = Catalogue(self._session, (pipeline, name))
