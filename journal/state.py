@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ from pipeline.errors import JournalError, TerminalError
 FILE = "state.db"
 _FORMAT = 1
 _PATIENCE = 10.0  # seconds for another process's transaction
+_WAY_OUT = (
+    "put the whole state folder back from a backup; or stop everything, move this one file away and start again: no change is lost,"
+    " but what sinks have refused is not listed any more"
+)
 
 _tables = sa.MetaData()
 _process = sa.Table(
@@ -128,7 +133,7 @@ class State:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._engine = sa.create_engine(f"sqlite:///{self._path}", connect_args={"timeout": _PATIENCE}, pool_size=2)
+        self._engine = sa.create_engine(_url(self._path), connect_args={"timeout": _PATIENCE}, pool_size=2)
         sa.event.listen(self._engine, "connect", self._connected)
 
     @classmethod
@@ -145,25 +150,16 @@ class State:
             )
 
     @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            if not isinstance(error.orig, sqlite3.Error):
-                raise
-            raise told(self._path, error.orig) from error
-
-    @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         if not self._path.exists():
             _make(self._path)
-        with self._reported(), self._engine.begin() as connection:
+        with _reported(self._path), self._engine.begin() as connection:
             yield connection
 
     def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
-        with self._reported(), self._engine.connect() as connection:
+        with _reported(self._path), self._engine.connect() as connection:
             result = connection.execute(query)
             names = list(result.keys())
             return [dict(zip(names, row, strict=True)) for row in result]
@@ -273,7 +269,8 @@ class State:
 
     def refused_keys(self, sink: str, dataset: str) -> list[Values]:
         """The keys of the open records of a dataset that a sink refused."""
-        rows = self._read(_settled.where(_refused.c.sink == sink, _refused.c.dataset == dataset, _refused.c.status == "open"))
+        chosen = _settled.where(_refused.c.sink == sink, _refused.c.dataset == dataset, _refused.c.status == "open")
+        rows = self._read(chosen.with_only_columns(_refused.c.key))
         return [values_of(row["key"]) or {} for row in rows]
 
     def close(self) -> None:
@@ -284,30 +281,37 @@ def _journal_of(record: QuarantineRecord) -> str:
     return record.id.partition("-")[0]
 
 
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if not isinstance(error.orig, sqlite3.Error) or not hasattr(error.orig, "sqlite_errorcode"):
+            raise  # a mistake in the use of the library, not trouble with the file
+        raise told(path, error.orig, _WAY_OUT) from error
+
+
+def _url(path: Path) -> sa.URL:
+    return sa.URL.create("sqlite", database=str(path))
+
+
 def _make(path: Path) -> None:
     """Whole, under another name, and then in its place unless another process was quicker."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.unlink(missing_ok=True)
-        engine = sa.create_engine(f"sqlite:///{fresh}", poolclass=sa.NullPool)
-        with engine.begin() as connection:
-            connection.exec_driver_sql("pragma journal_mode = wal")
-            connection.exec_driver_sql(f"pragma user_version = {_FORMAT}")
-            for table in _tables.sorted_tables:
-                connection.execute(CreateTable(table))
-                for index in table.indexes:
-                    connection.execute(CreateIndex(index))
-        engine.dispose()
+        engine = sa.create_engine(_url(fresh), poolclass=sa.NullPool)
         try:
-            os.link(fresh, path)
-        except FileExistsError:
-            return
+            with _reported(path), engine.begin() as connection:
+                connection.exec_driver_sql("pragma journal_mode = wal")
+                connection.exec_driver_sql(f"pragma user_version = {_FORMAT}")
+                for table in _tables.sorted_tables:
+                    connection.execute(CreateTable(table))
+                    for index in table.indexes:
+                        connection.execute(CreateIndex(index))
+            with suppress(FileExistsError):
+                os.link(fresh, path)
         finally:
-            fresh.unlink()
+            fresh.unlink(missing_ok=True)
     except OSError as error:
         raise TerminalError(f"{path} cannot be made: {error.strerror}", hint="make the state folder writable") from error
-    except sa.exc.DBAPIError as error:
-        if not isinstance(error.orig, sqlite3.Error):
-            raise
-        raise told(path, error.orig) from error

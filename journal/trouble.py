@@ -11,7 +11,7 @@ from pipeline.errors import JournalError, SluiceError, TerminalError, TransientE
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _FORBIDDEN = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}
-_WAY_OUT = "put the whole state folder back from a backup; or move the folder away and run `sluice resync`, which copies everything anew"
+WAY_OUT = "put the whole state folder back from a backup; or move the folder away and run `sluice resync`, which copies everything anew"
 
 
 @contextmanager
@@ -25,11 +25,11 @@ def reported(path: Path) -> Iterator[None]:
         raise told(path, error) from error
 
 
-def told(path: Path, error: sqlite3.Error) -> SluiceError:
-    """The error to raise for one of SQLite's."""
+def told(path: Path, error: sqlite3.Error, way_out: str = WAY_OUT) -> SluiceError:
+    """The error to raise for one of SQLite's; `way_out` says what to do about a file that is damaged."""
     kind = error.sqlite_errorcode & 0xFF
     if kind in _DAMAGED:
-        return damaged(path, str(error))
+        return damaged(path, str(error), way_out)
     if kind == sqlite3.SQLITE_TOOBIG:
         return TerminalError(f"a row is too large for {path}, which takes values of up to 1 GB", hint="leave the table out of the pipeline")
     if kind == sqlite3.SQLITE_FULL:
@@ -40,9 +40,9 @@ def told(path: Path, error: sqlite3.Error) -> SluiceError:
         return TransientError(f"{path} is locked by another process", hint="nothing but Sluice may hold it open for writing")
     if kind == sqlite3.SQLITE_IOERR:
         return TransientError(f"{path} could not be read or written: {error}", hint="look at the disk: is it full, over quota, or failing?")
-    return JournalError(f"{path}: {error}", hint=_WAY_OUT)
+    return JournalError(f"{path}: {error}", hint=way_out)
 
 
-def damaged(path: Path, what: str) -> JournalError:
+def damaged(path: Path, what: str, way_out: str = WAY_OUT) -> JournalError:
     """The error for a file that cannot be trusted."""
-    return JournalError(f"{path} is damaged: {what}", hint=_WAY_OUT)
+    return JournalError(f"{path} is damaged: {what}", hint=way_out)
