@@ -64,7 +64,7 @@ class BagWriter:
     def _inserted(self, rows: Rows) -> list[RefusedRow]:
         cells = self._cells(rows)
         try:
-            with self._session.savepoint("sluice_part"):
+            with self._session.savepoint():
                 self._session.copy_in(f"COPY {self._sql.table} ({self._sql.columns}) FROM STDIN {FORMAT}", csv_blocks(cells))
         except RowRefused:
             pass

@@ -14,7 +14,7 @@ from sinks.bookkeeping import POSITION
 from sinks.evolution import parse_type_or_none
 from sinks.history import COMMITTED_AT, NUMBERS, OLD_KEY, OP, Log, bag_log_of, log_of
 from sinks.mirror import lacking
-from sinks.postgres_copy import FORMAT, array_param, csv_blocks, moments, params
+from sinks.postgres_copy import FORMAT, csv_blocks, moments, params
 from sinks.postgres_errors import RowRefused
 from sinks.postgres_mirror import FEW
 from sinks.postgres_session import Command, Session, literal, quoted
@@ -53,8 +53,8 @@ class HistoryWriter:
             return log, []
         columns = sorted(log.rows.missing)
         some = log.rows.take(asking)
-        given = [array_param(column) for column in (*(some.base or ()), pa.array(some.position))]
-        held, values = looked_up(self._session, Command(self._history.newest(columns), given), len(some), columns)
+        given = [*(some.base or ()), pa.array(some.position)]
+        held, values = looked_up(self._session, self._history.newest(columns), given, columns)
         found = np.zeros(len(log.rows), np.bool_)
         found[asking] = held
         spread = np.full(len(found), -1, np.int64)
@@ -67,7 +67,7 @@ class HistoryWriter:
         return Log(rows, whole.op, whole.old_key, whole.if_held, log.refused).take(known), lacking(self._sql.target, log.rows, lost)
 
     def _count_live(self, hashes: pa.StringArray) -> Longs:
-        found, counts = looked_up(self._session, Command(self._history.count_live, [array_param(hashes)]), len(hashes), (0,))
+        found, counts = looked_up(self._session, self._history.count_live, [hashes], (0,))
         return np.where(found, np.array([int(count or 0) for count in counts[0].to_pylist()], np.int64), 0)
 
     def _appended(self, log: Log) -> list[RefusedRow]:
@@ -79,7 +79,7 @@ class HistoryWriter:
             _, refusals = run_each(self._session, commands)
             return refused_rows(refusals, rows.rows)
         try:
-            with self._session.savepoint("sluice_part"):
+            with self._session.savepoint():
                 self._session.copy_in(f"COPY {self._sql.table} ({self._sql.columns}) FROM STDIN {FORMAT}", csv_blocks(cells))
         except RowRefused:
             pass

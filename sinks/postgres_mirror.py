@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from journal.batch import ChangeBatch, Longs, Op
 from sinks.base import RefusedRow, Target
 from sinks.mirror import Net, lacking, settle
-from sinks.postgres_copy import FORMAT, array_param, csv_blocks, moments, params
+from sinks.postgres_copy import FORMAT, csv_blocks, moments, params
 from sinks.postgres_errors import UNIQUE_VIOLATION, RowRefused
 from sinks.postgres_session import Command, Session
 from sinks.postgres_sql import TableSql
@@ -59,7 +59,7 @@ class MirrorWriter:
             self._cooling -= 1
             return False
         try:
-            with self._session.savepoint("sluice_part"):
+            with self._session.savepoint():
                 copy = f"COPY {self._sql.table} ({self._sql.columns}) FROM STDIN {FORMAT}"
                 self._session.copy_in(copy, csv_blocks(self._cells(batch.columns, batch.ordinal, None)))
         except RowRefused as error:
@@ -104,8 +104,7 @@ class MirrorWriter:
         if not len(rows):
             return rows, []
         columns = sorted(rows.missing)
-        base = [array_param(column) for column in rows.base or ()]
-        found, values = looked_up(self._session, Command(self._sql.lookup(columns), base), len(rows), columns)
+        found, values = looked_up(self._session, self._sql.lookup(columns), rows.base or (), columns)
         whole, lost = rows.filled(found, values)
         return whole, lacking(self._target, rows, lost)
 
@@ -113,6 +112,7 @@ class MirrorWriter:
         """A statement for each row, all in one round trip."""
         commands = self._key_commands(self._sql.delete, deletes, timed=False)
         commands += self._key_commands(self._sql.mark, marked, timed=True)
+        keys = len(commands)
         commands += self._row_commands(self._sql.upsert, whole, ())
         updates: dict[int, int] = {}  # place of the command -> row of `partial`
         again = partial.recallable
@@ -122,6 +122,8 @@ class MirrorWriter:
             updates |= {len(commands) + i: int(row) for i, row in enumerate(only)}
             commands += self._row_commands(self._sql.update_part(missing), partial.take(only), missing)
         counts, refusals = run_each(self._session, commands)
+        # a key that the server cannot even read was never there
+        refusals = [(at, error) for at, error in refusals if at >= keys or not error.sqlstate.startswith("22")]
         untouched = [row for place, row in updates.items() if counts[place] == 0]
         return refused_rows(refusals, [command.row for command in commands]) + self._check_lacking(partial, untouched)
 
@@ -143,8 +145,8 @@ class MirrorWriter:
         if not at:
             return []
         some = rows.take(np.array(at, np.int64))
-        keys = [array_param(some.columns[k]) for k in self._target.schema.key_indices]
-        found, _ = looked_up(self._session, Command(self._sql.lookup(()), keys), len(some), ())
+        keys = [some.columns[k] for k in self._target.schema.key_indices]
+        found, _ = looked_up(self._session, self._sql.lookup(()), keys, ())
         return lacking(self._target, some, np.flatnonzero(~found))
 
     def _by_key(self, keys: Keys, statement: str) -> list[RefusedRow]:

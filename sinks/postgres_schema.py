@@ -131,7 +131,7 @@ class TargetSchema:
     def _does_xml(self) -> bool:
         """A server can be built without."""
         try:
-            with self._session.savepoint("sluice_xml"):
+            with self._session.savepoint():
                 self._session.rows("SELECT 'a'::xml")
         except RowRefused:
             return False

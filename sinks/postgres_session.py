@@ -29,7 +29,7 @@ _SETTINGS: Mapping[str, str] = {
     "lc_monetary": "C",
     "standard_conforming_strings": "on",
     "statement_timeout": "0",
-    "lock_timeout": "30s",
+    "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10min",
     "default_transaction_isolation": "read committed",
     # A few rows are looked up in a big table by its key; a staged table has no statistics that would say so.
@@ -42,6 +42,7 @@ _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_s
 # The server notices within a minute that this process is gone for good, and lets go of its locks.
 _KEEPALIVE = {"keepalives_idle": "20", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "50000"}
 _SERVER_KEEPALIVE = "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+_PATIENT = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
 _CONNECT_SECONDS = "10"
 _MOST_PREPARED = 1000
 
@@ -59,6 +60,9 @@ class Command:
 
 
 _BEGIN = Command("BEGIN")
+SAVEPOINT = Command("SAVEPOINT sluice_part")
+RELEASE = Command("RELEASE sluice_part")
+UNDO = "ROLLBACK TO sluice_part; RELEASE sluice_part"
 
 
 def quoted(name: str) -> str:
@@ -96,6 +100,7 @@ class Session:
             self._connection.execute("; ".join(f"SET {name} = {literal(value)}" for name, value in _SETTINGS.items()))
             self._connection.execute(_DURABLE)
             self._connection.execute(_SERVER_KEEPALIVE)
+            self._connection.execute(_PATIENT)
 
     def _asked(self, statement: str, shaping: bool = False) -> Asked:
         return Asked(self.server, self._connection.info.user, statement, shaping)
@@ -151,18 +156,18 @@ class Session:
                 yield memoryview(row)
 
     @contextmanager
-    def savepoint(self, name: str) -> Iterator[None]:
+    def savepoint(self) -> Iterator[None]:
         """What is done inside stays, or, when a row is refused, is undone. Outside of a transaction each statement is one anyway."""
         if not self._to_begin and self._connection.info.transaction_status == pq.TransactionStatus.IDLE:
             yield
             return
-        self.execute(f"SAVEPOINT {name}")
+        self.execute(SAVEPOINT.statement)
         try:
             yield
         except RowRefused:
-            self.execute(f"ROLLBACK TO {name}; RELEASE {name}")
+            self.execute(UNDO)
             raise
-        self.execute(f"RELEASE {name}")
+        self.execute(RELEASE.statement)
 
     def run(self, commands: Sequence[Command]) -> list[int]:
         """Runs all of them in one round trip, up to the first that fails. Returns how many rows each touched.
@@ -172,25 +177,29 @@ class Session:
         return [result.command_tuples or 0 for result in self._results(commands)]
 
     def texts(self, command: Command) -> list[list[str | None]]:
-        """The columns of a query's answer, as the server writes them."""
-        (result,) = self._results([command])
+        """The columns of a query's answer, as the server writes them. Raises RowRefused for parameters that it can't read."""
+        try:
+            _, result, _ = self._results([SAVEPOINT, command, RELEASE])
+        except RowRefused:
+            self.execute(UNDO)
+            raise
         values = [[result.get_value(row, column) for row in range(result.ntuples)] for column in range(result.nfields)]
         return [[None if value is None else value.decode() for value in column] for column in values]
 
     def _results(self, commands: Sequence[Command]) -> list[pq.abc.PGresult]:
         first = [_BEGIN] if self._to_begin else []
-        with said_plainly(self._asked("")):
-            results = self._pipelined([*first, *commands])[len(first) :]
         self._to_begin = False
-        for at, result in enumerate(results):
+        with said_plainly(self._asked("")):
+            results = self._pipelined([*first, *commands])
+        for at, result in enumerate(results, -len(first)):
             if result.status not in _DONE:
-                error = from_result(result, self._asked(commands[at].statement))
+                error = from_result(result, self._asked(commands[max(at, 0)].statement))
                 if isinstance(error, RowRefused):
                     error.at = at
                 raise error
-        if len(results) < len(commands):
+        if len(results) < len(first) + len(commands):
             raise TransientError(f"{self.server}: the connection broke in the middle of a transaction", hint="it is tried again")
-        return results
+        return results[len(first) :]
 
     def _pipelined(self, commands: Sequence[Command]) -> list[pq.abc.PGresult]:
         """The result of each command, up to the first that failed."""

@@ -9,11 +9,7 @@ import pyarrow as pa
 from journal.batch import Longs
 from sinks.postgres_copy import FORMAT, csv_blocks
 from sinks.postgres_errors import RowRefused
-from sinks.postgres_session import Command, Session
-
-_SAVEPOINT = Command("SAVEPOINT sluice_part")
-_RELEASE = Command("RELEASE sluice_part")
-_UNDO = "ROLLBACK TO sluice_part; RELEASE sluice_part"
+from sinks.postgres_session import RELEASE, SAVEPOINT, UNDO, Command, Session
 
 
 class Staging:
@@ -76,7 +72,7 @@ def copy_rows(session: Session, table: str, columns: str, rows: Sequence[pa.Arra
     """Copies rows into a table; returns those whose values it refuses."""
 
     def attempt(start: int, stop: int) -> None:
-        with session.savepoint("sluice_part"):
+        with session.savepoint():
             copy = f"COPY {table} ({columns}) FROM STDIN {FORMAT}"
             session.copy_in(copy, csv_blocks([column.slice(start, stop - start) for column in rows]))
 
@@ -88,10 +84,13 @@ def run_each(session: Session, commands: Sequence[Command]) -> tuple[list[int], 
     counts = [-1] * len(commands)
 
     def attempt(start: int, stop: int) -> None:
+        for place in range(start, stop):
+            if any(value is not None and b"\0" in value for value in commands[place].params):  # libpq would cut the value there
+                raise RowRefused("Postgres holds no text with a NUL in it", sqlstate="22021", at=place - start)
         try:
-            counts[start:stop] = session.run([_SAVEPOINT, *commands[start:stop], _RELEASE])[1:-1]
+            counts[start:stop] = session.run([SAVEPOINT, *commands[start:stop], RELEASE])[1:-1]
         except RowRefused as error:
-            session.execute(_UNDO)
+            session.execute(UNDO)
             if error.at is not None:
                 error.at -= 1  # the savepoint is not one of them
             raise
@@ -107,9 +106,9 @@ def run_staged(session: Session, statement: str, positions: Longs) -> tuple[int,
         nonlocal touched
         bounds = [b"%d" % positions[start], b"%d" % positions[stop - 1]]
         try:
-            touched += session.run([_SAVEPOINT, Command(statement, bounds), _RELEASE])[1]
+            touched += session.run([SAVEPOINT, Command(statement, bounds), RELEASE])[1]
         except RowRefused as error:
-            session.execute(_UNDO)
+            session.execute(UNDO)
             error.at = None
             raise
 

@@ -11,36 +11,49 @@ from journal.batch import Longs, Mask
 from pipeline.errors import SinkShapeError
 from sinks.base import RefusedRow
 from sinks.bookkeeping import POSITION
+from sinks.postgres_copy import array_param
 from sinks.postgres_errors import RowRefused
-from sinks.postgres_session import Command, Session, quoted
+from sinks.postgres_session import RELEASE, SAVEPOINT, UNDO, Command, Session, quoted
+from sinks.postgres_stage import salvage
 
 
-def looked_up(session: Session, query: Command, n: int, columns: Sequence[int]) -> tuple[Mask, Mapping[int, pa.StringArray]]:
-    """Runs a query that gives the places (from 1) of those of n keys that it finds, and the given columns.
+def looked_up(session: Session, query: str, given: Sequence[pa.Array], columns: Sequence[int]) -> tuple[Mask, Mapping[int, pa.StringArray]]:
+    """Runs a query with arrays of n keys that gives the places (from 1) of those that it finds, and the given columns.
 
-    Returns bool[n], the keys that were found, and string array[n] of each column, null where they were not.
+    Returns bool[n], the keys that were found, and string array[n] of each column, null where they were not. A key that the server cannot
+    even read is not there.
     """
-    places, *values = session.texts(query) or [[] for _ in range(len(columns) + 1)]
-    at = np.array([int(place or 0) - 1 for place in places], np.int64)
+    n = len(given[0])
+    at = [np.empty(0, np.int64)]
+    texts: list[list[str | None]] = [[] for _ in columns]
+
+    def attempt(start: int, stop: int) -> None:
+        places, *values = session.texts(Command(query, [array_param(array.slice(start, stop - start)) for array in given]))
+        at.append(np.array([int(place or 0) - 1 + start for place in places], np.int64))
+        for text, more in zip(texts, values, strict=True):
+            text += more
+
+    salvage(n, attempt)
+    places = np.concatenate(at)
     found = np.zeros(n, np.bool_)
-    found[at] = True
+    found[places] = True
     spread = np.full(n, -1, np.int64)
-    spread[at] = np.arange(len(at))
+    spread[places] = np.arange(len(places))
     index = pa.array(spread, mask=~found)
-    return found, {c: pa.array(texts, pa.string()).take(index) for c, texts in zip(columns, values, strict=True)}
+    return found, {c: pa.array(text, pa.string()).take(index) for c, text in zip(columns, texts, strict=True)}
 
 
 def truncate(session: Session, table: str, position: int) -> None:
     """Empties the table of all that is older than `position`. TRUNCATE where that is all there is."""
     newer = session.rows(f"SELECT 1 FROM {table} WHERE {quoted(POSITION)} > {position} LIMIT 1")
     if not newer:
-        session.execute("SAVEPOINT sluice_part")
+        session.execute(SAVEPOINT.statement)
         try:
             session.execute(f"TRUNCATE {table}", shaping=True)
         except SinkShapeError:  # other tables refer to it
-            session.execute("ROLLBACK TO sluice_part; RELEASE sluice_part")
+            session.execute(UNDO)
         else:
-            session.execute("RELEASE sluice_part")
+            session.execute(RELEASE.statement)
             return
     session.execute(f"DELETE FROM {table} WHERE {quoted(POSITION)} < {position}")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
 
-import duckdb
 import pyarrow as pa
+
+from journal.duckdb_session import session
 
 ROW = "_sluice_row"
 
-_FEW = 200  # rows below which starting a query takes longer than hashing them here
+_FEW = 20  # rows below which a query takes longer than hashing them here
 
 
 def row_hashes(columns: Sequence[pa.StringArray]) -> pa.StringArray:
@@ -35,12 +35,5 @@ def _few(columns: Sequence[pa.StringArray]) -> pa.StringArray:
 def _many(columns: Sequence[pa.StringArray]) -> pa.StringArray:
     names = [f"c{i}" for i in range(len(columns))]
     parts = " || ".join(f"coalesce(strlen({name}) || ':' || {name}, 'N')" for name in names)
-    with _engine().cursor() as cursor:
-        cursor.register("batch", pa.table(list(columns), names))
-        hashes = cursor.sql(f"SELECT md5({parts}) AS h FROM batch").to_arrow_table()["h"].cast(pa.string())
+    hashes = session().over(pa.table(list(columns), names), f"SELECT md5({parts}) AS h FROM given")["h"].cast(pa.string())
     return pa.concat_arrays(hashes.chunks)
-
-
-@cache
-def _engine() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(config={"threads": 1, "preserve_insertion_order": True})

@@ -277,6 +277,25 @@ def test_a_row_that_is_too_big_for_a_page_is_refused_alone(hand: Hand) -> None:
     assert "too big" in refused[0].message
 
 
+@pytest.mark.parametrize("size", [3, 400])
+def test_a_text_with_a_nul_in_it_is_refused_and_never_cut(hand: Hand, size: int) -> None:
+    ids = pa.array(range(size))
+    names = pa.array(["a\0b" if i == 1 else "whole" for i in range(size)])
+    hand.sink.begin()
+    refused = hand.give(mirror(ORDERS), many(ORDERS, [ids, names, ids, ids], Op.INSERT, first=1))
+    hand.commit()
+    assert [one.row for one in refused] == [1]
+    assert set(hand.names(mirror(ORDERS)).values()) == {"whole"}
+
+
+def test_an_old_key_that_the_target_cannot_read_was_never_there(hand: Hand) -> None:
+    target = mirror(ORDERS, filtered=True)
+    hand.write(target, insert(id="1", doc="d"))
+    moves = [update({"id": "5"}, old={"id": "1"}, absent=["doc"]), update({"id": "6"}, old={"id": "x"}, recalled={"doc": "e"})]
+    hand.write(target, *moves)
+    assert hand.names(target, "doc") == {"5": "d", "6": "e"}
+
+
 def test_a_table_name_that_postgres_would_cut_is_refused(hand: Hand) -> None:
     hand.sink.begin()
     with pytest.raises(SinkShapeError, match="63"):
