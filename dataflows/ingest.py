@@ -164,8 +164,9 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
     def commit_release(self, source: str) -> None:
         """Commits a release that no segment asked for, at the position where the journal stands."""
         watermark = self._journal.resume(source).watermark
-        if watermark is not None:
-            self._commit(source, watermark)
+        if watermark is not None:  # which the source knows already: there is nothing to confirm
+            self._journal.commit(source, watermark)
+            self._ringer.ring()
 
     def _write(self, entry: Judged) -> None:
         if isinstance(entry, JudgedBatch):
