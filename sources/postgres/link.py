@@ -51,6 +51,11 @@ class Link(ABC):
     def fileno(self) -> int:
         """To be polled for reading."""
 
+    @property
+    def pending(self) -> bool:
+        """Whether receive() has more to give, or to raise, of which the socket says nothing."""
+        return False
+
     @abstractmethod
     def receive(self, room: memoryview) -> int:
         """Puts what has arrived into `room`; the number of bytes, 0 if there is nothing now.
@@ -179,6 +184,10 @@ class SealedLink(Link):
     def fileno(self) -> int:
         return self._pgconn.socket
 
+    @property
+    def pending(self) -> bool:
+        return bool(self._frame) or self._failure is not None
+
     def receive(self, room: memoryview) -> int:
         done, dry = 0, 0
         try:
@@ -217,9 +226,13 @@ class SealedLink(Link):
         return done
 
     def send(self, payload: bytes) -> bool:
-        with self._server.told():
+        try:
             taken = self._pgconn.put_copy_data(payload) == 1
             self._pgconn.flush()
+        except psycopg.Error as error:
+            # If the server has ended the copy, its reason is in the result.
+            result = self._pgconn.get_result()
+            raise self._server.error(error) if result is None else self._ended(result) from error
         return taken
 
     def _ended(self, result: pq.abc.PGresult | None) -> SluiceError:

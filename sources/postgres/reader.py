@@ -134,7 +134,7 @@ class Reader:
                 lately += got
                 if room == 0:
                     break
-                if got >= _DRAIN:
+                if got >= _DRAIN or self._link.pending:
                     continue
                 now = time.monotonic()
                 if lately >= _BUSY and now - began < _LINGER:
