@@ -212,7 +212,7 @@ class JournalReader:
     def _gap(self, after: int, first: int) -> JournalError:
         return JournalError(
             f"{self._path} has forgotten the entries {after + 1} to {first - 1}",
-            hint="the sink needs a new copy: `sluice snapshot` makes it",
+            hint="start the sink's process again: it asks for a new copy of what it lacks",
         )
 
     def _entry(self, group: _Group) -> ChangeBatch | CopyMarker:

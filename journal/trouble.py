@@ -11,7 +11,7 @@ from pipeline.errors import JournalError, SluiceError, TerminalError, TransientE
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _FORBIDDEN = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}
-WAY_OUT = "put the whole state folder back from a backup; or move the folder away and run `sluice resync`, which copies everything anew"
+WAY_OUT = "put the whole state folder back from a backup; where there is none, start over as docs/journal.md says"
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def test_a_file_that_is_no_database(journal: Path) -> None:
     (journal / "journal.db").write_bytes(b"these are not the pages you are looking for" * 1000)
     for error in both_ways(journal):
         assert "damaged" in error.message
-        assert "resync" in str(error.hint)
+        assert "docs/journal.md" in str(error.hint)
 
 
 def test_an_empty_file(journal: Path) -> None:
