@@ -115,6 +115,24 @@ def test_any_text_is_searched_as_python_searches_it(pattern: str, texts: list[st
     assert verdict.failed.tolist() == [text is not None and re.search(pattern, text) is None for text in texts]
 
 
+@given(st.lists(st.sampled_from(REGEXES), min_size=1, max_size=3), st.lists(st.text(alphabet="abA1 ", max_size=3), max_size=12))
+@example(["^a$", "^b$"], ["ab", "b", "a"])
+@example(["^a$", "^b$"], ["ab", "b"])
+@example(["^b$", "^a"], ["c", "b"])
+def test_any_all_and_none_of_several_patterns_are_found_where_python_finds_them(patterns: list[str], texts: list[str]) -> None:
+    found = [[re.search(pattern, text) is not None for pattern in patterns] for text in texts]
+    for kind, more, failing in (
+        ("expect_column_values_to_match_regex_list", {"match_on": "any"}, [not any(one) for one in found]),
+        ("expect_column_values_to_match_regex_list", {"match_on": "all"}, [not all(one) for one in found]),
+        ("expect_column_values_to_not_match_regex_list", {}, [any(one) for one in found]),
+    ):
+        verdict = compile_expectation(kind, {"column": "a", "regex_list": patterns, **more}, {"a": pa.string()}).judge(
+            Frame({"a": pa.array(texts, pa.string())}, len(texts))
+        )
+        assert isinstance(verdict, RowVerdict)
+        assert verdict.failed.tolist() == failing, more
+
+
 @pytest.mark.parametrize(
     "pattern, text",
     [

@@ -79,6 +79,12 @@ def reads(text: str) -> bool:
     return True
 
 
+def test_dates_that_run_together_are_no_date() -> None:
+    assert failing("expect_column_values_to_match_strftime_format", ["2020-01-312020-02-29", "2020-02-29"], strftime_format="%Y-%m-%d") == [
+        0
+    ]
+
+
 def test_only_text_is_read_as_a_time() -> None:
     for kind, arguments in (("dateutil_parseable", {}), ("match_strftime_format", {"strftime_format": "%Y"})):
         name = f"expect_column_values_to_{'be_' if kind.startswith('date') else ''}{kind}"

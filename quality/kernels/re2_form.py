@@ -58,7 +58,17 @@ def translate(pattern: str) -> Re2Form | None:
         line = _Writer(lines=True).line(list(parsed), flags)
     except _Untranslatable:
         return Re2Form(alone, None)
-    return Re2Form(alone, line if _compiles(rf"\A(?:{line}\n)*(?:{line})\z") else None)
+    return Re2Form(alone, line if _compiles(all_lines(line)) else None)
+
+
+def all_lines(line: str) -> str:
+    """The RE2 pattern of texts whose lines are all of a form; of no text at all it says nothing."""
+    return rf"\A(?:(?:{line})\n)*(?:{line})\z"
+
+
+def some_line(line: str) -> str:
+    """The RE2 pattern that is found in texts of which at least one line is of a form."""
+    return f"(?m:^)(?:{line})(?m:$)"
 
 
 def either(forms: Sequence[Re2Form]) -> Re2Form:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +16,12 @@ from quality.column import Column, Rows, unpacked
 from quality.kernels.arguments import Arguments
 from quality.kernels.distinct import by_distinct
 from quality.kernels.errors import BadExpectation
-from quality.kernels.re2_form import Re2Form, either, translate
+from quality.kernels.re2_form import Re2Form, all_lines, either, some_line, translate
 from quality.kernels.rule import Check, MapKernel, row_kernel
 
 _POSIX_CLASS = re.compile(r"\[\[:\^?[a-z]+:\]")
+_TRIAL = 1024  # texts that decide how a pattern is searched for
+_QUICK, _SLOW = 0.4e-6, 2e-6  # seconds for a text: as is to be expected, and when Python may compete
 _AT_ONCE = 32_768  # values that are joined and matched as one text
 
 
@@ -28,6 +32,7 @@ class Patterns:
         self._searches = [_compiled(pattern, argument) for pattern in patterns]
         forms = [translate(pattern) for pattern in patterns]
         self._form = None if None in forms else either([form for form in forms if form is not None])
+        self._tried = self._form is None
 
     @property
     def engine(self) -> str:
@@ -35,6 +40,9 @@ class Patterns:
 
     def found(self, texts: Column, *, usual: bool = True) -> Rows:
         """Whether one of them is found in each text; `usual` is the answer that most texts should have. Undefined where missing."""
+        if not self._tried and len(texts) >= _TRIAL:
+            self._tried = True
+            self._form = self._fastest(texts.array.slice(0, _TRIAL))
         if self._form is None:
             return by_distinct(texts, self._search)
         if texts.ascii:
@@ -45,8 +53,35 @@ class Patterns:
         answer[other] = by_distinct(texts.where(other), self._search)
         return answer
 
+    def _fastest(self, sample: pa.Array) -> Re2Form | None:
+        """The form as it is used from now on. Some patterns (`a.{30}b`) have more states than RE2 keeps, and it gets slow with them:
+        then each text is searched by itself, or even by Python."""
+        if self._form is None or not Column(sample).ascii:
+            return self._form
+        column = Column(sample)
+        joined = _seconds(lambda form: find(column, form), self._form)
+        if joined < _QUICK * len(sample):
+            return self._form
+        alone = replace(self._form, line=None)
+        each = _seconds(lambda form: find(column, form), alone)
+        if min(each, joined) > _SLOW * len(sample):
+            few = [text for text in sample.slice(0, 64).to_pylist() if text is not None]
+            if _seconds(lambda form: [self._search(text) for text in few], alone) / max(len(few), 1) < min(each, joined) / len(sample):
+                return None
+        return self._form if joined < 2 * each else alone
+
     def _search(self, text: str) -> bool:
         return any(search(text) is not None for search in self._searches)
+
+
+def _seconds(run: Callable[[Re2Form], object], form: Re2Form) -> float:
+    """The shorter of two runs: a busy machine makes single ones long."""
+    taken = []
+    for _ in range(2):
+        start = time.perf_counter()
+        run(form)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def _compiled(pattern: str, argument: str) -> Callable[[str], object]:
@@ -76,7 +111,7 @@ def find(texts: Column, form: Re2Form, *, usual: bool = True) -> Rows:
         answer = np.zeros(len(texts), np.bool_)
         answer[~texts.missing] = find(texts.where(~texts.missing), form, usual=usual)
         return answer
-    whole = rf"\A(?:{form.line}\n)*(?:{form.line})\z" if usual else f"(?m:^)(?:{form.line})(?m:$)"
+    whole = all_lines(form.line) if usual else some_line(form.line)
     pieces = [texts.array.slice(start, _AT_ONCE) for start in range(0, len(texts), _AT_ONCE)]
     answers = [_whole_or_each(piece, whole, form.alone, usual) for piece in pieces]
     return answers[0] if len(answers) == 1 else np.concatenate(answers) if answers else np.zeros(0, np.bool_)
