@@ -17,6 +17,8 @@ class ProcessLock:
     `patience` is how long to wait, in seconds, for a holder that is about to end (the child of a supervisor that was killed).
     """
 
+    _LEAST = 0.2  # seconds: whoever asks `is_held` has the lock for an instant
+
     def __init__(self, folder: Path, name: str, what: str, patience: float = 0.0) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -25,7 +27,7 @@ class ProcessLock:
             raise TerminalError(
                 f"the state folder {folder} cannot be written: {error.strerror}", hint="make it writable, or name another with `state:`"
             ) from error
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + max(patience, self._LEAST)
         while True:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,7 +39,7 @@ class ProcessLock:
                     raise AlreadyRunningError(
                         f"{what} is already running (pid {holder})", hint="stop it first, or wait until it has ended"
                     ) from None
-                time.sleep(0.05)
+                time.sleep(0.01)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
 

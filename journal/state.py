@@ -34,16 +34,6 @@ _WAY_OUT = (
 )
 
 _tables = sa.MetaData()
-_process = sa.Table(
-    "process",
-    _tables,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("error", sa.Text),
-    sa.Column("started_at", sa.Float, nullable=False),
-    sa.Column("beat_at", sa.Float, nullable=False),
-)
 _source = sa.Table(
     "source",
     _tables,
@@ -89,18 +79,6 @@ _settled = (
     .join(_sink, sa.and_(_sink.c.name == _refused.c.sink, sa.func.substr(_sink.c.journal, 1, 8) == _refused.c.journal))
     .where(_refused.c.seq <= _sink.c.seq)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessState:
-    """What a process last said of itself; times in seconds since 1970."""
-
-    name: str
-    pid: int
-    state: str
-    error: str | None
-    started_at: float
-    beat_at: float
 
 
 class SourceReport(dict[str, Any]):
@@ -164,15 +142,6 @@ class State:
             names = list(result.keys())
             return [dict(zip(names, row, strict=True)) for row in result]
 
-    def beat(self, name: str, state: str, error: str | None, started_at: float) -> None:
-        """This process lives, and does what `state` says."""
-        values = {"pid": os.getpid(), "state": state, "error": error, "started_at": started_at, "beat_at": time.time()}
-        self._put(_process, name, values)
-
-    def processes(self) -> dict[str, ProcessState]:
-        """Every process that ever ran, by name."""
-        return {row["name"]: ProcessState(**row) for row in self._read(sa.select(_process))}
-
     def source_status(self, name: str, status: Mapping[str, Any]) -> None:
         """What a source says of itself; JSON values."""
         self._put(_source, name, {"status": json.dumps(status), "updated_at": time.time()})
@@ -210,6 +179,13 @@ class State:
                 made = insert(_request).values(sink=sink, dataset=dataset, **asked)
                 again = made.on_conflict_do_update(index_elements=["sink", "dataset"], set_=asked, where=_request.c.done_at.is_not(None))
                 connection.execute(again)
+
+    def remind_of_copies(self, sink: str, datasets: Sequence[str]) -> None:
+        """A sink waits for copies that it has requested before: what this file knows nothing of is requested anew."""
+        with self._writing() as connection:
+            for dataset in datasets:
+                made = insert(_request).values(sink=sink, dataset=dataset, requested_at=time.time(), done_at=None)
+                connection.execute(made.on_conflict_do_nothing())
 
     def copy_requests(self) -> dict[str, frozenset[str]]:
         """Sink -> the datasets that it still waits for."""
