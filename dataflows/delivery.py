@@ -37,19 +37,21 @@ class Delivery:
         router: Callable[[Route, TableSchema], Router],
         metrics: DeliverMetrics,
         ask_copy: Callable[[Sequence[str]], None],
+        remind: Callable[[Sequence[str]], None],
         keep: Callable[[Sequence[QuarantineRecord], int], None],
         forget: Callable[[int], None],
         committed: Callable[[Cursor], None],
     ) -> None:
-        """`ask_copy` asks ingest for a copy of datasets for this sink; `keep` stores refused rows (with their entry's seq) before the
-        commit that passes them; `forget` drops those behind a seq, which the target does not hold and will be offered again;
-        `committed` is told each cursor that the target holds."""
+        """`ask_copy` asks ingest for a copy of datasets for this sink; `remind` says that it still waits for some; `keep` stores refused
+        rows (with their entry's seq) before the commit that passes them; `forget` drops those behind a seq, which the target does not hold
+        and will be offered again; `committed` is told each cursor that the target holds."""
         self.sink = sink
         self._block = block
         self._reader = reader
         self._router = router
         self._metrics = metrics
         self._ask_copy = ask_copy
+        self._remind = remind
         self._keep = keep
         self._forget = forget
         self._committed = committed
@@ -73,6 +75,8 @@ class Delivery:
         if new:
             log.info("sink needs a copy", sink=self.sink.name, datasets=sorted(new))
             self._ask_copy(sorted(new))
+        if self.cursor.waiting - new:
+            self._remind(sorted(self.cursor.waiting - new))
         self._committed(self.cursor)
         return self.cursor.seq
 

@@ -137,6 +137,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
             router_for(pipeline),
             metrics,
             ask_copy=lambda datasets: state.request_copies(block.name, datasets),
+            remind=lambda datasets: state.remind_of_copies(block.name, datasets),
             keep=lambda records, seq: state.keep_refused(block.name, records, seq),
             forget=lambda seq: state.forget_refused(block.name, seq),
             committed=report.committed,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from dataflows.build import build_source, check_routes, contracts
+from dataflows.build import build_source, check_routes, contracts, dataset_name
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
 from journal.local import JournalReader, journal_exists
@@ -92,6 +92,7 @@ class _Sync:
         # what was told before this began says nothing; compared, not ordered, as a clock may jump
         self._sources_before = {name: status.updated_at for name, status in state.sources().items()}
         self._sinks_before = {name: progress.updated_at for name, progress in state.sinks().items()}
+        self._ends: dict[str, int | None] = {}  # the entry that a sink has to reach
         self.failed: dict[str, str] = {}
         self._away: dict[str, float] = {}
 
@@ -142,7 +143,27 @@ class _Sync:
         if self._away_for(sink, progress.state == "retrying", patience):
             self.failed[sink] = progress.error or "away"
             return True
-        return progress.state == "running" and progress.seq >= last
+        if self._copies_under_way(sink):
+            self._ends[sink] = None  # of a copy for this sink: known once it is made
+            return False
+        end = self._ends.setdefault(sink, last)
+        if end is None:
+            with JournalReader.open(self.pipeline.state, self.pipeline.name) as reader:
+                end = self._ends[sink] = reader.last_seq()
+        return progress.state in ("running", "copying") and progress.seq >= end
+
+    def _copies_under_way(self, sink: str) -> bool:
+        """Whether a copy for this sink is still to come. One of a table that is stopped, or not read any more, is not waited for."""
+        requested = self.state.copy_requests().get(sink, frozenset())
+        if not requested:
+            return False
+        read = {
+            dataset_name(self.pipeline, name, table)
+            for name, status in self.state.sources().items()
+            for table, found in status["tables"].items()
+            if found["state"] != "stopped" and f"source {name}" not in self.failed
+        }
+        return any(dataset in read and self.pipeline.sinks[sink].route(dataset) is not None for dataset in requested)
 
 
 def sync(

@@ -149,7 +149,7 @@ def explained(error: duckdb.Error, path: Path) -> SluiceError:
         return TerminalError(f"{path} is there, but it is not a DuckDB file", hint="move it away, or give the sink another path")
     if "version number" in text:
         return TerminalError(f"{path} was written by a newer version of DuckDB: {said}", hint="upgrade the duckdb package")
-    if "orrupt" in text or "checksum" in text:
+    if "orrupt" in text or "checksum" in text or "Could not read enough bytes" in text:
         return TerminalError(
             f"{path} is damaged: {said}", hint="move it away (with its .wal file) and let Sluice copy everything again, or restore it"
         )

@@ -242,3 +242,12 @@ def test_a_file_that_is_locked_for_long_is_trouble_that_passes(tmp_path: Path, m
     assert state.sinks()["eu"].seq == 2
     other.close()
     state.close()
+
+
+def test_a_sink_that_waits_is_heard_though_the_request_was_lost(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    state.request_copies("eu", ["orders"])
+    state.copies_done("eu", ["orders"])
+    state.remind_of_copies("eu", ["orders", "lines"])  # the copy of orders is made already, and on its way to the sink
+    assert state.copy_requests() == {"eu": frozenset({"lines"})}
+    state.close()

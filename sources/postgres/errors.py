@@ -12,6 +12,7 @@ from pipeline.errors import AlreadyRunningError, Refused, SlotLostError, SluiceE
 
 RESYNC = "changes may be missing: run `sluice resync` to copy again and go on with a new slot"
 
+_AWAY = "is the server running, and does the dsn name the right host and port?"
 _SLOT_ACTIVE = "55006"
 _SLOT_GONE = {
     "55000": "the slot, or the publication, is not in a state to be read from",
@@ -46,10 +47,10 @@ def from_postgres(sqlstate: str | None, message: str, server: str, *, slot: str 
     active) passes when the other session ends, which for one whose network broke takes the server up to wal_sender_timeout: try
     again for that long.
     """
-    said = f"{server}: {message.strip()}" + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
+    said = f"{server}: {' '.join(message.split())}" + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
     if sqlstate is None:
         turned_down = _TURNED_DOWN.search(message)
-        return Refused(said, hint=_turned_down_hint(message)) if turned_down else TransientError(said)
+        return Refused(said, hint=_turned_down_hint(message)) if turned_down else TransientError(said, hint=_AWAY)
     if slot is not None and sqlstate == _SLOT_ACTIVE:
         return AlreadyRunningError(said, hint=f"another session reads slot {slot}; only one can")
     if slot is not None and sqlstate in _SLOT_GONE:
@@ -62,6 +63,8 @@ def from_postgres(sqlstate: str | None, message: str, server: str, *, slot: str 
 def _turned_down_hint(message: str) -> str | None:
     if "authentication failed" in message or "no password supplied" in message:
         return _HINTS["28P01"]
+    if "database" in message and "does not exist" in message:
+        return _HINTS["3D000"]
     if "pg_hba.conf" in message or "replication" in message:
         return _HINTS["28000"]
     return None

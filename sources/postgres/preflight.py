@@ -197,7 +197,8 @@ class Judging:
             yield Problem(f"the slot {name} cannot be read any more: {slot.lost}", hint=f"drop it: {slots.dropping(name)}")
         elif self._watermark is None and self._config.create and self._config.snapshot == "initial" and not self._remake():
             hint = (
-                f"if nobody else reads it, drop it: {slots.dropping(name)}; {free}; or set `create: false` to copy and go on with it,"
+                f"if it is this pipeline's own and its state folder was lost, run `sluice resync`; if nobody else reads it, drop it:"
+                f" {slots.dropping(name)}; {free}; or set `create: false` to copy and go on with it,"
                 " or `snapshot: never` to stream from where it stands"
             )
             yield Problem(f"the slot {name} is there already, and this pipeline's journal has never read from it", hint=hint)
