@@ -95,6 +95,11 @@ def lacking(target: Target, rows: Rows, at: Longs) -> list[RefusedRow]:
 
 def net_effect(target: Target, batch: ChangeBatch, leaving: Longs) -> Net:
     """Works out what a batch comes to on a mirror table with a key. `leaving` are the rows that the filter turned away."""
+    if _each_for_itself(batch, leaving):
+        whole = Rows(np.arange(len(batch)), batch.columns, batch.ordinal, batch.time)
+        none = whole.none()
+        no_keys = Keys(none.rows, (), none.rows, none.rows)
+        return Net(None, none, no_keys, no_keys, whole, none, (), none.rows, squashed=False)
     kept, away, truncate = _counted(target, batch, leaving)
     batch = completed(batch, trust_recalled=keeps_gone_rows(target))
     refused = _unkeyed(batch, kept, away)
@@ -124,6 +129,14 @@ def net_effect(target: Target, batch: ChangeBatch, leaving: Longs) -> Net:
         np.union1d(rows.rows[cut], np.array([one.row for one in refused], np.int64)),
         lineage.repeats or len(lineage.rows) > lineage.n,
     )
+
+
+def _each_for_itself(batch: ChangeBatch, leaving: Longs) -> bool:
+    """Whether every row is whole, has a key, and is the only one with it: most batches are like that."""
+    if len(leaving) or batch.presence or not ((batch.op != Op.DELETE) & (batch.op != Op.TRUNCATE)).all():
+        return False
+    lineage = trace(batch, leaving)
+    return not lineage.repeats and lineage.n == len(lineage.rows) and int(lineage.code.min(initial=0)) >= 0
 
 
 def keeps_gone_rows(target: Target) -> bool:

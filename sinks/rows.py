@@ -63,7 +63,7 @@ class Rows:
         if len(index) == len(self) and (index == np.arange(len(self))).all():
             return self
         if not len(index):
-            return self._none()
+            return self.none()
         chosen = pa.array(index)
         return replace(
             self,
@@ -78,7 +78,8 @@ class Rows:
             row_hash=None if self.row_hash is None else self.row_hash.take(chosen),
         )
 
-    def _none(self) -> Rows:
+    def none(self) -> Rows:
+        """No rows, of the same columns."""
         columns = tuple(column.slice(0, 0) for column in self.columns)
         none = np.empty(0, np.int64)
         return Rows(none, columns, none, none, row_hash=None if self.row_hash is None else self.row_hash.slice(0, 0))

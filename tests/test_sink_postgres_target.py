@@ -20,9 +20,9 @@ from sinks.base import NO_ROWS, Cursor
 from sinks.postgres import PostgresConfig, PostgresSink
 from sinks.postgres_errors import Asked, RowRefused, from_sqlstate
 from tests.fix_postgres import PASSWORD, Database
+from tests.postgres_place import PostgresPlace
 from tests.sink_batches import ORDERS, delete, insert, many, truncate, update
 from tests.sink_place import JOURNAL, Hand, history, mirror
-from tests.test_sink_postgres import PostgresPlace
 from tests.waiting import wait_for
 
 
