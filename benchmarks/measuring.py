@@ -23,8 +23,7 @@ class Process:
 
     def cpu(self) -> float:
         """Seconds of CPU, user and system, of all its threads."""
-        words = Path(f"/proc/{self.popen.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / _TICK
+        return cpu_of(self.popen.pid)
 
     def peak_mb(self) -> float:
         """The largest resident size so far."""
@@ -36,6 +35,12 @@ class Process:
     def stop(self) -> None:
         self.popen.terminate()
         self.popen.wait(30)
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU, user and system, of a process. Raises FileNotFoundError or ProcessLookupError when it is gone."""
+    words = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / _TICK
 
 
 def sluice(*arguments: str) -> Process:

@@ -104,7 +104,9 @@ def test_trap_04_a_keepalive_is_an_end_only_when_nothing_is_open(tmp_path: Path)
     assert session.decoder.idle.end == 500
     session.run([wire.xlog(wire.begin(1000, 0, 700)) + wire.keepalive(900)])
     assert session.decoder.idle.end == 500
-    session.run([wire.xlog(wire.commit(1000, 1040, 0)) + wire.keepalive(1100, answer=True)])
+    session.run([wire.xlog(wire.commit(1000, 1040, 0)) + wire.xlog(wire.stream_start(701, first=True)) + wire.keepalive(1070)])
+    assert session.decoder.idle.end == 1040
+    session.run([wire.xlog(wire.stream_stop()) + wire.keepalive(1100, answer=True)])
     assert session.decoder.idle.end == 1100
     assert session.decoder.idle.urgent
 

@@ -273,7 +273,7 @@ class Decoder:
         if self._ready:
             self.idle = None
             yield Stretch(self._taken(), None if is_open else self._end, received)
-        elif not is_open and self._streaming is None:
+        elif not is_open:
             self._rest(self._end, urgent=False)
 
     def _taken(self) -> list[Decoded]:
