@@ -168,22 +168,28 @@ class Wanted:
         return {column: value for column, value in asked.items() if value is not None}
 
 
+_LONGEST = 18  # digits of an ordinal
 _SELECT = f"select {', '.join(COLUMNS)} from quarantine"
 
 
 def listed(db: sqlite3.Connection, wanted: Wanted, after: int, limit: int) -> list[QuarantineRecord]:
     """Records in the order of the stream, those with an ordinal greater than `after`."""
-    condition = "".join(f" and {column} = :{column}" for column in wanted.conditions)
-    # the ordinals first: they are found in the index alone, and sorted without the records
-    found = f"select ordinal from quarantine where ordinal > :after{condition} order by ordinal limit :limit"
-    rows = db.execute(f"{_SELECT} where ordinal in ({found}) order by ordinal", {**wanted.conditions, "after": after, "limit": limit})
+    condition = "ordinal > :after" + "".join(f" and {column} = :{column}" for column in wanted.conditions)
+    given = {**wanted.conditions, "after": after, "limit": limit}
+    if wanted.group is None:
+        # in the table's own order: all pages together read it once, which no index over a dataset or a status can better
+        rows = db.execute(f"{_SELECT} not indexed where {condition} order by ordinal limit :limit", given)
+    else:
+        # the ordinals first: the index has them, and they are sorted without the records
+        found = f"select ordinal from quarantine where {condition} order by ordinal limit :limit"
+        rows = db.execute(f"{_SELECT} where ordinal in ({found}) order by ordinal", given)
     return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 
 def record(db: sqlite3.Connection, name: str) -> QuarantineRecord | None:
     """The record with this id."""
     ordinal = name.split("-")[1] if "-" in name else ""
-    if not ordinal.isdecimal():
+    if not ordinal.isdecimal() or len(ordinal) > _LONGEST:
         return None
     row = db.execute(f"{_SELECT} where ordinal = ? and id = ?", (int(ordinal), name)).fetchone()
     return None if row is None else from_row(dict(zip(COLUMNS, row, strict=True)))
@@ -193,9 +199,7 @@ def causes(db: sqlite3.Connection, dataset: str | None = None, status: str = "op
     """The causes of records, the most frequent first."""
     given = {"status": status, "dataset": dataset}
     condition = "status = :status" + (" and dataset = :dataset" if dataset else "")
-    counted = (
-        f"select count(*) as records, min(ordinal) as first, max(ordinal) as last from quarantine where {condition} group by dataset, cause"
-    )
+    counted = f"select count(*) as records, min(ordinal) as first, max(ordinal) as last from quarantine where {condition} group by cause"
     rows = db.execute(
         f"""select one.cause, one.dataset, one.reasons, one.pattern, records, one.quarantined_at, newest.quarantined_at
             from ({counted}) join quarantine one on one.ordinal = first join quarantine newest on newest.ordinal = last

@@ -18,7 +18,6 @@ from journal.codec import Row, Stream, decode
 from journal.ledger import Minute, Tally
 from journal.quarantine import Cause, QuarantineRecord, Values, Wanted
 from journal.schema import TableSchema
-from journal.space import used_bytes
 from journal.trouble import damaged, reported
 from pipeline.errors import JournalError
 
@@ -152,7 +151,8 @@ class JournalReader:
             try:
                 yield self._db
             finally:
-                self._db.execute("rollback")
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
 
     def last_seq(self) -> int:
         """The newest entry; 0 where there was never one."""
@@ -164,11 +164,6 @@ class JournalReader:
         with self._view() as db:
             first = db.execute("select min(seq) from entry").fetchone()[0]
             return store.last_seq(db) + 1 if first is None else int(first)
-
-    def size(self) -> int:
-        """Bytes in use in the journal's file."""
-        with self._view() as db:
-            return used_bytes(db)
 
     def changed(self) -> bool:
         """Whether ingest has committed anything since this was last asked. Takes microseconds."""

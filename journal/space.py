@@ -13,6 +13,7 @@ _STEP_BYTES = 4 << 20
 _STEP_ENTRIES = 512
 _STEP_PAGES = 256
 _SPARE_BYTES = 64 << 20  # free pages within the file that are kept for what comes next
+_LOG_PAGES = 1000  # after so many the log is moved into the file, which then takes milliseconds
 _LOG_BYTES = 64 << 20  # the write-ahead log is cut back to this
 _LOG_PATIENCE_MS = 100
 _ROOM_AGAIN = 0.9
@@ -28,6 +29,7 @@ class Space:
         self._retention = retention_seconds
         self.used = 0
         self.full = False
+        db.execute(f"pragma wal_autocheckpoint = {_LOG_PAGES}")
         db.execute(f"pragma journal_size_limit = {_LOG_BYTES}")
         self._page = pragma(db, "page_size")
         self._measure()
@@ -78,7 +80,8 @@ class Space:
             self._db.execute("pragma busy_timeout = 5000")
 
     def _measure(self) -> None:
-        self.used = used_bytes(self._db) + max(0, self._log_size() - 2 * _LOG_BYTES)
+        pages = pragma(self._db, "page_count") * self._page - self._free()
+        self.used = pages + max(0, self._log_size() - 2 * _LOG_BYTES)
         self.full = self.used >= self._max_bytes * (_ROOM_AGAIN if self.full else 1.0)
 
     def _free(self) -> int:
@@ -86,8 +89,3 @@ class Space:
 
     def _log_size(self) -> int:
         return self._log.stat().st_size if self._log.exists() else 0
-
-
-def used_bytes(db: sqlite3.Connection) -> int:
-    """Bytes of a journal's file that hold something."""
-    return (pragma(db, "page_count") - pragma(db, "freelist_count")) * pragma(db, "page_size")

@@ -61,7 +61,7 @@ create table quarantine (
     raw text not null, before text, after text, contract text, contract_version text, rules_hash text,
     reasons text not null, cause text not null, pattern text not null, status text not null, owner text, attempts integer not null,
     patch text, patched_by text, approved_by text, resolved_at real, resolution text, quarantined_at real not null);
-create index quarantine_by_cause on quarantine (dataset, status, cause);
+create index quarantine_by_cause on quarantine (cause, status, dataset);
 """
 
 
