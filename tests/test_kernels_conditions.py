@@ -12,7 +12,7 @@ from quality.frame import Frame
 from quality.kernels import BadExpectation, RowVerdict, compile_expectation
 from quality.kernels.condition_text import query_text
 from quality.kernels.conditions import RowCondition
-from tests.kernel_cases import CONDITIONS, frame
+from tests.kernel_values import CONDITIONS, frame
 
 
 @pytest.mark.parametrize("condition, parser", CONDITIONS)

@@ -17,7 +17,7 @@ from quality.frame import Frame
 from quality.kernels import BadExpectation, RowVerdict, compile_expectation
 from quality.kernels.re2_form import translate
 from quality.kernels.regexes import Patterns, find
-from tests.kernel_cases import REGEXES
+from tests.kernel_values import REGEXES
 
 warnings.simplefilter("ignore", FutureWarning)
 
@@ -74,7 +74,7 @@ def compiles(pattern: str) -> bool:
     return True
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(PATTERNS.filter(compiles), TEXTS)
 @example(r"(b$|a)\Z", ["b\n", "b", "a", "a\n"])
 @example(r"b$\Z", ["b\n", "b"])

@@ -23,7 +23,7 @@ from quality.frame import Frame
 from quality.kernels import BadExpectation, RowVerdict, compile_expectation
 from quality.kernels.time_shapes import ISO_MOMENT, Shape, shape_of
 from tests.fix_postgres import Database
-from tests.kernel_cases import FORMATS, LIKES, VALUES
+from tests.kernel_values import FORMATS, LIKES, VALUES
 
 SHAPES = [pattern for pattern in FORMATS if shape_of(pattern) is not None]
 

@@ -64,7 +64,7 @@ def _codes(column: Column) -> npt.NDArray[np.int64]:
     """Small whole numbers, equal where the values are; 0 where missing and nowhere else."""
     if column.family in ("int", "date", "timestamp") and len(column):
         least, most = int(column.numbers.min()), int(column.numbers.max())
-        if most - least < _DENSE * len(column):
+        if most - least < _DENSE * len(column) and max(-least, most) < 2**62:
             codes = column.numbers.astype(np.int64) - (least - 1)
             return codes if column.missing is None else np.where(column.missing, 0, codes)
     codes = column.encoded[0].astype(np.int64) + 1
