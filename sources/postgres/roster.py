@@ -37,7 +37,12 @@ class Progress:
 
 @dataclass
 class _Member:
-    """A table that the pipeline means. `schema` is the newest that was seen, `highest` the highest number of a column ever seen."""
+    """A table that the pipeline means.
+
+    schema    the newest that was seen
+    highest   the highest number of a column ever seen
+    storage   where its rows were when `schema` was; empty where the catalogue had moved on already
+    """
 
     dataset: str
     oid: int = 0
@@ -104,27 +109,39 @@ class Roster:
         with self._lock:
             return self._members[label].schema if label in self._members else None
 
-    def admit(self, table: Table, schema: TableSchema | None = None) -> None:
-        """The table is fit and followed; `schema` is that of a copy which begins."""
+    def admit(self, table: Table, schema: TableSchema | None = None, *, generated: bool = False) -> None:
+        """The table is fit and followed; `schema` is that of a copy which begins.
+
+        `generated`: the server publishes generated columns.
+        """
         with self._lock:
             member = self._members.setdefault(table.label, _Member(self.dataset(table.label)))
-            member.oid, member.table, member.error, member.storage = table.oid, table, None, table.storage
+            member.oid, member.table, member.error = table.oid, table, None
             if schema is not None:
                 member.schema, member.highest, member.copied_before = schema, max(member.highest, _highest(schema)), True
+                member.storage = table.storage
+            elif member.schema is not None and member.schema.columns == table.as_schema("", (), generated).columns:
+                member.storage = table.storage
 
     def refuse(self, label: str, error: str) -> None:
         """The table is stopped, and its neighbours are not: its changes are dropped, and it has to be copied again."""
+        if self._failed(label, error):
+            self._desk.stop(label)
+
+    def gone(self, label: str, error: str) -> None:
+        """The table is not there any more. What the log still has of it is delivered; should it come back, it has to be copied again."""
+        self._failed(label, error)
+
+    def _failed(self, label: str, error: str) -> bool:
         with self._lock:
             member = self._members.setdefault(label, _Member(self.dataset(label)))
-            if member.error is not None:
-                member.error = error
-                return
-            member.error = error
-            schema = member.schema
-            if schema is not None and member.copied_before and self._config.snapshot != "never":
-                self._desk.unsettle(label, schema)
-        self._desk.stop(label)
+            known, member.error = member.error is not None, error
+            if known:
+                return False
+            if member.schema is not None and member.copied_before and self._config.snapshot != "never":
+                self._desk.unsettle(label, member.schema)
         log.error("table stopped", source=self._context.name, table=label, error=error)
+        return True
 
     def progress(self, label: str) -> Progress:
         """A fresh account of a copy that begins."""
@@ -187,17 +204,20 @@ class Roster:
         missing = [name for name in self.key(label) if name not in known.schema.names]
         if missing:
             self.refuse(label, f"{label} has lost {', '.join(missing)}, which `key` names")
-        self._follow(label, known.schema, table, known.certain)
+        in_step = table is not None and table.as_schema(known.schema.dataset, (), generated).columns == known.schema.columns
+        self._follow(label, known.schema, table, known.certain, in_step)
         return known.schema
 
-    def _follow(self, label: str, schema: TableSchema, table: Table | None, certain: bool) -> None:
-        """Remembers the schema, and has the table copied again where rows that are there already may hold what no log told."""
+    def _follow(self, label: str, schema: TableSchema, table: Table | None, certain: bool, in_step: bool) -> None:
+        """Remembers the schema, and has the table copied again where rows that are there already may hold what no log told.
+
+        `in_step`: the catalogue is at the same point.
+        """
         with self._lock:
             member = self._members[label]
             before, highest, storage = member.schema, member.highest, member.storage
             member.schema, member.highest, member.copied_before = schema, max(highest, _highest(schema)), True
-            if table is not None:
-                member.table, member.storage = table, table.storage
+            member.table, member.storage = table or member.table, table.storage if table is not None and in_step else ""
             stopped = member.error is not None
         if before is None or stopped or self._config.snapshot == "never":
             return
@@ -217,7 +237,7 @@ class Roster:
             gone = [label for label, member in self._members.items() if label not in labels and member.error is None and self.meant(label)]
             news = [match for label, match in labels.items() if self._is_news(label, match)]
         for label in gone:
-            self.refuse(label, f"{label} is not there any more")
+            self.gone(label, f"{label} is not there any more")
         if news:
             self.discovered(connection, news, read_publication(connection, self._publication))
 

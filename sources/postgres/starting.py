@@ -67,7 +67,7 @@ class Starting:
         for advice in verdict.preflight.advice:
             self._log.warning(advice.message, hint=advice.hint)
         if self._resume.watermark is not None:
-            return self._resumed(connection, verdict, Watermark.decode(self._resume.watermark))
+            return self._resumed(connection, facts, verdict, Watermark.decode(self._resume.watermark))
         return self._fresh(connection, facts, verdict)
 
     def _fresh(self, connection: Connection, facts: Facts, verdict: Verdict) -> Start:
@@ -75,8 +75,7 @@ class Starting:
         labels = list(verdict.tables)
         for table in verdict.tables.values():
             self._roster.admit(table)
-        for label, problem in verdict.stopped.items():
-            self._roster.refuse(label, str(problem))
+        self._stop(facts, verdict)
         assert facts.identity is not None  # noqa: S101  (preflight has refused otherwise)
         place = Watermark(0, facts.identity.system, facts.identity.timeline, self._slot)
         if facts.slot is not None and not verdict.remake:
@@ -109,7 +108,12 @@ class Starting:
             publications.run(self._server, connection, statements)
             self._log.info("made the publication" if verdict.make else "changed the publication", publication=self._publication)
 
-    def _resumed(self, connection: Connection, verdict: Verdict, watermark: Watermark) -> Start:
+    def _stop(self, facts: Facts, verdict: Verdict) -> None:
+        absent = {missing.label for missing in facts.missing}
+        for label, problem in verdict.stopped.items():
+            (self._roster.gone if label in absent else self._roster.refuse)(label, str(problem))
+
+    def _resumed(self, connection: Connection, facts: Facts, verdict: Verdict, watermark: Watermark) -> Start:
         """What the journal holds goes on; what it lacks is copied beside the stream."""
         copies, schemas = self._resume.copies, self._resume.schemas
         for label in sorted(copies.copied):
@@ -118,14 +122,13 @@ class Starting:
                 self._desk.unsettle(label, schemas[label])
         added = {table.label for table in verdict.add}
         for label, table in verdict.tables.items():
-            self._roster.admit(table)
+            self._roster.admit(table, generated=facts.generated)
             if not self._copies or (label in copies.copied and label not in added):
                 continue
             if label in copies.copied and label in schemas:
                 self._desk.unsettle(label, schemas[label])
             self._desk.request(TableCopy(label, first=not self._roster.copied_before(label)))
-        for label, problem in verdict.stopped.items():
-            self._roster.refuse(label, str(problem))
+        self._stop(facts, verdict)
         for label, sink in copies.requested.items():
             if label in verdict.tables:
                 self._desk.request(TableCopy(label, sink, passes=True))
