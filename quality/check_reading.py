@@ -134,6 +134,8 @@ def _operation(word: object) -> str:
 
 
 def _library(check: Mapping[str, Any], place: Place, mostly: float | None) -> Found:
+    if "metric" not in check:
+        raise RuleError("an entry of quality says no metric", hint=f"metric is one of {', '.join(METRICS)}; or type is sql, custom or text")
     metric = check["metric"]
     if metric not in METRICS:
         raise RuleError(f"there is no metric {metric!r}", hint=nearest(metric, METRICS), part="metric")

@@ -83,7 +83,7 @@ def modernised(content: Mapping[str, Any]) -> dict[str, Any]:
 def sound_part(content: Mapping[str, Any], broken: Iterable[Trail]) -> dict[str, Any]:
     """The schema of a contract without what is broken: such an entry of `quality` becomes text, such a property keeps its name alone."""
     schema = content.get("schema")
-    if not isinstance(schema, list) or not all(isinstance(item, dict) for item in schema):
+    if not isinstance(schema, list) or not schema or not all(isinstance(item, dict) for item in schema):
         return {}
     for path in broken:
         if path[:2] != ("schema", 0) or len(path) < 3:
@@ -192,6 +192,8 @@ def _alternatives(error: ValidationError, path: Trail) -> Iterator[Finding]:
     instance: Any = error.instance
     inner_errors: list[ValidationError] = list(error.context or ())
     if _has_operators(error.schema):
+        if not isinstance(instance, dict):
+            return  # its type is wrong, which is told besides
         present = [key for key in OPERATORS if key in instance]
         if len(present) == 1:
             yield from _read(inner for inner in inner_errors if present[0] in inner.absolute_path)

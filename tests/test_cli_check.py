@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -246,6 +251,58 @@ def test_a_new_pipeline_overwrites_nothing(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "shop").iterdir()] == ["mine"]
     for name in ("../shop", "a b", "", "ö"):
         assert sluice("new", "pipeline", name, "--dir", tmp_path).code == 2
+
+
+_STRANGE: tuple[Any, ...] = (
+    None, True, 0, -1, 1.5, 10**30, "", "x", "a.b", "ö" * 70, "public.*", "drop", "SELECT 1", "2020-01-01", [], {}, [1], ["x", "x"],
+    {"a": 1}, {"type": "postgres"}, {"from": "x"}, "expect_column_values_to_be_between",
+)  # fmt: skip
+_STRANGE_KEYS = ("x", "type", "key", "where", "columns", "quality", "mustBe", "from", "datasets")
+
+
+def _places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    for key, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield (*path, key)
+        yield from _places(child, (*path, key))
+
+
+def _spoilt(content: Any, chance: random.Random) -> Any:
+    """The content with one to three places replaced, taken out, or put under another key."""
+    spoilt = copy.deepcopy(content)
+    for _ in range(chance.randint(1, 3)):
+        *way, last = chance.choice(list(_places(spoilt)))
+        holder = spoilt
+        for step in way:
+            holder = holder[step]
+        strange = copy.deepcopy(chance.choice(_STRANGE))
+        match chance.choice(["replace", "replace", "remove", "move"]):
+            case "replace":
+                holder[last] = strange
+            case "remove":
+                del holder[last]
+            case _ if isinstance(holder, dict):
+                holder[chance.choice(_STRANGE_KEYS)] = holder.pop(last)
+            case _:
+                holder.insert(0, strange)
+        if not spoilt:
+            break
+    return spoilt
+
+
+def test_whatever_is_written_check_finds_words_for_it(folder: Path) -> None:
+    environment = {"PORTAL_DSN": "host=a", "EU_DSN": "host=b", "US_DSN": "host=c"}
+    shutil.copytree(ROOT / "examples" / "commerce", folder / "commerce")
+    pipeline, contract = folder / "commerce" / "pipeline.yaml", folder / "commerce" / "contracts" / "orders.odcs.yaml"
+    whole = {file: read_document(file, environment).content if file == pipeline else read_document(file, fill=False).content
+             for file in (pipeline, contract)}  # fmt: skip
+    chance = random.Random(20)
+    for turn in range(40):
+        for file, content in whole.items():
+            file.write_text(json.dumps(content if (turn % 2 == 0) is (file == contract) else _spoilt(content, chance)))
+        done = sluice("check", pipeline, "--json", **environment)
+        assert done.code in (0, 1), done.err
+        assert all(problem["message"] for problem in done.json["problems"])
+        assert (done.code == 0) is done.json["ok"] is (not done.json["problems"])
 
 
 _ROWS = "order_id,region,amount\n1,EU,1.00\n2,US,-1\n3,EU,\n"

@@ -282,6 +282,16 @@ def test_a_rule_that_cannot_be_judged_is_refused_at_its_line(tmp_path: Path, qua
 
 
 @pytest.mark.parametrize(
+    "entry, message",
+    [("5", "must be a mapping, not 5"), ("true", "must be a mapping"), ("null", "must be a mapping"), ("{}", "says no metric")],
+)
+def test_an_entry_of_quality_that_says_nothing_is_refused_at_its_line(tmp_path: Path, entry: str, message: str) -> None:
+    problem = only_problem(write_contract(tmp_path, one_column("a", "string", quality=entry)))
+    assert message in problem.message
+    assert problem.line == 12
+
+
+@pytest.mark.parametrize(
     "kind, options, message",
     [
         ("integer", "minimum: 5, maximum: 3", "can be within minimum 5 and maximum 3"),
