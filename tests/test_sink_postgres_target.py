@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +24,7 @@ from sinks.postgres import PostgresConfig, PostgresSink
 from sinks.postgres_errors import Asked, RowRefused, from_sqlstate
 from tests.fix_postgres import PASSWORD, Database
 from tests.postgres_place import PostgresPlace
-from tests.sink_batches import ORDERS, delete, insert, many, truncate, update
+from tests.sink_batches import EVENTS, ORDERS, delete, insert, many, truncate, update
 from tests.sink_place import JOURNAL, Hand, history, mirror
 from tests.waiting import wait_for
 
@@ -345,6 +348,75 @@ def test_sinks_of_one_pipeline_share_a_schema(place: PostgresPlace) -> None:
     one.write(mirror(ORDERS, "first"), insert(id="3", name="c"))
     assert one.names(mirror(ORDERS, "first")) == {"1": "a", "3": "c"}
     assert other.names(mirror(ORDERS, "second")) == {"2": "b"}
+
+
+class _Cut:
+    """A proxy before a server that loses the answer to the next COMMIT once it is told to."""
+
+    def __init__(self, port: int) -> None:
+        self.losing = False
+        self._server = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        client, _ = self._listening.accept()
+        server = socket.create_connection(("127.0.0.1", self._server))
+        with client, server:
+            while True:
+                ready, _, _ = select.select([client, server], [], [])
+                data = ready[0].recv(1 << 16)
+                (server if ready[0] is client else client).sendall(data)
+                if self.losing and b"COMMIT" in data:
+                    server.recv(1 << 16)  # the server has done it
+                    return
+
+    def close(self) -> None:
+        self._listening.close()
+        self._thread.join(10)
+
+
+def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_done_twice(place: PostgresPlace) -> None:
+    Hand(place).write(mirror(EVENTS), insert(kind="a", note=None))
+    cut = _Cut(place.database.server.port)
+    place.dsn = f"{place.database.dsn} port={cut.port} sslmode=disable gssencmode=disable"
+    hand = Hand(place)
+    hand.sink.begin()
+    hand.put(mirror(EVENTS), insert(kind="b", note=None), delete(kind="a", note=None))
+    cut.losing = True
+    with pytest.raises(TransientError):
+        hand.commit()
+    hand.sink.rollback()
+    cut.close()
+    place.dsn = place.database.dsn
+    again = Hand(place)
+    assert again.cursor.seq == 2
+    assert [row["kind"] for row in again.live(mirror(EVENTS))] == ["b"]
+
+
+def test_temporary_tables_survive_what_is_rolled_back(hand: Hand) -> None:
+    ids = pa.array(range(300))
+    wider = mirror(replace(ORDERS, columns=(*ORDERS.columns, Column("more", "text", 9))))
+    for target, kept in (
+        (mirror(ORDERS), False),
+        (mirror(ORDERS), True),
+        (wider, False),
+        (mirror(ORDERS), True),
+        (wider, True),
+        (wider, True),
+    ):
+        hand.sink.begin()
+        for _ in range(2):
+            hand.give(target, many(target.schema, [ids] * len(target.schema.names), Op.UPDATE, first=hand.next))
+            hand.next += 300
+        if kept:
+            hand.commit()
+        else:
+            hand.sink.rollback()
+    assert len(hand.live(wider)) == 300
+    assert hand.names(wider, "more")["7"] == "7"
 
 
 _VICTIM = """
