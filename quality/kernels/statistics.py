@@ -188,7 +188,7 @@ def _quantiles(arguments: Arguments) -> ColumnKernel:
         success = all(
             _near(value, low) or _near(value, high) or low <= value <= high for value, (low, high) in zip(found, bounds, strict=True)
         )
-        return SetVerdict(success, {"quantiles": shown(quantiles), "values": shown(found)})
+        return SetVerdict(success, {"quantiles": shown(quantiles), "values": [None if math.isnan(value) else value for value in found]})
 
     return column_kernel(arguments, judge, _numbers_only("quantiles that are numbers"))
 
