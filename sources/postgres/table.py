@@ -44,7 +44,8 @@ class Attribute:
 class Table:
     """A table or partitioned root, and how the publication has it.
 
-    primary, indexed  columns of the primary key, and of the replica identity's index, in its order
+    primary, indexed  columns of the primary key, and of the replica identity's index, in its order; a deferrable primary key is none: it
+                      is no replica identity, and two rows can have the same key in the middle of a transaction
     published         names of the published columns; None where the publication does not have the table
     filter            the publication's row filter, as SQL
     storage           changes when the table is rewritten
