@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 _MEMORY = "512MB"
+_SIDES = ("source", "sink", "after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,11 @@ class Comparison:
         self._key = list(key)
         self._columns = list(columns)
         self._db = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": _MEMORY, "temp_directory": str(folder)})
-        for side in ("source", "sink"):
+        for side in _SIDES:
             self._db.execute(f"CREATE TABLE {side} (key VARCHAR NOT NULL, hash UHUGEINT NOT NULL)")
 
     def add(self, side: str, rows: pa.Table) -> None:
-        """Adds rows to `source` or `sink`."""
+        """Adds rows to `source`, to `sink`, or to `after`: the source once more, after the sink was read."""
         if not rows.num_rows:
             return
         self._db.register("incoming", rows.select(self._columns))
@@ -52,24 +53,39 @@ class Comparison:
         return [key for (key,) in found]
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Takes keys out of both sides, before they are looked at again."""
+        """Takes keys out of every side, before they are looked at again."""
         self._db.register("forgotten", pa.table({"key": pa.array(list(keys), pa.string())}))
-        for side in ("source", "sink"):
+        for side in _SIDES:
             self._db.execute(f"DELETE FROM {side} WHERE key IN (SELECT key FROM forgotten)")
         self._db.unregister("forgotten")
 
     def count(self, side: str) -> int:
         return int(self._db.execute(f"SELECT count(*) FROM {side}").fetchall()[0][0])
 
+    def clear(self) -> None:
+        """Takes everything out."""
+        for side in _SIDES:
+            self._db.execute(f"DELETE FROM {side}")
+
     def differences(self) -> list[Difference]:
-        """Every key that is not the same on both sides, in no order."""
+        """Every key that is not the same at the source and in the sink, in no order."""
+        return self._between("source", "sink")
+
+    def moved(self, keys: Iterable[str]) -> set[str]:
+        """Which of the keys changed at the source between its two looks."""
+        self._db.register("asked", pa.table({"key": pa.array(list(keys), pa.string())}))
+        found = self._between("(SELECT * FROM source WHERE key IN (SELECT key FROM asked))", "after")
+        self._db.unregister("asked")
+        return {one.key for one in found}
+
+    def _between(self, left: str, right: str) -> list[Difference]:
         grouped = "SELECT key, hash, count(*) AS n FROM {} GROUP BY key, hash"
         rows = self._db.execute(
             f"""
-            SELECT key, sum(greatest(s - k, 0)) AS missing, sum(greatest(k - s, 0)) AS extra
+            SELECT key, sum(greatest(l - r, 0)) AS missing, sum(greatest(r - l, 0)) AS extra
             FROM (
-                SELECT coalesce(a.key, b.key) AS key, coalesce(a.n, 0) AS s, coalesce(b.n, 0) AS k
-                FROM ({grouped.format("source")}) AS a FULL JOIN ({grouped.format("sink")}) AS b ON a.key = b.key AND a.hash = b.hash
+                SELECT coalesce(a.key, b.key) AS key, coalesce(a.n, 0) AS l, coalesce(b.n, 0) AS r
+                FROM ({grouped.format(left)}) AS a FULL JOIN ({grouped.format(right)}) AS b ON a.key = b.key AND a.hash = b.hash
                 WHERE a.n IS DISTINCT FROM b.n
             ) GROUP BY key
             """

@@ -111,15 +111,17 @@ class Delivery:
             self._open = True
         if isinstance(entry, CopyMarker):
             self._mark(route, entry)
-        elif entry.dataset not in self.cursor.waiting:
+        elif entry.dataset not in self.cursor.waiting or entry.sink is not None:
             self._write(seq, route, entry)
         elif entry.sink is None:
             self._count(entry.dataset, delivered=len(entry))  # the copy that the sink waits for has it
 
     def _mark(self, route: Route, marker: CopyMarker) -> None:
+        if marker.sink is None and marker.dataset in self.cursor.waiting:
+            return  # of a copy for all, whose rows are passed over too
         target = self._target(route, marker.schema)
         self.sink.mark(target, marker)
-        if marker.phase == "start" and marker.dataset in self.cursor.waiting:
+        if marker.phase == "end" and marker.sink is not None and marker.dataset in self.cursor.waiting:
             self.cursor = replace(self.cursor, waiting=self.cursor.waiting - {marker.dataset})
 
     def _write(self, seq: int, route: Route, batch: ChangeBatch) -> None:

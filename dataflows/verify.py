@@ -127,33 +127,61 @@ class _Look:
         self._held_back: set[str] = set()  # keys of rows that the gate or the sink does not let in
 
     def settle(self) -> Found:
-        """Reads both sides; then, as long as the service moves, the keys that differ again."""
+        """Reads both sides; then, as long as the service moves, what differs again.
+
+        What counts in the end is what the source held before and after the sink, which had passed the first look, did not.
+        """
         key = self._schema.key
         names = self._target.schema.names
         with tempfile.TemporaryDirectory(dir=self._pipeline.state) as folder:
             comparison = Comparison([name for name in key if name in names], names, Path(folder))
-            head = self._read_source(comparison, None)
-            self._pass(head)
-            self._read_sink(comparison, None)
-            differences = comparison.differences()
-            for _ in range(_ROUNDS if key and self._running else 0):
-                if not self._counted(comparison, differences):
+            self._look(comparison, None)
+            pending = comparison.differences()
+            moving: set[str] = set()
+            for _ in range(_ROUNDS):
+                if not self._running or not self._counted(comparison, pending):
                     break
-                differences = self._again(comparison, differences)
+                pending, moving = self._again(comparison, pending)
             self._found.sink_rows = comparison.count("sink")
-            self._report(comparison, differences)
+            self._report(comparison, [one for one in pending if one.key not in moving])
             comparison.close()
         return self._found
+
+    def _look(self, comparison: Comparison, keys: pa.Table | None, *, twice: bool = False) -> None:
+        batch = None if keys is None else _key_batch(self._schema, keys)
+        head = self._read_source(comparison, "source", batch)
+        self._pass(head)
+        for rows in self._sink.read(self._target, keys):
+            comparison.add("sink", rows)
+        if twice:
+            self._read_source(comparison, "after", batch)
+
+    def _again(self, comparison: Comparison, pending: Sequence[Difference]) -> tuple[list[Difference], set[str]]:
+        """What still differs of what did, and what of it is changing. By key; where rows have none that both sides know, all rows."""
+        by_key = bool(self._schema.key) and not any(name in self._route.columns for name in self._schema.key)
+        texts = [one.key for one in pending]
+        if by_key:
+            comparison.forget(texts)
+            self._look(comparison, self._key_table(texts), twice=True)
+        else:
+            comparison.clear()
+            self._look(comparison, None, twice=True)
+        before = {(one.key, one.kind) for one in pending}
+        found = comparison.differences()
+        lasting = found if by_key else [one for one in found if (one.key, one.kind) in before]
+        return lasting, comparison.moved([one.key for one in lasting])
 
     @property
     def _running(self) -> bool:
         return is_held(self._pipeline.state, "ingest") and is_held(self._pipeline.state, f"deliver-{self._sink.name}")
 
-    def _read_source(self, comparison: Comparison, keys: ChangeBatch | None) -> str:
+    def _read_source(self, comparison: Comparison, side: str, keys: ChangeBatch | None) -> str:
+        counting = not self._found.source_rows and side == "source"
+
         def receive(batch: ChangeBatch) -> None:
-            if keys is None:
+            if counting:
                 self._found.source_rows += len(batch)
-            comparison.add("source", self._through(batch))
+            comparison.add(side, self._through(batch))
             judgement = undecodable(batch) if self._gate is None else self._gate.judge(batch)
             if not judgement.passed.all():
                 self._held_back.update(comparison.keys(self._through(batch.take(~judgement.passed))))
@@ -163,10 +191,6 @@ class _Look:
     def _through(self, batch: ChangeBatch) -> pa.Table:
         """Rows of the source as the sink would hold them."""
         return self._sink.held(self._target, self._router.route(batch).batch)
-
-    def _read_sink(self, comparison: Comparison, keys: pa.Table | None) -> None:
-        for rows in self._sink.read(self._target, keys):
-            comparison.add("sink", rows)
 
     def _pass(self, head: str) -> None:
         """Waits until the sink holds what was committed at `head`; not at all where nothing runs."""
@@ -179,15 +203,6 @@ class _Look:
             if last is not None and progress is not None and progress.seq >= last:
                 return
             time.sleep(0.05)
-
-    def _again(self, comparison: Comparison, differences: Sequence[Difference]) -> list[Difference]:
-        texts = [difference.key for difference in differences]
-        keys = self._key_table(texts)
-        comparison.forget(texts)
-        head = self._read_source(comparison, _key_batch(self._schema, keys))
-        self._pass(head)
-        self._read_sink(comparison, keys)
-        return comparison.differences()
 
     def _key_table(self, texts: Sequence[str]) -> pa.Table:
         values = [json.loads(text) for text in texts]

@@ -37,7 +37,7 @@ class Cursor:
 
     `epoch` counts the openings: a writer with an older one is fenced off.
     `routes` holds, for each dataset that goes here, a digest of how: a dataset that is new here, or goes differently now, needs a copy.
-    `waiting` are datasets which are skipped until such a copy begins.
+    `waiting` are datasets of which only such a copy is taken until it ends: what the stream brings meanwhile follows behind it.
     """
 
     journal: str

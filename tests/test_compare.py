@@ -49,6 +49,16 @@ def test_keys_that_are_forgotten_can_be_looked_at_again(tmp_path: Path) -> None:
     assert comparison.differences() == []
 
 
+def test_what_changes_at_the_source_meanwhile_is_told_apart_from_what_differs(tmp_path: Path) -> None:
+    comparison = Comparison(["a"], ["a", "b"], tmp_path)
+    comparison.add("source", _table(("1", "x"), ("2", "x"), ("3", "x")))
+    comparison.add("sink", _table(("1", "y"), ("2", "y"), ("3", "x")))
+    comparison.add("after", _table(("1", "y"), ("2", "x")))
+    found = [one.key for one in comparison.differences()]
+    assert sorted(found) == ['["1"]', '["2"]']
+    assert comparison.moved(found) == {'["1"]'}
+
+
 @pytest.mark.parametrize(
     "left, right", [(("a", None), ("a", "null")), ((None, "x"), ("", "x")), (('a"', "b"), ("a", '"b')), (("1,2", "3"), ("1", "2,3"))]
 )
