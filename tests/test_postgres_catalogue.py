@@ -150,7 +150,7 @@ def test_the_key_follows_the_replica_identity(database: Database) -> None:
         "CREATE TABLE lost (id int NOT NULL, UNIQUE (id))",
         "ALTER TABLE lost REPLICA IDENTITY USING INDEX lost_id_key",
         "ALTER TABLE lost DROP CONSTRAINT lost_id_key",
-        "CREATE TABLE deferrable (id int PRIMARY KEY DEFERRABLE)",
+        "CREATE TABLE by_deferred (id int PRIMARY KEY DEFERRABLE)",
         "CREATE TABLE deferrable_whole (id int PRIMARY KEY DEFERRABLE, x int)",
         "ALTER TABLE deferrable_whole REPLICA IDENTITY FULL",
     )
@@ -163,7 +163,7 @@ def test_the_key_follows_the_replica_identity(database: Database) -> None:
         "nothing": ((), None),
         "keyless": ((), None),
         "lost": ((), None),
-        "deferrable": ((), None),
+        "by_deferred": ((), None),
         "deferrable_whole": ((), ("id", "x")),
     }
 
