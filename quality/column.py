@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -98,13 +98,13 @@ class Column:
         elif self.array.null_count:
             nulls = unpacked(pc.is_null(self.array))
         if self.family == "float":
-            nan = np.isnan(self.numbers)
+            nan: Rows = np.isnan(self.numbers)
             if nan.any():
                 return nan if nulls is None else nan | nulls
         return nulls
 
     @cached_property
-    def numbers(self) -> npt.NDArray[np.generic]:
+    def numbers(self) -> npt.NDArray[Any]:
         """The raw numbers of integers, floats, booleans (as int8), dates (days) and timestamps (in their unit), without a copy
         where there can be one. Undefined where the value is null."""
         if self.family == "bool":
@@ -128,7 +128,7 @@ class Column:
         return values
 
     @cached_property
-    def offsets(self) -> npt.NDArray[np.signedinteger]:
+    def offsets(self) -> npt.NDArray[Any]:
         """int[n + 1]: where each text begins in the buffer of bytes, and where the last ends."""
         large = pa.types.is_large_string(self.type) or pa.types.is_large_binary(self.type)
         dtype = np.int64 if large else np.int32
