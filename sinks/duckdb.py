@@ -15,7 +15,7 @@ import structlog
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from journal.batch import ChangeBatch, CopyMarker, Longs
-from pipeline.errors import AlreadyRunningError, SinkShapeError, SluiceError, TerminalError
+from pipeline.errors import AlreadyRunningError, SinkShapeError, SluiceError, TerminalError, TransientError
 from pipeline.model import Block
 from sinks.base import Cursor, RefusedRow, Sink, Target
 from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION
@@ -168,8 +168,10 @@ class DuckDBSink(Sink):
 
     def _check_epoch(self) -> None:
         query = f"SELECT epoch FROM {CURSORS} WHERE pipeline = ? AND sink = ?"
-        found = self._session.rows(query, [self.pipeline, self.name])
-        if not found or found[0][0] != self._epoch:
+        found = self._session.rows(query, [self.pipeline, self.name]) if self._catalogue.shape(CURSORS) else []
+        if not found:
+            raise TransientError(f"{self._file.path} is another file than it was: what it holds is read anew")
+        if found[0][0] != self._epoch:
             raise AlreadyRunningError(
                 f"another process has taken over the sink {self.name} of the pipeline {self.pipeline}",
                 hint="only one may deliver into it: stop one of them",
@@ -194,13 +196,11 @@ class DuckDBSink(Sink):
         with self._noting(target.table):
             found.writer.flush()
         table = found.table
-        if marker.phase == "start":
-            if has_key(target) and table.newest < 0:
-                self._session.execute(f"DROP TABLE {table.name}")
-                self._session.execute(create_table(target, target.table, with_key=False))
-                table.keyless = table.filling = True
-            return
         table.filling = False
+        if marker.phase == "start" and has_key(target) and table.newest < 0:
+            self._session.execute(f"DROP TABLE {table.name}")
+            self._session.execute(create_table(target, target.table, with_key=False))
+            table.keyless = table.filling = True
         if marker.phase == "end" and not marker.first and target.on_delete != "ignore":
             self._sweep(found, marker.ordinal)
 

@@ -18,6 +18,7 @@ from sinks.bookkeeping import DELETED_AT, POSITION
 from sinks.duckdb_session import quoted
 from sinks.duckdb_table import Table, chosen, placed
 from sinks.duckdb_values import incoming, refusal
+from sinks.lineage import codes
 from sinks.mirror import Net, lacking, net_effect, settle
 from sinks.rows import Keys, Rows
 
@@ -78,8 +79,8 @@ class MirrorWriter:
             return
         self._table.filling = False
         net = net_effect(self._target, batch, leaving)
-        fresh = np.isin(batch.op[net.whole.rows], (Op.INSERT,))
-        self._put(net, [(net.whole, self._with_key(net.whole.columns), fresh)])
+        fresh = (batch.op == Op.INSERT) & _touched_once(batch) if net.squashed else batch.op == Op.INSERT
+        self._put(net, [(net.whole, self._with_key(net.whole.columns), fresh[net.whole.rows])])
 
     def forget(self) -> None:
         """Drops what waits."""
@@ -201,6 +202,17 @@ def _unkeyed(batch: ChangeBatch, leaving: Longs) -> list[RefusedRow]:
             for row in np.flatnonzero(null):
                 refused.setdefault(int(row), RefusedRow(int(row), name, f"the key column {name!r} is null"))
     return list(refused.values())
+
+
+def _touched_once(batch: ChangeBatch) -> Mask:
+    """bool[n]: rows whose key no other row of the batch has, or had."""
+    key = batch.schema.key_indices
+    own = [batch.columns[k] for k in key]
+    left = [batch.old.get(k, pa.nulls(len(batch), pa.string())) for k in key]
+    code = codes([pa.concat_arrays(pair) for pair in zip(own, left, strict=True)])
+    times = np.bincount(code[code >= 0], minlength=1)
+    once: Mask = (code[: len(batch)] >= 0) & (times[code[: len(batch)]] == 1)
+    return once
 
 
 def _together(waiting: Sequence[tuple[ChangeBatch, Longs]], key: Sequence[int]) -> tuple[ChangeBatch, Longs]:

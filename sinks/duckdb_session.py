@@ -64,9 +64,6 @@ class Session:
 
     def commit(self) -> None:
         """Raises TransientError where an error has undone the transaction."""
-        if self._broken:
-            self.rollback()
-            raise TransientError(f"the transaction on {self.file.path} was undone by an error before")
         self._execute("COMMIT", ())
         self._open = False
 
@@ -104,10 +101,13 @@ class Session:
         try:
             yield
         finally:
-            for name in given if self.file.held else ():
+            # in a transaction that an error has ended DuckDB forgets nothing; the next relation of the name takes its place
+            for name in given if self.file.held and not self._broken else ():
                 self.file.connection.unregister(name)
 
     def _execute(self, sql: str, parameters: Sequence[object], arrow: bool = False) -> Any:
+        if self._broken and self._open:
+            raise TransientError(f"the transaction on {self.file.path} was undone by the error before")
         try:
             if arrow:
                 return self.file.connection.sql(sql).to_arrow_table()
