@@ -65,8 +65,9 @@ class Bench:
     def _peer(self, rows: int) -> float:
         with self.source.connect() as connection:
             end = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchall()[0][0]
-        command = [str(self.source.binaries.folder / "pg_recvlogical"), "-d", self.source.dsn, "--slot", _PEER, "--start", "--endpos", str(end),
-                   "-o", "proto_version=1", "-o", "publication_names=sluice_bench_db", "-f", "/dev/null", "--no-loop"]  # fmt: skip
+        program = str(self.source.binaries.folder / "pg_recvlogical")
+        command = [program, "-d", self.source.dsn, "--slot", _PEER, "--start", "--endpos", str(end), "-f", "/dev/null", "--no-loop"]
+        command += ["-o", "proto_version=1", "-o", "publication_names=sluice_bench_db"]
         wall, _ = measuring.run_seconds(command)
         return rows / wall
 
@@ -143,6 +144,7 @@ def _delivered(state: Path) -> int:
 
 
 def main() -> None:
+    """Measures what the options ask for, and prints a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -44,7 +44,9 @@ def run(
 
 def sync(
     file: PipelineFile,
-    timeout: Annotated[float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for a server that is away.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for a server that is away.")
+    ] = 60.0,
     fail_on_quarantine: Annotated[
         bool, typer.Option("--fail-on-quarantine", help="Ends with exit code 3 when something is in quarantine.")
     ] = False,

@@ -31,6 +31,7 @@ log = structlog.get_logger("sluice.ingest")
 
 _PATIENCE = 0.1  # seconds that an idle flow waits for its source, which wakes it
 _PRUNE_EVERY = 1.0
+_PRUNE_SOON = 0.2
 
 EVERY_RULE = "*"
 """In the ledger: the line that counts the changes which the rules of a dataset were asked about."""
@@ -255,14 +256,14 @@ class Relief:
         now = time.monotonic()
         if now < self._next:
             return self._room
-        self._journal.prune(self._passed())
+        gone = self._journal.prune(self._passed())
         full = self._journal.full
         if full is self._room:
             log.warning(
                 "journal is full, reading pauses" if full else "journal has room again, reading goes on", bytes=self._journal.size()
             )
         self._room = not full
-        self._next = now + _PRUNE_EVERY
+        self._next = now + (_PRUNE_SOON if gone else _PRUNE_EVERY)  # a step is small: more of it follows while it finds something
         return self._room
 
 

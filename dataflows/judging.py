@@ -79,7 +79,7 @@ class Judge:
         self._make = gate
         self._record = record
         self._gates: dict[str, Gate | None] = {}
-        self._copies: dict[tuple[str, str | None], int] = {}
+        self._copies: dict[tuple[str, str, str | None], int] = {}
         self.stopped: dict[str, str] = {}
 
     def segment(self, segment: Segment) -> JudgedSegment:
@@ -127,7 +127,7 @@ class Judge:
         return Stopped(batch)
 
     def _marker(self, marker: CopyMarker) -> CopyMarker:
-        key = (marker.table, marker.sink)
+        key = (marker.source, marker.table, marker.sink)
         if marker.phase == "start":
             self._copies[key] = self._next
         return replace(marker, ordinal=self._copies.get(key, self._next))

@@ -183,7 +183,7 @@ def computable(array: pa.Array, kind: str) -> TypedColumn:
     if wide or (pa.types.is_floating(array.type) and _is_numeric(kind)):
         array = array.cast(pa.string())
     if pa.types.is_string(array.type):
-        return exact_decimals(array) if wide or _is_numeric(kind) and not pa.types.is_decimal128(arrow_type(kind)) else typed(array, kind)
+        return exact_decimals(array) if wide or (_is_numeric(kind) and not pa.types.is_decimal128(arrow_type(kind))) else typed(array, kind)
     return TypedColumn(array, np.zeros(len(array), np.bool_))
 
 
