@@ -15,8 +15,8 @@ CREATE TABLE IF NOT EXISTS bench (
 
 ROWS = """
 INSERT INTO bench SELECT n, n % 10000, 'user' || n || '@example.com', (ARRAY['EU','US'])[1 + n % 2],
-    (ARRAY['new','active','paused'])[1 + n % 3], 'EUR', n % 1000, 1.5, n % 1000 + 1.5, n % 100, n % 2 = 0, '2026-01-01'::timestamptz + n * interval '1 second',
-    '2027-01-01'::timestamptz + n * interval '1 second'
+    (ARRAY['new','active','paused'])[1 + n % 3], 'EUR', n % 1000, 1.5, n % 1000 + 1.5, n % 100, n % 2 = 0,
+    '2026-01-01'::timestamptz + n * interval '1 second', '2027-01-01'::timestamptz + n * interval '1 second'
 FROM generate_series({first}, {last}) n
 """
 
