@@ -147,6 +147,31 @@ def test_a_transaction_of_which_half_was_taken_is_not_taken_twice(shop: Database
         assert sum(len(batch) for batch in batches(follower, "public.events")) == whole
 
 
+def test_a_stretch_that_ends_inside_a_transaction_is_committed_up_to_it(shop: Database, follow: Follow) -> None:
+    follower = follow(shop)
+    with follower.running():
+        _both_same(follower)
+    with shop.connect() as connection:
+        for n in range(300):
+            connection.execute("INSERT INTO events SELECT repeat('x', 60), %s FROM generate_series(1, 250)", [n])
+    source = follower.start()
+    head = source.head()
+    open_rows = whole_rows = 0
+    watermark = follower.watermark
+    while not source.reached(watermark, head):
+        segment = source.take(1.0)
+        assert segment is not None
+        transactions = {int(lsn) for entry in segment.entries for lsn in entry.lsn}  # type: ignore[union-attr]
+        if segment.watermark is None:
+            assert len(transactions) == 1
+            open_rows += segment.rows
+        else:
+            whole_rows += segment.rows
+            watermark = segment.watermark
+            source.confirm(watermark)
+    assert (open_rows + whole_rows, open_rows > 0, whole_rows > 30_000) == (75_000, True, True)
+
+
 def test_trap_30_a_server_that_is_restarted_is_found_again(launch_postgres: Launch, follow: Follow) -> None:
     server = launch_postgres(15)
     database = Database(server, "postgres")

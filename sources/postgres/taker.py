@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import structlog
 
 from journal.batch import ChangeBatch, CopyMarker, Entry, Held, Segment
@@ -29,11 +31,12 @@ _AGAIN = 0.5  # seconds between two tries to read values again
 
 @dataclass(eq=False)
 class _Unfinished:
-    """A stretch on its way out; the first `done` entries have the values that the log left out."""
+    """A stretch on its way out; the first `done` entries have the values that the log left out. `tells`: its end alone is news."""
 
     entries: list[Entry]
     end: int | None
     received: float
+    tells: bool = True
     done: int = 0
 
 
@@ -68,7 +71,7 @@ class Taker:
         self._announce = False
         self._inside = False  # part of a transaction has been handed out
         self._last = (0, -1)  # the last change of the stream that was handed out: commit LSN and ordinal in the transaction
-        self._unfinished: _Unfinished | None = None
+        self._unfinished: deque[_Unfinished] = deque()
         self._retry_at = 0.0
         self._copy_turn = True
         self._session: Connection | None = None
@@ -128,7 +131,7 @@ class Taker:
         while True:
             left = max(0.0, until - time.monotonic())
             segment = self._next(left)
-            if segment is not None or (left == 0.0 and (self._unfinished is not None or not self._handouts.waiting)):
+            if segment is not None or (left == 0.0 and (self._unfinished or not self._handouts.waiting)):
                 return segment
 
     def close(self) -> None:
@@ -142,7 +145,7 @@ class Taker:
         if self._announce:
             self._announce = False
             return self._segment([], time.monotonic(), due=False)
-        if self._unfinished is not None:
+        if self._unfinished:
             self._handouts.wait(min(timeout, max(0.0, self._retry_at - time.monotonic())))
             return self._finished()
         stream = self._stream if self._flowing else None
@@ -176,17 +179,23 @@ class Taker:
             return None
         if stretch is None:
             return None
-        self._unfinished = self._routed(stretch)
+        self._unfinished.extend(self._routed(stretch))
         return self._finished()
 
-    def _routed(self, stretch: Stretch) -> _Unfinished:
+    def _routed(self, stretch: Stretch) -> Iterator[_Unfinished]:
+        """A stretch that ends inside a transaction is cut where that one begins: it may be long until a stretch ends between two.
+
+        Its position is a good one to resume from: the server sends what commits there or later.
+        """
         batches = [fresh for decoded in stretch.batches if len((fresh := self._fresh(decoded)).batch)]
-        entries = self._desk.route(batches)
-        for batch, _ in batches:
-            self._last = max(self._last, (int(batch.lsn[-1]), int(batch.nth[-1])))
-            self.last_commit = float(batch.time[-1]) / 1e6
+        if batches:
+            self._last = max(self._last, *((int(batch.lsn[-1]), int(batch.nth[-1])) for batch, _ in batches))
+            self.last_commit = float(batches[-1][0].time[-1]) / 1e6
             self.last_rows = time.monotonic()
-        return _Unfinished(entries, stretch.end, stretch.received)
+        if stretch.end is None and batches:
+            whole, batches = _cut(batches, self._last[0])
+            yield _Unfinished(self._desk.route(whole), self._last[0], stretch.received, tells=False)
+        yield _Unfinished(self._desk.route(batches), stretch.end, stretch.received)
 
     def _fresh(self, decoded: Decoded) -> Decoded:
         """Without what an earlier session has given already."""
@@ -198,9 +207,16 @@ class Taker:
         return Decoded(batch.take(new), decoded.xid[new])
 
     def _finished(self) -> Segment | None:
-        """Fills in what has to be read again. None: that is not possible now, and will be tried once more."""
-        unfinished = self._unfinished
-        assert unfinished is not None  # noqa: S101  (both callers have seen to it)
+        """What is on its way out, with what has to be read again. None: that is not possible now, and will be tried once more."""
+        while self._unfinished:
+            if not self._fill(self._unfinished[0]):
+                return None
+            segment = self._given(self._unfinished.popleft())
+            if segment is not None:
+                return segment
+        return None
+
+    def _fill(self, unfinished: _Unfinished) -> bool:
         entries = unfinished.entries
         try:
             while unfinished.done < len(entries):
@@ -210,21 +226,24 @@ class Taker:
             log.warning("values that the log left out cannot be read now", source=self._source, error=error.message)
             self._drop_session()
             self._retry_at = time.monotonic() + _AGAIN
-            return None
-        self._unfinished = None
-        assert self._watermark is not None  # noqa: S101
-        closed = self._inside and unfinished.end is not None
-        if unfinished.end is None:
-            self._inside = self._inside or bool(entries)
+            return False
+        return True
+
+    def _given(self, unfinished: _Unfinished) -> Segment | None:
+        """The segment, if there is anything to say; moves the position."""
+        assert self._watermark is not None  # noqa: S101  (there is no stream before it)
+        entries, end = unfinished.entries, unfinished.end
+        news = bool(entries)
+        if end is None:
+            self._inside = self._inside or news
         else:
+            # an end without rows is news where rows wait for it, or where nothing else would tell how far the log was read
+            news = news or self._inside or (unfinished.tells and end > self._watermark.lsn)
             self._inside = False
-            moved = unfinished.end > self._watermark.lsn
-            self._watermark = self._watermark.at(max(self._watermark.lsn, unfinished.end))
-            if not entries and not moved and not closed:
-                return None
-        if not entries and unfinished.end is None:
+            self._watermark = self._watermark.at(max(self._watermark.lsn, end))
+        if not news:
             return None
-        return self._segment(entries, unfinished.received, any(not isinstance(e, ChangeBatch | Held) for e in entries))
+        return self._segment(entries, unfinished.received, any(isinstance(entry, CopyMarker) for entry in entries))
 
     def _segment(self, entries: Sequence[Entry], received: float, due: bool) -> Segment:
         assert self._watermark is not None  # noqa: S101
@@ -274,3 +293,15 @@ class Taker:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def _cut(batches: Sequence[Decoded], lsn: int) -> tuple[list[Decoded], list[Decoded]]:
+    """Changes of transactions before the one that commits at `lsn`, and those of that one."""
+    before, inside = [], []
+    for batch, xids in batches:
+        place = int(np.searchsorted(batch.lsn, lsn))
+        if place:
+            before.append(Decoded(batch.slice(0, place), xids[:place]))
+        if place < len(batch):
+            inside.append(Decoded(batch.slice(place, len(batch)), xids[place:]))
+    return before, inside
