@@ -82,7 +82,9 @@ class Mirror:
 
     def sorted(self) -> list[tuple[str | None, ...]]:
         found = [row for _, row in (*self.rows.values(), *self.loose)]
-        return sorted((tuple(row[name] for name in self.schema.names) for row in found), key=lambda row: tuple((v is None, v or "") for v in row))
+        return sorted(
+            (tuple(row[name] for name in self.schema.names) for row in found), key=lambda row: tuple((v is None, v or "") for v in row)
+        )
 
 
 @dataclass
