@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from examples.embedded_postgres import EmbeddedPostgres
+from journal.schema import TableSchema
 from pipeline.errors import AlreadyRunningError, Refused, SlotLostError, SluiceError, TransientError
 from sources.postgres.errors import from_postgres
+from sources.postgres.relation import Relation
 from tests.fix_postgres import PASSWORD, Database, Launch
 from tests.streaming import Follower, confirmed, position, publish
 from tests.waiting import wait_for
@@ -325,3 +327,22 @@ def test_a_sqlstate_decides_what_happens_next(sqlstate: str | None, kind: type[S
 @pytest.mark.parametrize("sqlstate", ["55000", "42704"])
 def test_without_a_slot_the_same_codes_are_a_refusal(sqlstate: str) -> None:
     assert type(from_postgres(sqlstate, "no", "server")) is Refused
+
+
+def test_over_a_unix_socket_the_same_changes_arrive(database: Database, slot: str, tmp_path: Path) -> None:
+    database.execute("INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, 20000) g")
+    dsn = f"host={database.server.socket_directory} port={database.server.port} user=postgres dbname={database.name}"
+    with Follower(database, slot, tmp_path, dsn=dsn) as follower:
+        follower.catch_up()
+    assert ids(follower) == list(range(1, 20_001))
+
+
+def test_after_a_change_could_not_be_decoded_none_is_left_out_by_going_on(database: Database, slot: str, tmp_path: Path) -> None:
+    def resolve(_: Relation) -> TableSchema | None:
+        raise Refused("no such table")
+
+    with Follower(database, slot, tmp_path, resolve=resolve) as follower:
+        database.execute("INSERT INTO t VALUES (1)")
+        assert isinstance(follower.until_broken(), Refused)
+        with pytest.raises(Refused):
+            follower.stream.take(0)

@@ -171,7 +171,7 @@ class _OldRows:
     """
 
     def __init__(self, table: Table, a: Bytes, at: Longs, has_old: Mask, letter: Bytes, longest: int) -> None:
-        self.rows = np.flatnonzero(has_old)
+        self.rows = has_old.nonzero()[0]
         self.fields: Fields = walk(a, at[self.rows] + 1, table.width, longest)
         self.whole = has_old & (letter == OLD)
         columns, bad = strings(a, self.fields)

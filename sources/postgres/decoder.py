@@ -24,6 +24,7 @@ from sources.postgres.transactions import BEGIN, COMMIT, EPOCH, Transaction, Tra
 
 RELATION, TYPE, ORIGIN, LOGICAL_MESSAGE = b"RYOM"
 STREAM_START, STREAM_STOP, STREAM_COMMIT, STREAM_ABORT = b"SEcA"
+_TRUNCATE = int(Op.TRUNCATE)
 # Fewest bytes of each kind of message; what is not listed is no message.
 _SHORTEST = np.full(256, 1 << 31, np.int64)
 _SHORTEST[[BEGIN, COMMIT, RELATION, TYPE, ORIGIN, LOGICAL_MESSAGE]] = [21, 26, 10, 7, 10, 15]
@@ -99,6 +100,7 @@ class Decoder:
         self._transactions = Transactions()
         self._streaming: int | None = None
         self._ready: list[Decoded] = []
+        self._owing = False
         self._end = start
         self.idle: Idle | None = None  # for whoever acknowledges; given up when a stretch with rows goes further
 
@@ -117,7 +119,7 @@ class Decoder:
         short = stops - body < _SHORTEST.take(kind)
         if short.any():
             raise malformed(f"a message of kind {bytes(kind[short][:1])!r} and {int((stops - body)[short][0])} bytes")
-        borders = np.flatnonzero(_IS_BORDER.take(kind))
+        borders = _IS_BORDER.take(kind).nonzero()[0]
         at = 0
         for border in borders.tolist():
             self._stretch_of(chunk.data, kind[at:border], body[at:border], stops[at:border])
@@ -134,7 +136,7 @@ class Decoder:
         if self._streaming is not None:
             self._spool.append(self._streaming, data, body, stops)
         else:
-            rows = np.flatnonzero(_IS_CHANGE.take(kind))
+            rows = _IS_CHANGE.take(kind).nonzero()[0]
             weights = self._weights(data, kind, body, rows, 0)
             position, end = self._transactions.assign(data, kind, body, rows, weights)
             self._decode(data, kind, body, stops, rows, position, 0)
@@ -180,7 +182,7 @@ class Decoder:
             if aborted.size:
                 kept = ~(np.isin(read_u4(block.data, body + 1), aborted) & _HAS_XID.take(kind))
                 kind, body, stops = kind[kept], body[kept], stops[kept]
-            rows = np.flatnonzero(_IS_CHANGE.take(kind))
+            rows = _IS_CHANGE.take(kind).nonzero()[0]
             weights = self._weights(block.data, kind, body, rows, 4)
             position, transaction = positions_within(transaction, weights)
             self._decode(block.data, kind, body, stops, rows, position, 4)
@@ -188,7 +190,7 @@ class Decoder:
     def _weights(self, data: Bytes, kind: Bytes, body: Longs, rows: Longs, prefix: int) -> Longs:
         """How many changes each message is: one, or as many as a truncate has tables."""
         weights = np.ones(rows.size, np.int64)
-        truncates = np.flatnonzero(kind.take(rows) == Op.TRUNCATE)
+        truncates = (kind.take(rows) == _TRUNCATE).nonzero()[0]
         if truncates.size:
             weights[truncates] = read_u4(data, body[rows[truncates]] + 1 + prefix)
         return weights
@@ -196,7 +198,7 @@ class Decoder:
     def _decode(self, data: Bytes, kind: Bytes, body: Longs, stops: Longs, rows: Longs, position: Position, prefix: int) -> None:
         """Adds the batches of these messages to what is ready. `prefix` is 4 where an xid follows each message's kind."""
         cuts: dict[int, list[_Described | _Truncated]] = {}
-        special = np.flatnonzero((kind == RELATION) | (kind == Op.TRUNCATE))
+        special = ((kind == RELATION) | (kind == _TRUNCATE)).nonzero()[0]
         for message in special.tolist():
             begin, stop = int(body[message]) + 1 + prefix, int(stops[message])
             if kind[message] == RELATION:
@@ -207,7 +209,7 @@ class Decoder:
             for place, oid in enumerate(_truncated(data, begin, stop)):
                 cuts.setdefault(oid, []).append(_Truncated(message, row._replace(nth=row.nth + place)))
         new = position.lsn >= self._start if position.lsn.size and position.lsn[0] < self._start else None
-        changes = kind.take(rows) != Op.TRUNCATE
+        changes = kind.take(rows) != _TRUNCATE
         kept = changes if new is None else changes & new
         if not kept.all():
             rows, position = rows[kept], position.take(kept)
@@ -272,9 +274,12 @@ class Decoder:
         is_open = self._transactions.open is not None
         if self._ready:
             self.idle = None
+            self._owing = is_open
             yield Stretch(self._taken(), None if is_open else self._end, received)
         elif not is_open:
-            self._rest(self._end, urgent=False)
+            # where rows have been given that wait for the end of their transaction, it is not to be waited for
+            self._rest(self._end, urgent=self._owing)
+            self._owing = False
 
     def _taken(self) -> list[Decoded]:
         ready, self._ready = self._ready, []

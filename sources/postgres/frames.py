@@ -20,7 +20,7 @@ COPY_DATA, XLOG_DATA, KEEPALIVE = b"dwk"
 PAYLOAD = 5  # from the start of a frame
 MESSAGE = 30  # from the start of a frame to the message in it: after the frame's and XLogData's headers
 SLACK = 16  # bytes that a buffer has beyond its last one, so that gathers may look past the end
-LONGEST = 1 << 31  # no message of Postgres is longer than 1 GB
+LONGEST = (1 << 30) + 64  # Postgres makes no longer message than 1 GB
 _SHORTEST = {XLOG_DATA: MESSAGE + 1, KEEPALIVE: PAYLOAD + 18}
 _BLOCK = 1 << 18
 
@@ -78,8 +78,8 @@ class Splitter:
             np.logical_and(is_start[:n], is_zero[:n], out=is_start[:n])
             is_start[n : n + 8] = False
             # Eight bytes at a time: nearly all are zeros.
-            words = np.flatnonzero(is_start[: (n + 7) & ~7].view(np.uint64) != 0)
-            places = np.flatnonzero(is_start.reshape(-1, 8).take(words, axis=0))
+            words = (is_start[: (n + 7) & ~7].view(np.uint64) != 0).nonzero()[0]
+            places = is_start.reshape(-1, 8).take(words, axis=0).ravel().nonzero()[0]
             found.append((words[places >> 3] << 3) + (places & 7) + begin)
         at = np.concatenate(found)
         kind = a.take(at + PAYLOAD)

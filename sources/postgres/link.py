@@ -28,6 +28,8 @@ _PUBLICATION_MISSING = "55000"
 # libpq keeps what TLS has decrypted and nobody has asked for where poll() cannot see it; so many dry reads in a row mean that it is empty.
 _DRY = 3
 _WINDOW = 128 << 10  # bytes
+_PAUSE_TCP = 0.008
+_PAUSE_UNIX = 0.0003
 
 
 class Link(ABC):
@@ -37,6 +39,8 @@ class Link(ABC):
         self._connection = connection
         self._server = server
         self._slot = slot
+        self.pause = _prepare(connection.pgconn.socket)
+        """Seconds in which changes that come in masses may gather before they are read, without making the server wait."""
 
     @property
     def label(self) -> str:
@@ -99,7 +103,6 @@ class PlainLink(Link):
         super().__init__(connection, server, slot)
         self._socket = socket.socket(fileno=os.dup(connection.pgconn.socket))
         self._socket.setblocking(False)
-        _narrow(self._socket)
         self._unsent = b""
 
     def start(self, command: str, deadline: float) -> None:
@@ -244,18 +247,20 @@ class SealedLink(Link):
         self._failure = self._failure or self.warned(_fields(result))
 
 
-def _narrow(connected: socket.socket) -> None:
-    """Makes the receive window of a connection within this machine small.
+def _prepare(descriptor: int) -> float:
+    """Sets a connection's socket up for the way in which a walsender sends, a call for each change; seconds for Link.pause.
 
-    A walsender sends each change by a call of its own. While the window is open, each is a segment that the kernel carries over at
-    once; while it is closed they gather in the server's send buffer, and come in large ones when we read. That takes half of the time
-    off the walsender, which is what bounds the rate. Over a network the window must be as large as delay times bandwidth, and the
-    kernel knows best.
+    Within this machine, the kernel carries a segment over at once while the receiver's window is open; while it is closed, changes gather
+    in the server's send buffer, and come in large segments when we read. That takes half of the time off the walsender, which is what
+    bounds the rate: so the window is made small. Over a network it must be as large as delay times bandwidth, and the kernel knows best.
+    A Unix socket has no such buffer: a few hundred changes fill it, and the walsender waits.
     """
-    if connected.family in (socket.AF_INET, socket.AF_INET6):
-        peer = ipaddress.ip_address(str(connected.getpeername()[0]).partition("%")[0])
-        if peer.is_loopback:
+    with socket.socket(fileno=os.dup(descriptor)) as connected:
+        if connected.family not in (socket.AF_INET, socket.AF_INET6):
+            return _PAUSE_UNIX
+        if ipaddress.ip_address(str(connected.getpeername()[0]).partition("%")[0]).is_loopback:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WINDOW)
+        return _PAUSE_TCP
 
 
 def fields_of(body: bytes) -> dict[str, str]:

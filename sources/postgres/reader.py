@@ -21,9 +21,9 @@ from sources.postgres.link import Link, fields_of
 _STATUS = struct.Struct(">cQQQqc")
 _EPOCH = 946_684_800.0  # seconds from 1970 to 2000
 _DRAIN = 32 << 10  # a read of this many bytes: there may be more at once
-_BUSY = 16 << 10  # bytes between two pauses: more is on its way, and letting it gather makes both sides cheaper
-_PAUSE = 0.008  # seconds to let it gather
-_LINGER = 0.025  # and for how long in all
+_MASSES = 2_000_000  # bytes per second: more is on its way, and letting it gather makes both sides cheaper
+_LINGER = 0.025  # seconds to let it gather in all
+_POLLED = 0.001  # poll() knows no shorter time
 _SPACING = 0.002  # seconds between two small pieces, so that a steady trickle of transactions is not decoded one by one
 _SHORTEST_RHYTHM = 0.1  # seconds between two reports, unless the server asks
 _LONGEST_RHYTHM = 10.0
@@ -137,11 +137,15 @@ class Reader:
                 if got >= _DRAIN or self._link.pending:
                     continue
                 now = time.monotonic()
-                if lately >= _BUSY and now - began < _LINGER:
-                    pause = _PAUSE
+                if lately >= _MASSES * self._link.pause and now - began < _LINGER:
+                    pause = self._link.pause
                 else:
                     pause = self._last_handed_on + _SPACING - now
-                if pause <= 0 or interrupt.poll(pause * 1000):
+                if pause <= 0:
+                    break
+                if pause < _POLLED:
+                    time.sleep(pause)
+                elif interrupt.poll(pause * 1000):
                     break
                 lately = 0
         except SluiceError:

@@ -58,6 +58,7 @@ class ReplicationStream:
         self._chunk: Chunk | None = None
         self._stretches: Iterator[Stretch] = iter(())
         self._given = start
+        self._failure: BaseException | None = None
         self._last_idle = float("-inf")
 
     def start(self) -> None:
@@ -84,9 +85,18 @@ class ReplicationStream:
 
         A stretch without batches says that all up to its `end` was read and nothing in it was for us: acknowledging that is what lets
         the server drop its log while the wanted tables rest. It comes about once a second, or when the server waits for it. What was
-        received before an error is given before it is raised.
+        received before an error is given before it is raised, and raised again by every later call.
         """
-        deadline = time.monotonic() + timeout
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._take(time.monotonic() + timeout)
+        except BaseException as error:
+            # Going on would leave out what could not be decoded.
+            self._failure = error
+            raise
+
+    def _take(self, deadline: float) -> Stretch | None:
         while True:
             stretch = next(self._stretches, None)
             if stretch is not None:
@@ -185,8 +195,11 @@ class ReplicationStream:
         return Stretch([], idle.end, now)
 
     def _give(self, stretch: Stretch) -> Stretch:
-        if stretch.end is not None:
-            self._given = max(self._given, stretch.end)
+        reached = stretch.end
+        if reached is None:
+            # the transaction that is open has the highest position; all before it are whole
+            reached = max((int(decoded.batch.lsn[-1]) for decoded in stretch.batches), default=0)
+        self._given = max(self._given, reached)
         return stretch
 
     def _done_with_chunk(self) -> None:

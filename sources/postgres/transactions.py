@@ -50,7 +50,7 @@ class Transactions:
 
         Raises TerminalError for a change outside of a transaction, or one transaction inside another.
         """
-        begins, commits = np.flatnonzero(kind == BEGIN), np.flatnonzero(kind == COMMIT)
+        begins, commits = (kind == BEGIN).nonzero()[0], (kind == COMMIT).nonzero()[0]
         end = int(read_i8(a, body[commits[-1:]] + 10)[0]) if commits.size else None
         if not begins.size and not commits.size:
             if self.open is None:
