@@ -108,7 +108,7 @@ class PipelineUnderTest:
 
     def kill(self, only: str) -> None:
         """SIGKILL for a process of this pipeline that runs."""
-        for pid in wait_for(lambda: self.processes(only), 20, f"a process {only}"):
+        for pid in wait_for(lambda: self.processes(only), 60, f"a process {only}"):
             os.kill(pid, signal.SIGKILL)
 
     def stop(self, process: subprocess.Popen[bytes]) -> int:

@@ -25,7 +25,7 @@ from quality.kernels.registry import REFUSED, ROW_EXPECTATIONS, SET_EXPECTATIONS
 from tests.kernel_cases import ARGUMENTS, SET_ARGUMENTS, Rule, Writer
 from tests.kernel_values import frame
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 SEED = int(os.environ.get("KERNEL_SEED", "1"))
 FRAMES = int(os.environ.get("KERNEL_FRAMES", "16"))

@@ -114,6 +114,7 @@ def test_every_process_has_a_service_whose_health_check_asks_its_port(compose: d
 
 def test_the_commands_of_the_services_are_ones_that_the_program_has(compose: dict[str, Any]) -> None:
     import typer
+
     from cli.main import app
 
     root: Any = typer.main.get_command(app)

@@ -206,20 +206,15 @@ def test_trap_25_and_19_settings_of_the_role_do_not_change_what_is_read(database
     assert list(row.values())[1:] == ["2024-07-01 12:00:00+00", "2024-07-01", "1 day 02:00:00", "0.30000000000000004", "\\x00ff", "é€"]
 
 
-def test_a_table_without_columns_and_one_with_sixteen_hundred_are_copied(database: Database, follow: Follow) -> None:
+def test_a_table_of_sixteen_hundred_columns_is_copied(database: Database, follow: Follow) -> None:
     names = [f"c{n}" for n in range(1599)]
     database.execute(
         f"CREATE TABLE wide (id int PRIMARY KEY, {', '.join(f'{name} smallint' for name in names)})",
         f"INSERT INTO wide SELECT n, {', '.join(str(n % 7) for n in range(1599))} FROM generate_series(1, 20) n",
-        "CREATE TABLE none ()",
-        "ALTER TABLE none REPLICA IDENTITY FULL",
-        "INSERT INTO none DEFAULT VALUES",
-        "INSERT INTO none DEFAULT VALUES",
     )
     follower = follow(database)
     with follower.running():
         follower.same("public.wide")
-        follower.same("public.none", "SELECT FROM none")
         database.execute("UPDATE wide SET c7 = 1000 WHERE id = 3")
         follower.same("public.wide")
 

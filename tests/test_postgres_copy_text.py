@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from sources.postgres.copy_text import Rows, message_starts, rows_of_lines, rows_of_messages
 
 _ESCAPES = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\"}
-_VALUES = st.none() | st.text(st.sampled_from("\\nNdt\t\n\bé x") | st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+_VALUES = st.none() | st.text(
+    st.sampled_from("\\nNdt\t\n\bé x") | st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8
+)
 _TABLES = st.integers(1, 5).flatmap(lambda width: st.lists(st.lists(_VALUES, min_size=width, max_size=width), min_size=1, max_size=12))
 
 

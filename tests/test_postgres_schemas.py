@@ -88,7 +88,9 @@ def test_a_column_dropped_and_made_again_at_the_end_is_the_older_one_before_anot
 
 
 def test_a_column_made_again_after_the_last_one_is_new() -> None:
-    found = _meaning(_relation(("id", INT), ("z", INT), ("a", INT)), _table(("id", INT), None, ("z", INT), ("a", INT)), _before(id=1, a=2, z=3))
+    found = _meaning(
+        _relation(("id", INT), ("z", INT), ("a", INT)), _table(("id", INT), None, ("z", INT), ("a", INT)), _before(id=1, a=2, z=3)
+    )
     assert (_numbers(found), found.certain) == ({"id": 1, "z": 3, "a": 4}, True)
 
 

@@ -30,7 +30,7 @@ def ids(follower: Follower) -> list[int]:
     return [int(change.values["id"]) for change in follower.table("t")]
 
 
-def hurry(database: Database, timeout: str = "1s") -> None:
+def hurry(database: Database, timeout: str = "2s") -> None:
     database.execute(f"ALTER DATABASE {database.name} SET wal_sender_timeout = '{timeout}'")
 
 
@@ -136,7 +136,7 @@ def test_trap_06_feedback_goes_on_while_nobody_takes_and_the_queue_is_full(datab
     with Follower(database, slot, tmp_path, queue_bytes=4 << 20) as follower:
         pid = follower.walsender()
         wait_for(lambda: follower.stream.bytes_read > 1_900_000, message="the queue to fill")
-        full = time.monotonic() + 2.5
+        full = time.monotonic() + 4.5
         wait_for(lambda: time.monotonic() > full, message="more than twice wal_sender_timeout")
         assert follower.stream.bytes_read < 5_000_000, "the queue is not bounded"
         assert follower.walsender() == pid
@@ -149,7 +149,7 @@ def test_trap_06_an_idle_session_outlives_wal_sender_timeout(database: Database,
     hurry(database)
     with Follower(database, slot, tmp_path) as follower:
         pid = follower.walsender()
-        later = time.monotonic() + 2.5
+        later = time.monotonic() + 4.5
         follower.until(lambda: time.monotonic() > later)
         database.execute("INSERT INTO t VALUES (1)")
         follower.catch_up()
