@@ -187,7 +187,12 @@ class DuckDBSink(Sink):
         """Notes in which tables rows that were new at the source were found: there Sluice looks before it writes from now on."""
         try:
             yield
-        except KeyTakenError:
+        except KeyTakenError as error:
+            if self._careful.issuperset(tables):
+                raise TerminalError(
+                    f"a row breaks a constraint in {self._file.path} that Sluice did not make: {error.__cause__}",
+                    hint="drop the constraint: in DuckDB it stops a whole transaction, and tells of no row",
+                ) from error
             self._careful.update(tables)
             raise
 
@@ -216,10 +221,11 @@ class DuckDBSink(Sink):
             table.truncate(ordinal)
 
     def commit(self, cursor: Cursor) -> None:
-        with self._noting(*(found.table.target.table for found in self._tables.values())):
-            for found in self._tables.values():
+        for found in self._tables.values():
+            with self._noting(found.table.target.table):
                 found.writer.flush()
-                self._remember(found)
+            self._remember(found)
+        with self._noting(*(found.table.target.table for found in self._tables.values())):
             values = [replace(cursor, epoch=self._epoch).encode(), cursor.journal, self.pipeline, self.name, self._epoch]
             update = f"UPDATE {CURSORS} SET cursor = ?, journal = ? WHERE pipeline = ? AND sink = ? AND epoch = ?"
             if self._session.execute(update, values) != 1:

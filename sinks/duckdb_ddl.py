@@ -45,10 +45,11 @@ def _definition(column: Column) -> str:
     return f"{quoted(column.name)} {duckdb_type(column.type)}" + ("" if column.nullable else " NOT NULL")
 
 
-def alter_table(was: Target, target: Target, primary_key: Sequence[str], with_key: bool) -> list[str]:
+def alter_table(was: Target, target: Target, primary_key: Sequence[str], with_key: bool, foreign: Sequence[str]) -> list[str]:
     """The statements that bring the table of `was`, with the given primary key, to what `target` asks for.
 
-    Raises SinkShapeError for a type that the values in the table may not fit.
+    Raises SinkShapeError for a type that the values in the table may not fit, and where columns that somebody else added (`foreign`)
+    would be lost.
     """
     todo = [step for step in steps(was.schema, target.schema, target.table) if not _same_here(step)]
     pairs = carried(was.schema, target.schema)
@@ -56,6 +57,11 @@ def alter_table(was: Target, target: Target, primary_key: Sequence[str], with_ke
     key_after = tuple(names.held(a.name) for name in primary_key for b, a in pairs if old_names.held(b.name) == name)
     key_wanted = tuple(names.held(name) for name in target.schema.key) if with_key else ()
     if key_after != key_wanted or _blocked(todo, was, bool(primary_key)):
+        if foreign:
+            raise SinkShapeError(
+                f"the table {target.table} has to be made anew, and somebody added the column {foreign[0]!r} to it",
+                hint="drop that column, or drop the table and it is copied again",
+            )
         found = _rebuilt(was, target, with_key)
     else:
         found = _in_place(was, target, todo)

@@ -127,7 +127,11 @@ class Catalogue:
             return []
         was = Target(target.dataset, target.table, known.schema, mode=known.mode, on_delete=known.on_delete)
         with_key = has_key(target) and not known.keyless
-        return [*alter_table(was, target, self.primary_key(target.table), with_key), self.register(target, known.keyless, known.filling)]
+        foreign = [name for name in shape if name not in known.shape]
+        return [
+            *alter_table(was, target, self.primary_key(target.table), with_key, foreign),
+            self.register(target, known.keyless, known.filling),
+        ]
 
     def _check_untouched(self, target: Target, known: Registered, shape: Mapping[str, str]) -> None:
         for name, kind in known.shape.items():

@@ -16,7 +16,7 @@ import pytest
 from journal.batch import ChangeBatch, CopyMarker, Op
 from journal.schema import Column, TableSchema
 from journal.types import duckdb_type
-from pipeline.errors import SinkShapeError, TransientError
+from pipeline.errors import SinkShapeError, TerminalError, TransientError
 from sinks.base import NO_ROWS, Cursor
 from sinks.duckdb import DuckDBConfig, DuckDBSink
 from tests.sink_batches import ORDERS, delete, insert, many, marker, read, update
@@ -358,6 +358,27 @@ def test_a_key_under_which_rows_are_the_same_is_refused(hand: Hand) -> None:
         hand.sink.prepare(mirror(replace(ORDERS, key=("name",))))
     hand.sink.rollback()
     assert len(hand.live(TARGET)) == 2
+
+
+def test_columns_and_constraints_of_others_are_respected(place: FilePlace, hand: Hand) -> None:
+    hand.write(TARGET, insert(id="1", name="a"))
+    hand.sink.rest()
+    with duckdb.connect(str(place.path)) as connection:
+        connection.execute("ALTER TABLE orders ADD COLUMN mine VARCHAR DEFAULT 'x'")
+        connection.execute("CREATE UNIQUE INDEX one_name ON orders (name)")
+    hand.write(TARGET, insert(id="2", name="b"))
+    assert [row["mine"] for row in place.table("orders")] == ["x", "x"]
+    for error in (TransientError, TerminalError):  # at the second try it has looked, so the constraint is not Sluice's
+        hand.cursor = hand.sink.open(JOURNAL) or hand.cursor
+        hand.sink.begin()
+        hand.put(TARGET, insert(id="3", name="b"))
+        with pytest.raises(error):
+            hand.commit()
+        hand.sink.rollback()
+    hand.sink.begin()
+    with pytest.raises(SinkShapeError, match="'mine'"):
+        hand.sink.prepare(mirror(replace(ORDERS, columns=(replace(ID, type="bigint"), *ORDERS.columns[1:]))))
+    hand.sink.rollback()
 
 
 def test_a_default_that_duckdb_cannot_hold_is_refused(hand: Hand) -> None:
