@@ -6,6 +6,7 @@ import datetime as dt
 import re
 import struct
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -353,3 +354,13 @@ def test_moments_agree_with_postgres_own_arithmetic(database18: Database, kind: 
 
 def _plain(value: Any) -> Any:
     return "NaN" if value != value else float(np.float32(value)) if isinstance(value, float) and abs(value) < 1e39 else value
+
+
+def test_the_page_of_the_duckdb_sink_says_what_the_table_of_types_does() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "duckdb-sink.md").read_text("utf-8")
+    table = page.partition("| Postgres | DuckDB | |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([^`]+)` \| (\S+) \|", table, re.MULTILINE)
+    assert len(rows) > 25
+    assert [(kind, duckdb_type(kind)) for kind, _ in rows] == rows
+    told = {parse_type(kind).base for kind, _ in rows}
+    assert not {base for base in journal.types._DUCKDB if base not in told}
