@@ -51,7 +51,7 @@ class DuckDBConfig(Block):
     @classmethod
     def _from_the_folder(cls, path: Path, info: ValidationInfo) -> Path:
         folder = (info.context or {}).get("folder")
-        return path if folder is None else Path(folder) / path
+        return path.expanduser() if folder is None else Path(folder) / path.expanduser()
 
 
 @dataclass(slots=True)
