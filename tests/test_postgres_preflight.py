@@ -141,9 +141,27 @@ def test_the_least_that_a_role_needs_is_enough(shop: Database, reader: str, foll
     follower = follow(shop, "public.orders", dsn=reader, publication="sluice")
     assert _told(_look(follower)) == []
     with follower.running():
-        follower.until(lambda: "public.orders" in follower.copied)
+        follower.same("public.orders")
         shop.execute("INSERT INTO orders VALUES (2, 'US')")
-        follower.until(lambda: len(follower.mirrors[None, "public.orders"].rows) == 2)
+        follower.same("public.orders")
+
+
+def test_a_role_that_may_make_the_publication_makes_it(shop: Database, reader: str, follow: Follow) -> None:
+    role = f"reader_{shop.name}"
+    shop.execute(
+        f"CREATE ROLE app_{shop.name}",
+        f"ALTER TABLE orders OWNER TO app_{shop.name}",
+        f"GRANT app_{shop.name} TO {role}",
+        f"GRANT CREATE ON DATABASE {shop.name} TO {role}",
+        "INSERT INTO orders VALUES (1, 'EU')",
+    )
+    follower = follow(shop, dsn=reader)
+    assert _told(_look(follower)) == []
+    with follower.running():
+        follower.same("public.orders")
+        shop.execute("CREATE TABLE late (id int PRIMARY KEY)", f"ALTER TABLE late OWNER TO app_{shop.name}", "INSERT INTO late VALUES (1)")
+        follower.until(lambda: "public.late" in follower.copied)
+        follower.same("public.late")
 
 
 def test_some_columns_are_enough_where_the_publication_has_no_others(shop: Database, reader: str, follow: Follow) -> None:

@@ -10,6 +10,8 @@ from sources.postgres.catalogue import Publication
 from sources.postgres.session import Connection, Server
 from sources.postgres.table import Table
 
+_PATIENCE = 30  # seconds; whoever waits for a lock makes others wait behind him
+
 
 def mark(pipeline: str, source: str) -> str:
     """The comment by which a publication of our own is known."""
@@ -46,7 +48,8 @@ def is_ours(publication: Publication, comment: str) -> bool:
 
 
 def run(server: Server, connection: Connection, statements: Sequence[str]) -> None:
-    """Runs statements in one transaction, in a session that waits for locks of others for as long as it takes."""
+    """Runs statements in one transaction. Raises TransientError where others hold locks on a table for too long: VACUUM does."""
     with server.told(), connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}s'")
         for statement in statements:
             connection.execute(statement.encode())

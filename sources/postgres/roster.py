@@ -95,7 +95,14 @@ class Roster:
         with self._lock:
             return label in self._members and self._members[label].copied_before
 
+    def followed(self, label: str) -> bool:
+        """Whether the table is there, and not stopped."""
+        with self._lock:
+            member = self._members.get(label)
+            return member is not None and member.oid != 0 and member.error is None
+
     def oid(self, label: str) -> int:
+        """The table's oid; 0 where it is not known yet."""
         with self._lock:
             return self._members[label].oid if label in self._members else 0
 

@@ -34,6 +34,7 @@ SETTINGS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
     "jit": "off",
 }
@@ -92,7 +93,7 @@ class Server:
         with self.told():
             connection = psycopg.connect(make_conninfo(**{**self._parts, **extra}), autocommit=True, prepare_threshold=None)
             try:
-                command(connection, _SET)
+                command(connection, _SET + ("; SET transaction_timeout = 0" if connection.info.server_version >= 170000 else ""))
             except psycopg.Error:
                 connection.close()
                 raise

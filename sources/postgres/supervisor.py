@@ -114,7 +114,7 @@ class Supervisor:
 
     def copy_again(self, table: str, sink: str | None) -> None:
         """See Source.copy_again."""
-        if self._roster.oid(table):
+        if self._roster.followed(table):
             self._desk.request(TableCopy(table, sink, first=not self._roster.copied_before(table), passes=True), once=True)
 
     def status(self) -> SourceStatus:
