@@ -186,9 +186,10 @@ class _OldRows:
     def has(self, column: int) -> Mask:
         """bool[n]: the old row is there whole, with this column."""
         kind = self.fields.kinds.get(column)
+        whole: Mask = self.whole
         if kind is None or not (kind == UNCHANGED).any():
-            return self.whole
-        known = self.whole.copy()
+            return whole
+        known = whole.copy()
         known[self.rows[kind == UNCHANGED]] = False
         return known
 
