@@ -81,6 +81,7 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         self._middle = False  # of what ingest committed at once
         self._drained_by = 0.0
         self._not_before = 0.0  # the next read, while changes come in small numbers
+        self._room = _MOST_BYTES if delivery.sink.most_rows is None else _MOST_BYTES // 4
 
     def next_batch(self) -> list[tuple[str, Stretch]]:
         with self._state.ending.on_error():
@@ -98,20 +99,30 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         if not self._stop and (ahead := self._not_before - time.monotonic()) > 0:
             self._stop.wait(min(ahead, _NAP))
             return []
-        found = self._reader.read(state.after, max_bytes=_MOST_BYTES, sink=self._delivery.sink.name)
+        found = self._reader.read(state.after, max_bytes=self._room, sink=self._delivery.sink.name)
         if found.last > state.after:
             state.after = found.last
             state.handed += 1
             self._middle = not found.whole
             self._last_work = time.monotonic()
             state.rested = False
-            few = found.whole and sum(entry.nbytes for _, entry in found.entries if isinstance(entry, ChangeBatch)) < _MOST_BYTES // 2
+            size = self._measured([entry for _, entry in found.entries if isinstance(entry, ChangeBatch)])
+            few = found.whole and size < self._room // 2
             self._not_before = self._last_work + self._delivery.sink.pace if few else 0.0
             return [("sink", Stretch(found.entries, found.last, found.whole, state.generation))]
         if idle:
             self._rest()
             self._bell.wait(_PATIENCE)
         return []
+
+    def _measured(self, batches: Sequence[ChangeBatch]) -> int:
+        """The bytes of what was read, by which the next read keeps to the rows that the sink likes best in a transaction."""
+        size, rows = sum(batch.nbytes for batch in batches), sum(len(batch) for batch in batches)
+        most = self._delivery.sink.most_rows
+        if most is not None and rows:
+            largest = max(len(batch) for batch in batches)  # a read goes on until there is no room, so by up to one batch beyond
+            self._room = max(1, min(_MOST_BYTES, (most - largest) * size // rows))
+        return size
 
     def _open(self) -> list[tuple[str, Stretch]]:
         if self._stop:

@@ -95,6 +95,8 @@ class Sink(ABC):
     Config: ClassVar[type[BaseModel]]
     pace: ClassVar[float] = 0.0
     """Seconds from one commit to the next while changes come in small numbers, so that more of them share what a commit costs."""
+    most_rows: ClassVar[int | None] = None
+    """Rows that a transaction should not have many more of, where there are so many; None: as many as fit in memory."""
 
     def __init__(self, name: str, config: BaseModel, pipeline: str) -> None:
         self.name = name

@@ -69,6 +69,7 @@ class DuckDBSink(Sink):
     kind = "duckdb"
     Config: ClassVar[type[BaseModel]] = DuckDBConfig
     pace: ClassVar[float] = 0.2
+    most_rows: ClassVar[int | None] = 122_880  # a row group: what goes beyond one is compressed twice
 
     def __init__(self, name: str, config: DuckDBConfig, pipeline: str) -> None:
         super().__init__(name, config, pipeline)
