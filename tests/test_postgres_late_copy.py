@@ -180,6 +180,26 @@ def test_a_copy_again_for_all_sinks_repairs_what_differs_while_writes_go_on(data
     assert [entry.first for entry in starts] == [True, False]
 
 
+def test_a_copy_is_not_over_before_the_stream_has_passed_it(database15: Database, follow: Follow) -> None:
+    database = database15
+    database.execute("CREATE TABLE heap (n int)", "ALTER TABLE heap REPLICA IDENTITY FULL", "INSERT INTO heap VALUES (0)")
+    follower = follow(database, "public.heap")
+    with follower.running():
+        _streams(follower, "public.heap")
+        assert follower.source is not None
+        with database.connect() as connection:
+            for n in range(2000):  # a backlog of which nothing has been taken, all of it in the copy
+                connection.execute("INSERT INTO heap VALUES (%s)", [n])
+                connection.execute("DELETE FROM heap WHERE n = %s", [n - 10])
+        follower.source.copy_again("public.heap")
+        follower.until(lambda: "public.heap" in follower.begun)
+    with follower.running():  # a crash in between must not bring the backlog back either
+        follower.same("public.heap")
+        assert follower.source is not None
+        follower.source.copy_again("public.heap")
+        follower.same("public.heap")
+
+
 def test_a_copy_for_one_sink_reaches_it_alone_and_holds_nobody_else_up(database: Database, follow: Follow) -> None:
     database.execute(_MAKE.format("t"), _FILL.format("t"))
     follower = follow(database, "public.t")

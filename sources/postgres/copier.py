@@ -2,7 +2,8 @@
 
 A later copy needs no second slot. It waits until every transaction is over that was writing to the table when it began (such a
 transaction may have written before the publication had the table), takes a snapshot of its own, and the desk tells apart which
-changes of the stream the snapshot shows.
+changes of the stream the snapshot shows. The copy ends only when the stream has passed the snapshot: whoever goes on from there
+needs to know of it no more, after a crash either.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pipeline.errors import Refused, SluiceError, TerminalError, TransientError
 from sources.postgres.catalogue import read_publication, read_tables
 from sources.postgres.copy import copy_query, copy_rows, select_query
 from sources.postgres.desk import CopyDesk, TableCopy
+from sources.postgres.flushing import flush
 from sources.postgres.handouts import Handouts
 from sources.postgres.position import lsn_number
 from sources.postgres.publication import addition, is_ours, run
@@ -68,8 +70,12 @@ class Copier:
         handouts: Handouts,
         stopped: Stopped,
         settled: Callable[[], bool],
+        passed: Callable[[int], bool],
     ) -> None:
-        """`comment`: the mark of a publication of ours, None where nothing may be changed. `settled`: what was due is in the journal."""
+        """Two questions are for the stream's taker: whether what was due is in the journal, and whether a position has been passed.
+
+        `comment` is the mark of a publication of ours, None where nothing may be changed.
+        """
         self._server = server
         self._source = source
         self._publication = publication
@@ -79,6 +85,7 @@ class Copier:
         self._handouts = handouts
         self._stopped = stopped
         self._settled = settled
+        self._passed = passed
         self._log = log.bind(source=source)
 
     def make_first(self, snapshot: Snapshot, labels: Sequence[str]) -> None:
@@ -153,17 +160,32 @@ class Copier:
                 found.append((table, lsn_number(lsn), now))
                 return Visible(visible), schema
 
-            while not self._stopped():
-                with self._transaction(connection):
-                    if self._desk.settle(copy, look):
-                        table, lsn, now = found[-1]
-                        assert copy.schema is not None  # noqa: S101  (set by settle)
-                        self._log.info("copying beside the stream", table=copy.table, sink=copy.sink)
-                        self._roster.admit(table, copy.schema)
-                        if self._rows(connection, table, copy.schema, lsn, now, copy.sink):
-                            self._handouts.put(lambda: self._desk.finish(copy))
-                        return
+            while not self._settle(connection, copy, look) and not self._stopped():
                 pause(0.02)
+            if self._stopped():
+                return
+            table, lsn, now = found[-1]
+            assert copy.schema is not None  # noqa: S101  (set by settle)
+            self._log.info("copying beside the stream", table=copy.table, sink=copy.sink)
+            self._roster.admit(table, copy.schema)
+            if not self._rows(connection, table, copy.schema, lsn, now, copy.sink):
+                return
+            with self._server.told():
+                connection.execute("COMMIT")
+                flush(connection)  # the stream gets no further than what is flushed
+        while not self._passed(lsn) and not self._stopped():
+            pause(0.02)
+        self._handouts.put(lambda: self._desk.finish(copy))
+
+    def _settle(self, connection: Connection, copy: TableCopy, look: Callable[[], tuple[Visible, TableSchema]]) -> bool:
+        """Opens a transaction whose snapshot is good for the copy; False, and none is open, if it has to be tried again."""
+        with self._server.told():
+            connection.execute(_BEGIN)
+        if self._desk.settle(copy, look):
+            return True
+        with self._server.told():
+            connection.execute("ROLLBACK")
+        return False
 
     def _publish(self, connection: Connection, label: str, pause: Pause) -> int:
         """The table's oid, once the publication has it."""

@@ -10,21 +10,15 @@ from journal.schema import TableSchema
 from pipeline.errors import TerminalError
 from sources.base import Preflight, Resume, Source, SourceContext, SourceStatus
 from sources.postgres.config import PostgresConfig, publication_name, slot_name
-from sources.postgres.position import Watermark, lsn_number
+from sources.postgres.flushing import flush
+from sources.postgres.position import Watermark
 from sources.postgres.session import Server
 from sources.postgres.slot import drop, dropping, read_slot
 from sources.postgres.supervisor import Supervisor
 from sources.postgres.survey import survey_once
 from sources.postgres.verification import read_now
 
-# A commit of our own, flushed: everything that committed before it is flushed too, also what did not wait for that.
-_FLUSH = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE",
-    "SET LOCAL synchronous_commit = local",
-    "SELECT pg_logical_emit_message(true, 'sluice', '')",
-    "COMMIT",
-)
-_FLUSHED = "SELECT pg_current_wal_flush_lsn()::text, system_identifier::text FROM pg_control_system()"
+_SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
 
 
 class PostgresSource(Source):
@@ -62,11 +56,10 @@ class PostgresSource(Source):
 
     def head(self) -> str:
         with closing(self._server.connect()) as connection, self._server.told():
-            for statement in _FLUSH:
-                connection.execute(statement.encode())
-            row = connection.execute(_FLUSHED.encode()).fetchone()
+            lsn = flush(connection)
+            row = connection.execute(_SYSTEM).fetchone()
         assert row is not None  # noqa: S101  (one row always)
-        return Watermark(lsn_number(row[0]), row[1], 0, self._slot).encode()
+        return Watermark(lsn, row[0], 0, self._slot).encode()
 
     def reached(self, watermark: str | None, head: str) -> bool:
         if watermark is None:

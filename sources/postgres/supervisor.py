@@ -72,6 +72,7 @@ class Supervisor:
             self._handouts,
             stopped=self._closing.is_set,
             settled=self._taker.settled,
+            passed=self._taker.passed,
         )
         self._starting = Starting(server, config, context, resume, self._roster, self._desk, self._go_on)
         self._prepared = False

@@ -41,7 +41,8 @@ class _Unfinished:
 
 
 class Taker:
-    """The end of a source that its taker's thread runs. Only `begin`, `attach`, `settled` and `confirmed` are for other threads.
+    """The end of a source that its taker's thread runs. Only `begin`, `attach` and what asks or tells of positions is for
+    other threads.
 
     A session that breaks is dropped; what was taken of it is remembered, so that the next one, which begins at what is durable, gives
     nothing twice.
@@ -120,6 +121,11 @@ class Taker:
             return False
         with self._marks:
             return self._durable_mark >= self._due_mark
+
+    def passed(self, lsn: int) -> bool:
+        """Whether all that committed before `lsn` has been taken."""
+        watermark = self._watermark
+        return watermark is not None and watermark.lsn >= lsn
 
     def confirmed(self, watermark: Watermark) -> None:
         with self._marks:
