@@ -6,7 +6,7 @@ import pytest
 
 from journal.batch import CopyMarker
 from tests.fix_follower import Follow
-from tests.fix_postgres import Database
+from tests.fix_postgres import Database, MakeDatabase, Servers
 from tests.follower import Follower
 
 _SET_UP = (
@@ -49,11 +49,13 @@ class Changing:
                 self.follower.same("public.t")
 
 
-@pytest.fixture(params=[False, True], ids=["live", "away"])
-def changing(request: pytest.FixtureRequest, database: Database, follow: Follow) -> Changing:
+@pytest.fixture(params=[(18, False), (15, True)], ids=["live-pg18", "away-pg15"])
+def changing(request: pytest.FixtureRequest, postgres_servers: Servers, make_database: MakeDatabase, follow: Follow) -> Changing:
     """Changes of public.t (id, a, z), seen at once or all at the end."""
+    version, away = request.param
+    database = make_database(postgres_servers.of_version(version))
     database.execute(*_SET_UP)
-    return Changing(database, follow(database, "public.t"), request.param)
+    return Changing(database, follow(database, "public.t"), away)
 
 
 def test_trap_21_a_column_that_is_added_is_there_from_its_first_change_on(changing: Changing) -> None:
