@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sources.postgres.errors import malformed
 from sources.postgres.frames import Bytes, Longs, read_u4
@@ -97,7 +98,8 @@ def strings(a: Bytes, fields: Fields) -> tuple[list[pa.StringArray], list[BadVal
     offsets[-1] = offsets[-2]
     scattered = pa.Array.from_buffers(pa.binary(), 2 * width * n, [None, pa.py_buffer(offsets), pa.py_buffer(a)])
     by_column = (2 * np.arange(width, dtype=np.int32))[:, None] + (2 * width * np.arange(n, dtype=np.int32))[None, :]
-    gathered = scattered.take(as_indices(by_column.reshape(-1)))
+    # The places are right by the way they were made.
+    gathered = pc.take(scattered, as_indices(by_column.reshape(-1)), boundscheck=False)
     _, places, data = gathered.buffers()
     return _columns(places, _EMPTY if data is None else data, width, n, fields.kinds)
 
