@@ -44,6 +44,23 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+class _Exchange:
+    """A relation whose rows are put in place just before a statement reads them.
+
+    A table that is registered itself is kept by DuckDB until the end of the transaction, and with it all that a long one writes.
+    """
+
+    def __init__(self) -> None:
+        self.rows = _NO_ROWS
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.rows.__arrow_c_stream__(requested_schema)
+
+
+_NO_ROWS = pa.table({"n": pa.array([], pa.int64())})
+_RELATIONS = ("rows_in", "keys_in")
+
+
 class Session:
     """Runs statements. After an error nothing of the open transaction is left, and `commit` says so, which DuckDB does not."""
 
@@ -51,6 +68,8 @@ class Session:
         self.file = file
         self._open = False
         self._broken = False
+        self._exchanges = {name: _Exchange() for name in _RELATIONS}
+        self._known_to: duckdb.DuckDBPyConnection | None = None
 
     @property
     def in_transaction(self) -> bool:
@@ -59,6 +78,10 @@ class Session:
     def begin(self) -> None:
         """Opens a transaction."""
         self._broken = False
+        if self._known_to is not self.file.connection:
+            self._known_to = self.file.connection
+            for name, exchange in self._exchanges.items():
+                self._known_to.register(name, exchange)
         self._execute("BEGIN TRANSACTION", ())
         self._open = True
 
@@ -79,7 +102,7 @@ class Session:
                 self.file.abandon()
 
     def execute(self, sql: str, parameters: Sequence[object] = (), **given: pa.Table) -> int:
-        """Runs a statement over the given relations. Returns how many rows it touched."""
+        """Runs a statement over the given relations (`rows_in`, `keys_in`). Returns how many rows it touched."""
         with self._relations(given):
             found = self._execute(sql, parameters).fetchall()
         return int(found[0][0]) if found and isinstance(found[0][0], int) else 0
@@ -97,13 +120,12 @@ class Session:
     @contextmanager
     def _relations(self, given: Mapping[str, pa.Table]) -> Iterator[None]:
         for name, rows in given.items():
-            self.file.connection.register(name, rows)
+            self._exchanges[name].rows = rows
         try:
             yield
         finally:
-            # in a transaction that an error has ended DuckDB forgets nothing; the next relation of the name takes its place
-            for name in given if self.file.held and not self._broken else ():
-                self.file.connection.unregister(name)
+            for name in given:
+                self._exchanges[name].rows = _NO_ROWS
 
     def _execute(self, sql: str, parameters: Sequence[object], arrow: bool = False) -> Any:
         if self._broken and self._open:
