@@ -466,3 +466,17 @@ def test_batches_of_one_transaction_are_written_together(hand: Hand) -> None:
     names = hand.names(TARGET)
     assert len(names) == 5000
     assert sum(name == "u" for name in names.values()) == 2500
+
+
+def test_a_long_transaction_does_not_keep_what_it_has_written(hand: Hand) -> None:
+    hand.sink.begin()
+    hand.sink.prepare(TARGET)
+    before = pa.total_allocated_bytes()
+    for i in range(12):
+        ids = pa.array(np.arange(i * 70_000, (i + 1) * 70_000))
+        batch = many(ORDERS, [ids] * 4, Op.INSERT, first=i * 70_000 + 1)
+        once = batch.nbytes
+        assert not hand.sink.write(TARGET, batch, NO_ROWS)
+        del batch, ids
+        assert pa.total_allocated_bytes() - before < 4 * once
+    hand.commit()
