@@ -115,7 +115,7 @@ class Supervisor:
 
     def copy_again(self, table: str, sink: str | None) -> None:
         """See Source.copy_again."""
-        if self._roster.followed(table):
+        if self._roster.followed(table) and table not in self._taker.ending():
             self._desk.request(TableCopy(table, sink, first=not self._roster.copied_before(table), passes=True), once=True)
 
     def status(self) -> SourceStatus:
