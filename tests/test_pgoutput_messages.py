@@ -9,6 +9,7 @@ import pytest
 
 from journal.batch import Op, Presence
 from journal.schema import Column, TableSchema
+from sources.postgres.decoder import Idle
 from sources.postgres.inbox import CAPACITY
 from sources.postgres.relation import Relation, RelationColumn
 from tests import pgoutput_wire as wire
@@ -89,9 +90,8 @@ def test_a_stretch_without_an_end_is_followed_by_the_rest_of_its_transaction(tmp
     last_commit = len(stream) - 40
     session.run([stream[:last_commit]])
     assert [stretch.end for stretch in session.received.stretches] == [None]
-    session.run([stream[last_commit:]])
-    assert session.decoder.idle is not None
-    assert session.decoder.idle.end == 1040
+    session.run([stream[last_commit:] + wire.keepalive(1100)])
+    assert session.decoder.idle == Idle(1100, urgent=True), "whoever holds the rows must not wait for the end"
 
 
 # Keepalives ---------------------------------------------------------------------------------------------------------------------

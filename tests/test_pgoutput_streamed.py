@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TerminalError, TransientError
+from sources.postgres.decoder import Idle
 from tests import pgoutput_wire as wire
 from tests.pgoutput_session import (
     PLAIN,
@@ -74,6 +75,18 @@ def test_a_large_streamed_transaction_goes_to_disk_and_comes_back_in_pieces(tmp_
     assert [stretch.end for stretch in pieces] == [None] * (len(pieces) - 1) + [9040]
     assert [change.nth for change in session.received.changes["public.plain"]] == list(range(6000))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_of_a_streamed_transaction_is_urgent_where_its_last_rows_are_not_wanted(tmp_path: Path) -> None:
+    unwanted = (20000, "unwanted", "d", (("id", True),))
+    session = Session(tmp_path)
+    for _ in range(3):
+        rows = [wire.insert(PLAIN[0], [b"1", b"n" * 1000, None], 700) for _ in range(800)]
+        session.run([streamed(700, describe(PLAIN, 700), *rows, first=False)])
+    rows = [wire.insert(unwanted[0], [b"n" * 1000], 700) for _ in range(800)]
+    session.run([streamed(700, describe(unwanted, 700), *rows, first=False) + stream_commit(700)])
+    assert {stretch.end for stretch in session.received.stretches} == {None}
+    assert session.decoder.idle == Idle(9040, urgent=True)
 
 
 def test_what_an_earlier_process_spooled_is_removed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from journal.batch import ChangeBatch, Op
+from journal.batch import ChangeBatch, Mask, Op
 from journal.schema import TableSchema
 from pipeline.names import join_name
 from sources.postgres.changes import Position, Table
@@ -70,10 +70,23 @@ class Chunk(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """All up to `end` has been read, with nothing in it for us; at once if the server waits for it."""
+    """All up to `end` has been read, with no more rows for us. It is urgent if the server, or rows already given, wait for it."""
 
     end: int
     urgent: bool
+
+
+class _Messages(NamedTuple):
+    """Consecutive messages: their kinds, where each begins in `data`, and where it ends. After a kind come `prefix` bytes of an xid."""
+
+    data: Bytes
+    kind: Bytes
+    body: Longs
+    stops: Longs
+    prefix: int = 0
+
+    def take(self, which: Mask | slice) -> _Messages:
+        return self._replace(kind=self.kind[which], body=self.body[which], stops=self.stops[which])
 
 
 class _Described(NamedTuple):
@@ -100,9 +113,9 @@ class Decoder:
         self._transactions = Transactions()
         self._streaming: int | None = None
         self._ready: list[Decoded] = []
-        self._owing = False
+        self._owing = False  # rows have been given whose transaction has not been said to be over
         self._end = start
-        self.idle: Idle | None = None  # for whoever acknowledges; given up when a stretch with rows goes further
+        self.idle: Idle | None = None  # for whoever acknowledges, who sets it to None then; a stretch with rows goes further
 
     def feed(self, chunk: Chunk) -> Iterator[Stretch]:
         """The stretches that a chunk completes; bounded in size, however large a transaction is.
@@ -119,29 +132,29 @@ class Decoder:
         short = stops - body < _SHORTEST.take(kind)
         if short.any():
             raise malformed(f"a message of kind {bytes(kind[short][:1])!r} and {int((stops - body)[short][0])} bytes")
-        borders = _IS_BORDER.take(kind).nonzero()[0]
+        messages = _Messages(chunk.data, kind, body, stops)
         at = 0
-        for border in borders.tolist():
-            self._stretch_of(chunk.data, kind[at:border], body[at:border], stops[at:border])
+        for border in _IS_BORDER.take(kind).nonzero()[0].tolist():
+            self._receive(messages.take(slice(at, border)))
             yield from self._cross(chunk, int(kind[border]), int(body[border]))
             at = border + 1
-        self._stretch_of(chunk.data, kind[at:], body[at:], stops[at:])
+        self._receive(messages.take(slice(at, None)))
         yield from self._flush(chunk.received)
         self._see_keepalive(chunk, payload)
 
-    def _stretch_of(self, data: Bytes, kind: Bytes, body: Longs, stops: Longs) -> None:
+    def _receive(self, messages: _Messages) -> None:
         """Messages between two borders: into the spool if they belong to a streamed transaction, else decoded."""
+        data, kind, body, stops, _ = messages
         if not kind.size:
             return
         if self._streaming is not None:
             self._spool.append(self._streaming, data, body, stops)
-        else:
-            rows = _IS_CHANGE.take(kind).nonzero()[0]
-            weights = self._weights(data, kind, body, rows, 0)
-            position, end = self._transactions.assign(data, kind, body, rows, weights)
-            self._decode(data, kind, body, stops, rows, position, 0)
-            if end is not None:
-                self._end = max(self._end, end)
+            return
+        rows = _IS_CHANGE.take(kind).nonzero()[0]
+        position, end = self._transactions.assign(data, kind, body, rows, _weights(messages, rows))
+        self._decode(messages, rows, position)
+        if end is not None:
+            self._end = max(self._end, end)
 
     def _cross(self, chunk: Chunk, kind: int, at: int) -> Iterator[Stretch]:
         """Start, stop, commit or abort of a streamed transaction."""
@@ -174,29 +187,21 @@ class Decoder:
         # Held until the end is known, so that the last of them goes out together with it.
         for block in self._spool.blocks(transaction.xid):
             if self._ready and block.data.nbytes > _LARGE // 2:
+                self._owing = True
                 yield Stretch(self._taken(), None, received)
-            kind = block.data.take(block.body)
-            if not (_HAS_XID.take(kind) | (kind == ORIGIN)).all():
+            messages = _Messages(block.data, block.data.take(block.body), block.body, block.stops, prefix=4)
+            has_xid = _HAS_XID.take(messages.kind)
+            if not (has_xid | (messages.kind == ORIGIN)).all():
                 raise malformed("a message that cannot be in a streamed transaction")
-            body, stops = block.body, block.stops
             if aborted.size:
-                kept = ~(np.isin(read_u4(block.data, body + 1), aborted) & _HAS_XID.take(kind))
-                kind, body, stops = kind[kept], body[kept], stops[kept]
-            rows = _IS_CHANGE.take(kind).nonzero()[0]
-            weights = self._weights(block.data, kind, body, rows, 4)
-            position, transaction = positions_within(transaction, weights)
-            self._decode(block.data, kind, body, stops, rows, position, 4)
+                messages = messages.take(~(has_xid & np.isin(read_u4(block.data, block.body + 1), aborted)))
+            rows = _IS_CHANGE.take(messages.kind).nonzero()[0]
+            position, transaction = positions_within(transaction, _weights(messages, rows))
+            self._decode(messages, rows, position)
 
-    def _weights(self, data: Bytes, kind: Bytes, body: Longs, rows: Longs, prefix: int) -> Longs:
-        """How many changes each message is: one, or as many as a truncate has tables."""
-        weights = np.ones(rows.size, np.int64)
-        truncates = (kind.take(rows) == _TRUNCATE).nonzero()[0]
-        if truncates.size:
-            weights[truncates] = read_u4(data, body[rows[truncates]] + 1 + prefix)
-        return weights
-
-    def _decode(self, data: Bytes, kind: Bytes, body: Longs, stops: Longs, rows: Longs, position: Position, prefix: int) -> None:
-        """Adds the batches of these messages to what is ready. `prefix` is 4 where an xid follows each message's kind."""
+    def _decode(self, messages: _Messages, rows: Longs, position: Position) -> None:
+        """Adds the batches of these messages to what is ready; `rows` are those that are changes, and `position` theirs."""
+        data, kind, body, stops, prefix = messages
         cuts: dict[int, list[_Described | _Truncated]] = {}
         special = ((kind == RELATION) | (kind == _TRUNCATE)).nonzero()[0]
         for message in special.tolist():
@@ -214,26 +219,23 @@ class Decoder:
         if not kept.all():
             rows, position = rows[kept], position.take(kept)
         for oid, members in _by_table(read_u4(data, body.take(rows) + 1 + prefix)):
-            self._decode_table(oid, cuts.pop(oid, []), data, kind, body, stops, rows, position, members, prefix)
+            self._decode_table(oid, cuts.pop(oid, []), messages, rows, position, members)
         nothing = np.empty(0, np.int64)
         for oid, own in cuts.items():
-            self._decode_table(oid, own, data, kind, body, stops, rows, position, nothing, prefix)
+            self._decode_table(oid, own, messages, rows, position, nothing)
 
     def _decode_table(
         self,
         oid: int,
         cuts: Sequence[_Described | _Truncated],
-        data: Bytes,
-        kind: Bytes,
-        body: Longs,
-        stops: Longs,
+        messages: _Messages,
         rows: Longs,
         position: Position,
         members: Longs | None,
-        prefix: int,
     ) -> None:
         """The rows `members` (None: all) of one table, between its cuts."""
-        messages = rows if members is None else rows[members]
+        data, kind, body, stops, prefix = messages
+        own_rows = rows if members is None else rows[members]
         known, table = oid in self._tables, self._tables.get(oid)
 
         def emit(start: int, stop: int) -> None:
@@ -244,7 +246,7 @@ class Decoder:
             if table is None:
                 return
             whole = members is None and start == 0 and stop == rows.size
-            chosen = messages[start:stop]
+            chosen = own_rows[start:stop]
             own = position if whole else position.take(np.arange(start, stop) if members is None else members[start:stop])
             batch = table.changes(data, kind.take(chosen), body.take(chosen) + 5 + prefix, stops.take(chosen), own)
             self._ready.append(Decoded(batch, own.xid))
@@ -253,7 +255,7 @@ class Decoder:
         for cut in cuts:
             if isinstance(cut, _Described) and table is not None and cut.table is not None and table.same_as(cut.table):
                 continue
-            stop = int(np.searchsorted(messages, cut.message))
+            stop = int(np.searchsorted(own_rows, cut.message))
             emit(at, stop)
             at = stop
             if isinstance(cut, _Described):
@@ -263,7 +265,7 @@ class Decoder:
                 raise malformed(f"a truncate of a table (oid {oid}) that was never described")
             elif table is not None and cut.position.lsn[0] >= self._start:
                 self._ready.append(Decoded(table.truncate(cut.position), cut.position.xid))
-        emit(at, messages.size)
+        emit(at, own_rows.size)
 
     def _table(self, relation: Relation) -> Table | None:
         schema = self._resolve(relation)
@@ -277,7 +279,6 @@ class Decoder:
             self._owing = is_open
             yield Stretch(self._taken(), None if is_open else self._end, received)
         elif not is_open:
-            # where rows have been given that wait for the end of their transaction, it is not to be waited for
             self._rest(self._end, urgent=self._owing)
             self._owing = False
 
@@ -295,8 +296,18 @@ class Decoder:
         self._rest(self._end, urgent=urgent)
 
     def _rest(self, end: int, *, urgent: bool) -> None:
+        urgent = urgent or (self.idle is not None and self.idle.urgent)
         if self.idle is None or end > self.idle.end or urgent:
             self.idle = Idle(end, urgent)
+
+
+def _weights(messages: _Messages, rows: Longs) -> Longs:
+    """How many changes each of these rows is: one, or as many as a truncate has tables."""
+    weights = np.ones(rows.size, np.int64)
+    truncates = (messages.kind.take(rows) == _TRUNCATE).nonzero()[0]
+    if truncates.size:
+        weights[truncates] = read_u4(messages.data, messages.body[rows[truncates]] + 1 + messages.prefix)
+    return weights
 
 
 def _by_table(oids: Longs) -> Iterator[tuple[int, Longs | None]]:

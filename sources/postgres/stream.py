@@ -192,6 +192,7 @@ class ReplicationStream:
         if idle is None or idle.end <= self._given or not (idle.urgent or now - self._last_idle >= _IDLE_PAUSE):
             return None
         self._last_idle = now
+        self._decoder.idle = None
         return Stretch([], idle.end, now)
 
     def _give(self, stretch: Stretch) -> Stretch:
