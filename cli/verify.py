@@ -26,26 +26,23 @@ def verify(file: PipelineFile, json: AsJson = False, verbose: Verbose = False, l
     from pipeline.load import load_pipeline
 
     pipeline = load_pipeline(file)
+    from dataflows.verify import differs
     from dataflows.verify import verify as compare
 
     answer = compare(pipeline)
+    equal = not differs(answer)
     if json:
         answer_json(answer)
     else:
-        _show(answer)
-    raise typer.Exit(0 if _equal(answer) else EXIT_NO)
+        _show(answer, equal)
+    raise typer.Exit(0 if equal else EXIT_NO)
 
 
 def _found(answer: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [(dataset, sink, found) for dataset, sinks in answer["datasets"].items() for sink, found in sinks.items()]
 
 
-def _equal(answer: dict[str, Any]) -> bool:
-    differing = any(found[kind] for _, _, found in _found(answer) for kind in ("missing", "extra", "different"))
-    return bool(answer["conserved"]) and not differing
-
-
-def _show(answer: dict[str, Any]) -> None:
+def _show(answer: dict[str, Any], equal: bool) -> None:
     from cli.answers import amount, answer_line, answer_table
 
     counts = ["source_rows", "sink_rows", "quarantined", "missing", "extra", "different"]
@@ -57,4 +54,4 @@ def _show(answer: dict[str, Any]) -> None:
             answer_line(f"  {dataset} in {sink}: {example}")
     if not answer["conserved"]:
         answer_line("the counts do not add up: in is not delivered + filtered + quarantined + dropped")
-    answer_line("every sink holds what its source holds" if _equal(answer) else "they differ")
+    answer_line("every sink holds what its source holds" if equal else "they differ")

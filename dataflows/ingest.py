@@ -45,8 +45,6 @@ class IngestState:
     done: int = 0
     full: bool = False
     stopped: dict[str, TerminalError] = field(default_factory=dict)  # by source
-    last_commit: float = field(default_factory=time.monotonic)
-    oldest_received: float | None = None
     ending: Ending = field(default_factory=Ending)
 
 
@@ -218,7 +216,6 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._journal.commit(source, watermark)
         self._sources[source].confirm(watermark)
         self._ringer.ring()
-        self._state.last_commit = time.monotonic()
 
     def _answer_copies(self) -> None:
         while self._copied:

@@ -21,7 +21,7 @@ from dataflows.observe import DeliverMetrics, Health, HealthServer
 from dataflows.stopping import Stop
 from dataflows.supervise import SUPERVISED
 from journal.bell import Listener
-from journal.local import JournalReader
+from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
 from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
@@ -158,7 +158,7 @@ def _journal(pipeline: Pipeline, stop: Stop) -> JournalReader | None:
         try:
             return JournalReader.open(pipeline.state, pipeline.name)
         except JournalError:
-            if (pipeline.state / "journal.db").exists():
+            if journal_exists(pipeline.state):
                 raise
         stop.wait(0.05)
     return None

@@ -60,13 +60,13 @@ def _names(pipeline: Pipeline) -> list[str]:
     return ["ingest", *(f"deliver:{name}" for name in pipeline.sinks)]
 
 
-def resume_of(pipeline: Pipeline, source: str, requested: Mapping[str, str | None] | None = None) -> Resume:
+def resume_of(pipeline: Pipeline, source: str) -> Resume:
     """Where a source would go on, as the journal on disk says."""
     if not journal_exists(pipeline.state):
         return Resume(None, CopyState(), {})
     with JournalReader.open(pipeline.state, pipeline.name) as reader:
         known = reader.resume(source)
-    return Resume(known.watermark, CopyState(known.copied, known.begun, requested or {}), known.schemas)
+    return Resume(known.watermark, CopyState(known.copied, known.begun), known.schemas)
 
 
 @dataclass
