@@ -48,6 +48,11 @@ def sluice(*arguments: str) -> Process:
     return Process(subprocess.Popen([sys.executable, "-m", "cli", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL))
 
 
+def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Starts a command, its output thrown away."""
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def finish(*arguments: str) -> None:
     """Runs a command of the program to its end."""
     subprocess.run([sys.executable, "-m", "cli", *arguments], cwd=ROOT, check=True, capture_output=True)
