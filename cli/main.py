@@ -14,6 +14,7 @@ from cli.new import new
 from cli.plan import plan
 from cli.quarantine import quarantine
 from cli.report import report
+from cli.resync import resync, snapshot
 from cli.run import run, sync
 from cli.schema import schema
 from cli.status import status
@@ -56,7 +57,7 @@ def sluice(
     """
 
 
-for command in (demo, check, plan, sync, run, status, verify, report):
+for command in (demo, check, plan, sync, run, status, verify, report, snapshot, resync):
     app.command()(command)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")

@@ -17,7 +17,7 @@ from journal.quarantine import QuarantineRecord
 from journal.schema import TableSchema
 from pipeline.errors import TerminalError
 from pipeline.model import Route, SinkBlock
-from sinks.base import Counts, Cursor, RefusedRow, Sink, Target
+from sinks.base import ANOTHER_JOURNAL, Counts, Cursor, RefusedRow, Sink, Target
 from sinks.routing import Router
 
 log = structlog.get_logger("sluice.deliver")
@@ -82,22 +82,16 @@ class Delivery:
 
     def _settled(self, held: Cursor | None) -> Cursor:
         """The cursor to go on from: a dataset that is new to the sink, or goes there differently now, waits for a copy."""
-        routes = {name: digest(route) for name, route in (self._block.routes or {EVERY: Route(EVERY)}).items()}
-        totals = self._reader.totals()
+        routes = digests(self._block)
         if held is None:
-            last = self._reader.last_seq()
             if self._reader.first_seq() <= 1:
                 return Cursor(self._reader.id, 0, routes=routes)
-            waiting = frozenset(name for name in totals if self._block.route(name) is not None)
-            counts = {name: Counts(totals[name].rows - totals[name].quarantined - totals[name].dropped) for name in waiting}
-            return Cursor(self._reader.id, last, counts=counts, routes=routes, waiting=waiting)
+            passed = passed_over(self._reader, self._block)
+            return replace(passed, waiting=frozenset(passed.counts))
         if held.seq > self._reader.last_seq():
-            raise TerminalError(
-                f"the sink {self.sink.name} holds more than the journal ever had",
-                hint="the state folder is an old copy: put the right one back",
-            )
+            raise TerminalError(f"the sink {self.sink.name} holds more than the journal ever had", hint=ANOTHER_JOURNAL)
         lost = held.seq + 1 < self._reader.first_seq()  # the target was set back to an old state
-        routed = [name for name in totals if self._block.route(name) is not None]
+        routed = [name for name in self._reader.totals() if self._block.route(name) is not None]
         new = {name for name in routed if lost or _way(held.routes, name) != _way(routes, name)}
         return replace(held, routes=routes, waiting=held.waiting | new)
 
@@ -119,6 +113,9 @@ class Delivery:
     def _mark(self, route: Route, marker: CopyMarker) -> None:
         if marker.sink is None and marker.dataset in self.cursor.waiting:
             return  # of a copy for all, whose rows are passed over too
+        if marker.phase == "start" and marker.sink is not None:
+            # what the stream brings from here on comes again behind the copy, for this sink
+            self.cursor = replace(self.cursor, waiting=self.cursor.waiting | {marker.dataset})
         target = self._target(route, marker.schema)
         self.sink.mark(target, marker)
         if marker.phase == "end" and marker.sink is not None and marker.dataset in self.cursor.waiting:
@@ -185,6 +182,17 @@ class Delivery:
         if self._open:
             self._open = False
             self.sink.rollback()
+
+
+def passed_over(reader: JournalReader, block: SinkBlock) -> Cursor:
+    """The cursor of a sink that takes nothing of what the journal has held so far: copies bring it."""
+    counts = {name: Counts(t.rows - t.quarantined - t.dropped) for name, t in reader.totals().items() if block.route(name) is not None}
+    return Cursor(reader.id, reader.last_seq(), counts=counts, routes=digests(block))
+
+
+def digests(block: SinkBlock) -> dict[str, str]:
+    """Of each route; see Cursor.routes."""
+    return {name: digest(route) for name, route in (block.routes or {EVERY: Route(EVERY)}).items()}
 
 
 def digest(route: Route) -> str:

@@ -24,6 +24,7 @@ from dataflows.stopping import Stop
 from journal.batch import ChangeBatch, CopyMarker, Segment
 from journal.bell import Ringer
 from journal.local import JournalWriter
+from journal.state import EVERY_SINK
 from pipeline.errors import TerminalError
 from sources.base import Source
 
@@ -131,7 +132,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         ringer: Ringer,
         copy_done: Callable[[str, str], None],
     ) -> None:
-        """`copy_done` is told the sink and the dataset of each copy for one sink that has become durable."""
+        """`copy_done` is told the sink and the dataset of each copy that has become durable."""
         self._journal = journal
         self._judge = judge
         self._sources = sources
@@ -174,8 +175,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._journal.mark(entry)
             if entry.phase == "end":
                 self.release(entry.source, entry.table, entry.sink)
-                if entry.sink is not None:
-                    self._copied.append((entry.sink, entry.dataset))
+                self._copied.append((entry.sink or EVERY_SINK, entry.dataset))
         else:
             self._journal.hold(entry.batch)
 

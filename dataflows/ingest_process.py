@@ -22,7 +22,7 @@ from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
 from journal.locks import ProcessLock
 from journal.schema import TableSchema
-from journal.state import State
+from journal.state import EVERY_SINK, State
 from pipeline.errors import TerminalError
 from pipeline.model import Pipeline
 from quality.contract import Contract
@@ -171,8 +171,8 @@ class _Report:
         for name, source in self._sources.items() if wanted else ():
             for table, schema in self._reader.resume(name).schemas.items():
                 for sink, datasets in wanted.items():
-                    if schema.dataset in datasets and sink in self._pipeline.sinks:
-                        source.copy_again(table, sink)
+                    if schema.dataset in datasets and (sink == EVERY_SINK or sink in self._pipeline.sinks):
+                        source.copy_again(table, None if sink == EVERY_SINK else sink)
 
     def health(self) -> Health:
         states = {name: self._status(name, source) for name, source in self._sources.items()}

@@ -14,7 +14,7 @@ from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
-from journal.state import SourceReport, State
+from journal.state import EVERY_SINK, SourceReport, State
 from pipeline.errors import EXIT_NO
 from pipeline.model import Pipeline
 from sources.base import CopyState, Resume, Source
@@ -35,7 +35,7 @@ def run_all(pipeline: Pipeline, arguments: Arguments, progress: Callable[[State]
     contracts(pipeline)
     check_routes(pipeline)
     with ExitStack() as held:
-        held.enter_context(_run_lock(pipeline))
+        held.enter_context(run_lock(pipeline))
         state = State.open(pipeline.state)
         held.callback(state.close)
         supervisor = Supervisor(_names(pipeline), arguments)
@@ -52,7 +52,8 @@ def run_all(pipeline: Pipeline, arguments: Arguments, progress: Callable[[State]
     return 0
 
 
-def _run_lock(pipeline: Pipeline) -> ProcessLock:
+def run_lock(pipeline: Pipeline) -> ProcessLock:
+    """Held by whatever runs all of a pipeline."""
     return ProcessLock(pipeline.state, "run", f"the pipeline {pipeline.name}")
 
 
@@ -100,7 +101,8 @@ class _Sync:
         """Whether the journal holds all that the sources had committed when this began, but for those that will not get there."""
         told = {name: status for name, status in self.state.sources().items() if status.updated_at != self._sources_before.get(name)}
         running = [name for name in self.sources if name not in told or told[name]["state"] != "stopped"]
-        return bool(running) and all(self._read(name, told.get(name), patience) for name in self.sources)
+        read = all(self._read(name, told.get(name), patience) for name in self.sources)
+        return bool(running) and read and not self._copies_under_way(EVERY_SINK)
 
     def _read(self, name: str, status: SourceReport | None, patience: float) -> bool:
         label = f"source {name}"
@@ -163,7 +165,8 @@ class _Sync:
             for table, found in status["tables"].items()
             if found["state"] != "stopped" and f"source {name}" not in self.failed
         }
-        return any(dataset in read and self.pipeline.sinks[sink].route(dataset) is not None for dataset in requested)
+        routed = {dataset for dataset in read if sink == EVERY_SINK or self.pipeline.sinks[sink].route(dataset) is not None}
+        return bool(requested & routed)
 
 
 def sync(
@@ -184,7 +187,7 @@ def sync(
     contracts(pipeline)
     check_routes(pipeline)
     with ExitStack() as held:
-        held.enter_context(_run_lock(pipeline))
+        held.enter_context(run_lock(pipeline))
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
         heads = {name: _head(pipeline, name, source) for name, source in sources.items()}
         state = State.open(pipeline.state)

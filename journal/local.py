@@ -143,6 +143,18 @@ class JournalWriter:
             )
             return frozenset(table for (table,) in found)
 
+    def start_over(self, source: str, tables: Mapping[str, TableSchema], above: int) -> None:
+        """For `resync`: forgets, durably, where a source stands; each of its tables (`tables`: as they are now) is to be copied again.
+
+        What such a copy lacks goes from the sinks. Ordinals go on above `above`.
+        """
+        with self._writing():
+            for table, schema in tables.items():
+                self._stream(schema, source, table, None)
+            self._db.execute("update tables set copy = 'begun' where source = ?", (source,))
+        self._next_ordinal = max(self._next_ordinal, above + 1)
+        self.commit(source, "")
+
     def append(self, batch: ChangeBatch) -> None:
         """Changes for the sinks. Raises ValueError unless ordinals go on increasing."""
         if not len(batch):

@@ -42,7 +42,7 @@ def known_of(db: sqlite3.Connection, source: str) -> Known:
         "select table_name, copy, encoded from tables join schema on schema.id = tables.schema where source = ?", (source,)
     ).fetchall()
     return Known(
-        watermark=position[0] if position else None,
+        watermark=position[0] or None if position else None,
         copied=frozenset(table for table, copy, _ in tables if copy == "copied"),
         begun=frozenset(table for table, copy, _ in tables if copy == "begun"),
         schemas={table: TableSchema.decode(encoded) for table, _, encoded in tables},

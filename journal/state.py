@@ -27,6 +27,8 @@ from pipeline.errors import JournalError, TerminalError
 
 FILE = "state.db"
 _FORMAT = 1
+EVERY_SINK = "*"
+"""Stands for a sink where a copy is asked for that all of them get."""
 _PATIENCE = 10.0  # seconds for another process's transaction
 _WAY_OUT = (
     "put the whole state folder back from a backup; or stop everything, move this one file away and start again: no change is lost,"
@@ -172,7 +174,7 @@ class State:
             connection.execute(insert(table).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=dict(values)))
 
     def request_copies(self, sink: str, datasets: Sequence[str]) -> None:
-        """A sink needs whole copies of datasets, for itself."""
+        """Whole copies of datasets are needed, for a sink of its own or for EVERY_SINK."""
         asked = {"requested_at": time.time(), "done_at": None}
         with self._writing() as connection:
             for dataset in datasets:

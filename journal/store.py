@@ -26,8 +26,8 @@ _CACHE_KIB = 8192
 #            journal's own clock) are set where a commit of ingest ends, and nowhere else. A marker's payload is JSON.
 # stream     one sequence of entries under one schema: table of a source, and the sink it is meant for
 # held       changes of tables under copy, or stopped by their contract, laid down as entries are
-# position   the watermark of each source; and where the journal stood when the source committed last, of which the furthest counts:
-#            one row, so that a small commit touches one page for all of it
+# position   the watermark of each source, empty where it is to begin anew; and where the journal stood when the source committed last, of
+#            which the furthest counts: one row, so that a small commit touches one page for all of it
 # tables     what is known of a source's tables: the newest schema, and how far their copy is
 # ledger     counts by minute (epoch minutes), dataset and source; the line with rule '' counts changes, the others count rules
 # quarantine what the gate held back; see quarantine.py

@@ -60,6 +60,14 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What a target says it holds (None: nothing yet), and the highest position that a row of its tables carries (0: no rows)."""
+
+    cursor: Cursor | None
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where one dataset goes in one sink, after the pipeline file and its defaults.
 
@@ -109,6 +117,14 @@ class Sink(ABC):
 
         Raises TerminalError for a target that is fed by another journal.
         """
+
+    @abstractmethod
+    def standing(self) -> Standing:
+        """What the target holds, whichever journal it counts in. Changes nothing, and leaves a writer alone."""
+
+    @abstractmethod
+    def adopt(self, cursor: Cursor) -> None:
+        """For `resync`: the target counts in another journal from now on, as `cursor` says, and an older writer is fenced off."""
 
     @abstractmethod
     def plan(self, targets: Sequence[Target]) -> Sequence[str]:
@@ -162,3 +178,9 @@ class Sink(ABC):
 
 
 NO_ROWS: Longs = np.empty(0, np.int64)
+
+ANOTHER_JOURNAL = (
+    "the state folder is not the one that it was fed from: put that back; or, if it is lost, `sluice resync` takes the sink over and copies"
+    " everything again"
+)
+"""What to do about a target that counts in another journal."""

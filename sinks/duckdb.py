@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from journal.batch import ChangeBatch, CopyMarker, Longs
 from pipeline.errors import AlreadyRunningError, SinkShapeError, SluiceError, TerminalError, TransientError
 from pipeline.model import Block
-from sinks.base import Cursor, RefusedRow, Sink, Target
+from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, Sink, Standing, Target
 from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION
 from sinks.duckdb_bag import BagWriter
 from sinks.duckdb_ddl import create_table, has_key
@@ -85,37 +85,47 @@ class DuckDBSink(Sink):
         self.close()
         self._file.take()
         try:
-            self._session.begin()
-            for statement in self._catalogue.foundation():
-                self._session.execute(statement)
-            found = self._fenced(journal)
+            of, text = self._fenced(journal)
+            if text is not None and of != journal:
+                raise TerminalError(f"the sink {self.name} ({self._file.path}) is fed by another journal", hint=ANOTHER_JOURNAL)
+            gone = self._catalogue.forget_dropped()
             self._session.commit()
         except BaseException:
             self.close()
             raise
-        return found
-
-    def _fenced(self, journal: str) -> Cursor | None:
-        """Takes the cursor over from whoever had it: that one notices when it next takes the file."""
-        mine = [self.pipeline, self.name]
-        held = self._session.rows(f"SELECT journal, cursor, epoch FROM {CURSORS} WHERE pipeline = ? AND sink = ?", mine)
-        of, text, epoch = held[0] if held else (journal, None, 0)
-        if text is not None and of != journal:
-            raise TerminalError(
-                f"the sink {self.name} ({self._file.path}) is fed by another journal",
-                hint="the state folder is not the one it was fed from: put that back, or name another file",
-            )
-        self._epoch = int(epoch) + 1
-        if held:
-            self._session.execute(f"UPDATE {CURSORS} SET epoch = ? WHERE pipeline = ? AND sink = ?", [self._epoch, *mine])
-        else:
-            self._session.execute(f"INSERT INTO {CURSORS} (pipeline, sink, journal, epoch) VALUES (?, ?, ?, 1)", [*mine, journal])
-        gone = self._catalogue.forget_dropped()
         if text is None:
             return None
         cursor = Cursor.decode(text)
         # a table that somebody dropped goes there in no way any more, so it is copied again
         return replace(cursor, epoch=self._epoch, routes={**cursor.routes, **dict.fromkeys(gone, "dropped")})
+
+    def _fenced(self, journal: str) -> tuple[str, str | None]:
+        """Takes the cursor (and its journal) over from whoever had it: that one notices when it next takes the file."""
+        self._session.begin()
+        for statement in self._catalogue.foundation():
+            self._session.execute(statement)
+        mine = [self.pipeline, self.name]
+        held = self._session.rows(f"SELECT journal, cursor, epoch FROM {CURSORS} WHERE pipeline = ? AND sink = ?", mine)
+        of, text, epoch = held[0] if held else (journal, None, 0)
+        self._epoch = int(epoch) + 1
+        if held:
+            self._session.execute(f"UPDATE {CURSORS} SET epoch = ? WHERE pipeline = ? AND sink = ?", [self._epoch, *mine])
+        else:
+            self._session.execute(f"INSERT INTO {CURSORS} (pipeline, sink, journal, epoch) VALUES (?, ?, ?, 1)", [*mine, journal])
+        return of, text
+
+    def standing(self) -> Standing:
+        with self._file.reading(_READ_PATIENCE) as borrowed:
+            return Catalogue(Session(borrowed), (self.pipeline, self.name)).standing()
+
+    def adopt(self, cursor: Cursor) -> None:
+        self.close()
+        self._file.take()
+        try:
+            self._fenced(cursor.journal)
+            self.commit(cursor)
+        finally:
+            self.close()
 
     def plan(self, targets: Sequence[Target]) -> Sequence[str]:
         with self._file.reading(_READ_PATIENCE) as borrowed:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from journal.schema import TableSchema
 from pipeline.errors import SinkShapeError
-from sinks.base import Target
-from sinks.bookkeeping import CURSORS, TABLES, bookkeeping, check_names
+from sinks.base import Cursor, Standing, Target
+from sinks.bookkeeping import CURSORS, POSITION, TABLES, bookkeeping, check_names
 from sinks.duckdb_ddl import alter_table, create_table, full_type, has_key
 from sinks.duckdb_names import Names
-from sinks.duckdb_session import Session, literal
+from sinks.duckdb_session import Session, literal, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,20 @@ class Catalogue:
             TABLES: f"{tables} dataset VARCHAR NOT NULL, made VARCHAR NOT NULL)",
         }
         return [statement for name, statement in wanted.items() if not self.shape(name)]
+
+    def standing(self) -> Standing:
+        """See Sink.standing."""
+        if not (self.shape(CURSORS) and self.shape(TABLES)):
+            return Standing(None, 0)
+        mine = " WHERE pipeline = ? AND sink = ?"
+        held = self._session.rows(f"SELECT cursor FROM {CURSORS}{mine} AND cursor IS NOT NULL", self._owner)
+        tables = self._session.rows(f"SELECT table_name FROM {TABLES}{mine}", self._owner)
+        newest = [
+            self._session.rows(f"SELECT coalesce(max({quoted(POSITION)}), 0) FROM {quoted(table)}")[0][0]
+            for (table,) in tables
+            if self.shape(table)
+        ]
+        return Standing(Cursor.decode(held[0][0]) if held else None, max(newest, default=0))
 
     def shape(self, table: str) -> dict[str, str]:
         """Every column of the table now, in order, with its type; empty if there is no such table. Case does not matter to DuckDB."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from journal.batch import ChangeBatch, CopyMarker, Longs
 from pipeline.errors import AlreadyRunningError, TerminalError, TransientError
 from pipeline.model import Block
-from sinks.base import Cursor, RefusedRow, Sink, Target
+from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, Sink, Standing, Target
 from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION, TABLES
 from sinks.postgres_bag import BagWriter
 from sinks.postgres_errors import RowRefused
@@ -74,21 +75,39 @@ class PostgresSink(Sink):
         self.close()
         session = self._connected("deliver")
         try:
-            found = self._fenced(session, journal)
+            schema = self._target(session)
+            of, text = self._fenced(session, schema, journal)
+            if text is not None and of != journal:
+                raise TerminalError(
+                    f"the sink {self.name} ({session.server}, schema {self._schema_name}) is fed by another journal", hint=ANOTHER_JOURNAL
+                )
+            gone = session.rows(
+                f"DELETE FROM {schema.qualified(TABLES)} k WHERE pipeline = %s AND sink = %s AND NOT EXISTS (SELECT 1 FROM pg_class c"
+                " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = k.table_name) RETURNING dataset",
+                [self.pipeline, self.name, self._schema_name],
+            )
+            session.end("COMMIT")
         except BaseException:
             session.close()
             raise
         self._session = session
-        self._schema = TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+        self._schema = schema
         self._staging = Staging(session)
-        return found
+        if text is None:
+            return None
+        cursor = Cursor.decode(text)
+        # a table that somebody dropped goes there in no way any more, so it is copied again
+        return replace(cursor, epoch=self._epoch, routes={**cursor.routes, **{dataset: "dropped" for (dataset,) in gone}})
 
     def _connected(self, what: str) -> Session:
         return Session(self._dsn, f"sluice {self.pipeline} {what}:{self.name}")
 
-    def _fenced(self, session: Session, journal: str) -> Cursor | None:
-        """Makes Sluice's own tables, and takes the cursor over from whoever had it. From its next commit on, that one fails."""
-        schema = TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+    def _target(self, session: Session) -> TargetSchema:
+        return TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+
+    def _fenced(self, session: Session, schema: TargetSchema, journal: str) -> tuple[str, str | None]:
+        """Makes Sluice's own tables, and takes the cursor (and its journal) over from whoever had it. From its next commit on, that one
+        fails. Leaves the transaction open."""
         session.begin()
         if schema.foundation():
             session.execute("SELECT pg_advisory_xact_lock(hashtext('sluice'))")
@@ -100,32 +119,29 @@ class PostgresSink(Sink):
             [self.pipeline, self.name, journal],
         )
         of, text, epoch = held[0]
-        if text is not None and of != journal:
-            raise TerminalError(
-                f"the sink {self.name} ({session.server}, schema {self._schema_name}) is fed by another journal",
-                hint="the state folder is not the one it was fed from: put that back, name another schema, or drop what is in this one",
-            )
-        gone = session.rows(
-            f"DELETE FROM {schema.qualified(TABLES)} k WHERE pipeline = %s AND sink = %s AND NOT EXISTS (SELECT 1 FROM pg_class c"
-            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = k.table_name) RETURNING dataset",
-            [self.pipeline, self.name, self._schema_name],
-        )
-        session.end("COMMIT")
         self._epoch = int(epoch)
-        if text is None:
-            return None
-        cursor = Cursor.decode(text)
-        # a table that somebody dropped goes there in no way any more, so it is copied again
-        return replace(cursor, epoch=self._epoch, routes={**cursor.routes, **{dataset: "dropped" for (dataset,) in gone}})
+        return of, text
+
+    def standing(self) -> Standing:
+        with closing(self._connected("look")) as session:
+            session.execute("SET default_transaction_read_only = on")
+            return self._target(session).standing()
+
+    def adopt(self, cursor: Cursor) -> None:
+        with closing(self._connected("resync")) as session:
+            schema = self._target(session)
+            self._fenced(session, schema, cursor.journal)
+            session.rows(
+                f"UPDATE {schema.qualified(CURSORS)} SET journal = %s, cursor = %s WHERE pipeline = %s AND sink = %s RETURNING 1",
+                [cursor.journal, replace(cursor, epoch=self._epoch).encode(), self.pipeline, self.name],
+            )
+            session.end("COMMIT")
 
     def plan(self, targets: Sequence[Target]) -> Sequence[str]:
-        session = self._connected("plan")
-        try:
+        with closing(self._connected("plan")) as session:
             session.execute("SET default_transaction_read_only = on")
-            schema = TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+            schema = self._target(session)
             return [*schema.foundation(), *(statement for target in targets for statement in schema.changes(target))]
-        finally:
-            session.close()
 
     def prepare(self, target: Target) -> None:
         self._table(target)
@@ -225,16 +241,13 @@ class PostgresSink(Sink):
         return pa.table(list(batch.columns), list(target.schema.names))
 
     def read(self, target: Target, keys: pa.Table | None) -> Iterator[pa.Table]:
-        session = self._connected("verify")
-        try:
+        with closing(self._connected("verify")) as session:
             session.execute(
                 "SET default_transaction_read_only = on; SET enable_hashjoin = on; SET enable_mergejoin = on; SET enable_seqscan = on"
             )
-            schema = TargetSchema(session, self._schema_name, (self.pipeline, self.name))
+            schema = self._target(session)
             if schema.shape(target.table):
                 yield from read_rows(session, TableSql.of(target, schema, 0), keys)
-        finally:
-            session.close()
 
     def close(self) -> None:
         if self._session is not None:

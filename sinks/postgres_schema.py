@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from journal.schema import Column, TableSchema
 from pipeline.errors import SinkShapeError
-from sinks.base import Target
+from sinks.base import Cursor, Standing, Target
 from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION, TABLES, bookkeeping, check_names
 from sinks.evolution import AddColumn, DropColumn, RenameColumn, Step, WidenColumn, carried, steps
 from sinks.history import OLD_KEY, OP
@@ -76,6 +76,20 @@ class TargetSchema:
                 " dataset text NOT NULL, made text NOT NULL)"
             )
         return found
+
+    def standing(self) -> Standing:
+        """See Sink.standing."""
+        if not (self._exists(CURSORS) and self._exists(TABLES)):
+            return Standing(None, 0)
+        mine = " WHERE pipeline = %s AND sink = %s"
+        held = self._session.rows(f"SELECT cursor FROM {self.qualified(CURSORS)}{mine} AND cursor IS NOT NULL", self._owner)
+        tables = self._session.rows(f"SELECT table_name FROM {self.qualified(TABLES)}{mine}", self._owner)
+        newest = [
+            self._session.rows(f"SELECT coalesce(max({quoted(POSITION)}), 0) FROM {self.qualified(table)}")[0][0]
+            for (table,) in tables
+            if self._exists(table)
+        ]
+        return Standing(Cursor.decode(held[0][0]) if held else None, max(newest, default=0))
 
     def registered(self, table: str) -> Registered | None:
         """What Sluice knows of the table; None if it never made it."""

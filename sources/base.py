@@ -169,8 +169,11 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def start_over(self, do: bool) -> Sequence[str]:
-        """For `resync`: what has to go at the source before everything is copied anew (a slot), as statements; run if `do`."""
+    def start_over(self, do: bool) -> Preflight:
+        """For `resync`: how the source would start for a journal that knows nothing of it, whatever is left there of an earlier one.
+
+        With `do`, what is in the way of that (a slot) goes. Raises PreflightError or Refused with every reason why it could not start.
+        """
 
     @abstractmethod
     def close(self) -> None:

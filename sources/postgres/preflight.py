@@ -193,7 +193,7 @@ class Judging:
             yield Problem(f"the slot {name} belongs to the database {slot.database}", hint=free)
         elif slot.temporary:
             yield Problem(f"the slot {name} is temporary", hint=free)
-        elif self._watermark is None and slot.lost is not None:
+        elif self._watermark is None and slot.lost is not None and not self._remake():
             yield Problem(f"the slot {name} cannot be read any more: {slot.lost}", hint=f"drop it: {slots.dropping(name)}")
         elif self._watermark is None and self._config.create and self._config.snapshot == "initial" and not self._remake():
             hint = (

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 
 from journal.batch import ChangeBatch, Segment
 from journal.schema import TableSchema
 from pipeline.errors import TerminalError
-from sources.base import Preflight, Resume, Source, SourceContext, SourceStatus
+from sources.base import CopyState, Preflight, Resume, Source, SourceContext, SourceStatus
 from sources.postgres.config import PostgresConfig, publication_name, slot_name
 from sources.postgres.flushing import flush
 from sources.postgres.position import Watermark
 from sources.postgres.session import Server
-from sources.postgres.slot import drop, dropping, read_slot
+from sources.postgres.slot import drop
 from sources.postgres.supervisor import Supervisor
-from sources.postgres.survey import survey_once
+from sources.postgres.survey import intention, survey, survey_once
 from sources.postgres.verification import read_now
 
 _SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
@@ -67,15 +67,17 @@ class PostgresSource(Source):
         at, wanted = Watermark.decode(watermark), Watermark.decode(head)
         return at.system == wanted.system and at.lsn >= wanted.lsn
 
-    def start_over(self, do: bool) -> Sequence[str]:
+    def start_over(self, do: bool) -> Preflight:
         with closing(self._server.connect()) as connection:
-            with self._server.told():
-                slot = read_slot(connection, self._slot)
-            if slot is None or not self._config.create:
-                return []
-            if do:
+            facts, verdict = survey(self._server, connection, self._config, self.context, Resume(None, CopyState(), {}), anew=True)
+            refusal = verdict.preflight.refusal()
+            if refusal is not None:
+                raise refusal
+            if do and verdict.remake:
+                assert facts.identity is not None  # noqa: S101  (preflight has refused otherwise)
+                intention(self.context).write(self._slot, facts.identity.system)
                 drop(self._server, connection, self._slot, lambda: None)
-            return [dropping(self._slot)]
+        return verdict.preflight
 
     def close(self) -> None:
         if self._supervisor is not None:

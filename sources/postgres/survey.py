@@ -14,8 +14,10 @@ from sources.postgres.session import Connection, Server
 from sources.postgres.slot import Intention
 
 
-def survey(server: Server, connection: Connection, config: PostgresConfig, context: SourceContext, resume: Resume) -> tuple[Facts, Verdict]:
-    """Changes nothing. Raises Refused or TransientError."""
+def survey(
+    server: Server, connection: Connection, config: PostgresConfig, context: SourceContext, resume: Resume, anew: bool = False
+) -> tuple[Facts, Verdict]:
+    """Changes nothing. `anew`: a slot that is there is to be made again. Raises Refused or TransientError."""
     slot = slot_name(config, context.pipeline, context.name)
     patterns = TablePatterns(config.tables)
     facts = look(server, connection, patterns, slot, publication_name(config, context.pipeline, context.name))
@@ -23,7 +25,7 @@ def survey(server: Server, connection: Connection, config: PostgresConfig, conte
         known = {table.oid for table in facts.tables.values()}
         published = () if facts.publication is None else facts.publication.tables
         others = read_tables(connection, (oid for oid in published if oid not in known), facts.publication)
-    intended = facts.identity is not None and intention(context).holds(slot, facts.identity.system)
+    intended = anew or (facts.identity is not None and intention(context).holds(slot, facts.identity.system))
     return facts, Judging(facts, config, context, resume, intended, list(others.values())).verdict()
 
 
