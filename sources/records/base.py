@@ -1,0 +1,154 @@
+"""The words for reading records: what a schema asks for, what a message brings, and the columns that are made of many.
+
+A decoder is a pure function over a list of payloads (but for schemas that it asks a registry for). Whatever bytes it is given, it
+answers with one row for each payload, in order: a payload that cannot be read is a row of nulls with its defect beside it, and its
+neighbours are read as if it were not there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from journal.batch import Defect
+from pipeline.errors import ConfigError
+
+Extra = Literal["keep", "drop", "quarantine"]
+FORMATS = ("json", "cloudevents", "avro", "debezium", "csv", "xml")
+EXTRA_COLUMN = "_extra"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a record: `type` is a Postgres type in words; where it is `required`, missing and null are defects."""
+
+    name: str
+    type: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSchema:
+    """What a record has to hold; `key` names the fields that identify it, and is empty where records have no identity."""
+
+    fields: tuple[Field, ...]
+    key: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+
+class Payload(NamedTuple):
+    """One message: `value` is None for a tombstone, which is not the same as empty; `headers` are empty where there are none."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """A schema registry that speaks Confluent's REST API. Secrets stay in here: the text of it shows the address alone.
+
+    headers   sent with every request, such as an Authorization
+    ca        file of certificates to trust in place of the system's; certificate and key: files of the client's own
+    """
+
+    url: str
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    verify: bool = True
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How a source wants its records read.
+
+    extra      fields that the schema lacks: `keep` them in the column _extra, `drop` them, or `quarantine` the record
+    strict     an object with a name twice is a defect; otherwise the last one wins
+    paths      field -> where it is, as names joined by dots; a field that is not in it is looked for under its own name
+    registry   where the schemas of avro are
+    """
+
+    extra: Extra = "drop"
+    strict: bool = False
+    paths: Mapping[str, str] = field(default_factory=dict)
+    registry: RegistryOptions | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """n rows, one for each payload.
+
+    columns    one string array[n] for each field of `Decoder.schema`, in Postgres' own text for the field's type
+    op         uint8[n], values of Op: DELETE for a tombstone, INSERT for other messages; Debezium says it itself
+    defects    what cannot be taken: its row is null in every column, except that a key which could be read stays
+    old        column index -> string array[n]: for an update the old row's values, as far as the message carried them; else null
+    has_old    bool[n]: the message carried an old row; None where no message did
+    presence   column index -> uint8[n] of Presence, for columns that are not PRESENT in every row: all but the key in a tombstone,
+               what Debezium marks as unavailable
+    extra      names that the schema lacks -> in how many records they were
+    """
+
+    columns: tuple[pa.StringArray, ...]
+    op: npt.NDArray[np.uint8]
+    defects: tuple[Defect, ...] = ()
+    old: Mapping[int, pa.StringArray] = field(default_factory=dict)
+    has_old: npt.NDArray[np.bool_] | None = None
+    presence: Mapping[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    extra: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.op)
+
+
+class Decoder(ABC):
+    """Reads the payloads of one source. `schema` is that of its columns: the source's own, and _extra where that is kept."""
+
+    def __init__(self, schema: RecordSchema, options: DecodeOptions) -> None:
+        self.options = options
+        self.given = schema
+        kept = (Field(EXTRA_COLUMN, "jsonb"),) if options.extra == "keep" else ()
+        self.schema = replace(schema, fields=schema.fields + kept)
+
+    @abstractmethod
+    def decode(self, payloads: Sequence[Payload]) -> Decoded:
+        """One row for each payload, in order, always. Raises TransientError where a registry that is needed is away."""
+
+    def close(self) -> None:  # noqa: B027  (most have nothing to close)
+        """Lets go of connections."""
+
+
+def make_decoder(format: str, schema: RecordSchema, options: DecodeOptions | None = None) -> Decoder:
+    """The decoder of a format, one of FORMATS. Raises ConfigError for what cannot be read: an unknown format, type, key or path."""
+    chosen = options or DecodeOptions()
+    if format not in FORMATS:
+        raise ConfigError(f"{format!r} is not a format of messages", hint="one of " + ", ".join(FORMATS))
+    match format:  # each brings libraries that the others do not need
+        case "json":
+            from sources.records.json import JsonDecoder as chosen_decoder
+        case "cloudevents":
+            from sources.records.cloudevents import CloudEventsDecoder as chosen_decoder
+        case "avro":
+            from sources.records.avro import AvroDecoder as chosen_decoder
+        case "debezium":
+            from sources.records.debezium import DebeziumDecoder as chosen_decoder
+        case "csv":
+            from sources.records.csv import CsvDecoder as chosen_decoder
+        case _:
+            from sources.records.xml import XmlDecoder as chosen_decoder
+    decoder: Decoder = chosen_decoder(schema, chosen)
+    return decoder
