@@ -7,7 +7,6 @@ own and leaves the others alone.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from journal import duckdb_errors
 from journal.arrow_expression import ArrowExpression
 from journal.decimals import exact_decimals
 from journal.duckdb_session import Prepared, quoted, session
@@ -26,12 +26,12 @@ __all__ = ["ExpressionError", "RowExpression", "Truth", "computable"]
 
 Mask = npt.NDArray[np.bool_]
 
-NAMED_ERRORS = 50  # rows of a batch that get DuckDB's own message; each costs a statement
+NAMED_ERRORS = 50  # rows of a batch that are told what kind of error it was; each costs a statement
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What an expression is on each of n rows: true, null, an error with its message, or false."""
+    """What an expression is on each of n rows: true, null, an error (what kind, never the row's values), or false."""
 
     true: Mask
     null: Mask
@@ -90,7 +90,7 @@ class RowExpression:
             if not self.references:
                 self._run(one_row, guarded=False)
         except duckdb.Error as error:
-            raise ExpressionError(_plain(error)) from error
+            raise ExpressionError(duckdb_errors.told(error)) from error
         if kind != "BOOLEAN":
             raise ExpressionError(f"the expression is {kind}, not a condition that is true or false")
 
@@ -139,7 +139,7 @@ class RowExpression:
                 self._run(table.slice(row, 1), guarded=False, doubles=doubles)
                 found[row] = "the expression fails on this row"
             except duckdb.Error as error:
-                found[row] = _plain(error)
+                found[row] = duckdb_errors.kind(error)
         return found
 
     def _once_more(self, truth: Truth, columns: Mapping[str, pa.Array], found: Mapping[str, TypedColumn], again: Mask) -> Truth:
@@ -154,11 +154,6 @@ class RowExpression:
         true, null = truth.true.copy(), truth.null.copy()
         true[index], null[index] = second.true, second.null
         return Truth(true, null, {int(index[row]): message for row, message in second.errors.items()})
-
-
-def _plain(error: duckdb.Error) -> str:
-    """DuckDB's message in one line, without the name of its class."""
-    return re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", str(error).split("\n\nLINE ")[0].strip().replace("\n", " "))
 
 
 def _distinct(names: tuple[str, ...]) -> dict[str, str]:

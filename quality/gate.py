@@ -124,7 +124,7 @@ class Gate:
         shown = (rule.column,) if rule.column else rule.columns
         hidden = {name for name in rule.columns if name in self.contract.columns and self.contract.columns[name].sensitive}
         texts = {name: rows.column(name).take(index).to_pylist() for name in shown if name in rows.schema.types}
-        messages: Mapping[int, str] = verdict.messages if isinstance(verdict, ExplainedVerdict) and not hidden else {}
+        messages: Mapping[int, str] = verdict.messages if isinstance(verdict, ExplainedVerdict) else {}
         found: list[Reason] = []
         for place, row in enumerate(failed):
             values = {name: MASKED if name in hidden and column[place] is not None else column[place] for name, column in texts.items()}

@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from journal import duckdb_errors
 from journal.duckdb_session import session
 from journal.expression import RowExpression, computable
 from journal.types import duckdb_type
@@ -29,7 +30,7 @@ _OBJECT, _PROPERTY = ("object", "table", "model", "schema"), ("property", "colum
 
 @dataclass(frozen=True, eq=False)
 class ExplainedVerdict(RowVerdict):
-    """A verdict with what went wrong on rows for which there was no answer; they failed."""
+    """A verdict with what kind of error there was on rows for which there was no answer; they failed."""
 
     messages: Mapping[int, str] = field(default_factory=dict)
 
@@ -102,7 +103,7 @@ class SelectValue:
         try:
             rows = self._run(pa.table(columns or {"nothing": pa.nulls(frame.rows)}), f"SELECT * FROM ({self._query}\n) LIMIT 2")
         except duckdb.Error as error:
-            return SetVerdict(False, _message(error))
+            return SetVerdict(False, duckdb_errors.kind(error))
         if len(rows) != 1:
             return SetVerdict(False, "the query gave no row" if not rows else "the query gave more than one row")
         measured: Measured = rows[0][0]
@@ -113,7 +114,7 @@ class SelectValue:
         try:
             answer = json.loads(session().query("SELECT json_serialize_sql(?)", [self._query])[0][0])
         except duckdb.Error as error:
-            raise RuleError(_message(error), part="query") from error
+            raise RuleError(duckdb_errors.told(error), part="query") from error
         if answer["error"]:
             message = str(answer["error_message"])
             raise RuleError("one SELECT is wanted" if message.startswith("Only SELECT") else message, part="query")
@@ -128,7 +129,7 @@ class SelectValue:
         try:
             described = self._run(empty, f"DESCRIBE {self._query}")
         except duckdb.Error as error:
-            raise RuleError(_message(error), part="query") from error
+            raise RuleError(duckdb_errors.told(error), part="query") from error
         if len(described) != 1:
             raise RuleError(f"the query gives {len(described)} columns; one value is wanted", part="query")
         kind = str(described[0][1])
@@ -183,10 +184,6 @@ def _arrow_for_duckdb(kind: str, arrow: pa.DataType) -> pa.DataType:
 
 def _identifier(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
-
-
-def _message(error: duckdb.Error) -> str:
-    return re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", str(error).split("\n\nLINE ")[0].strip().replace("\n", " "))
 
 
 def _written(value: object) -> object:

@@ -78,18 +78,23 @@ class Asked:
     shaping: bool = False
 
 
-def from_sqlstate(sqlstate: str | None, message: str, asked: Asked, *, column: str | None = None) -> SluiceError:
+def from_sqlstate(
+    sqlstate: str | None, message: str, asked: Asked, *, column: str | None = None, constraint: str | None = None
+) -> SluiceError:
     """The error that a SQLSTATE stands for."""
     if sqlstate is None:
         return _turned_down(message, asked.server)
+    kind = sqlstate[:2]
+    at_fault = kind in _ROW or sqlstate in _ROW_STATES
+    if at_fault:
+        message = _without_values(sqlstate, message, constraint)
     said = f"{asked.server}: {message} (SQLSTATE {sqlstate})"
     hint = _HINTS.get(sqlstate)
-    kind = sqlstate[:2]
     if sqlstate == "42501":
         return Refused(said, hint=_grant(asked))
     if sqlstate in _SHAPE or (asked.shaping and kind == "0A"):
         return SinkShapeError(said, hint=_shape_hint(sqlstate))
-    if kind in _ROW or sqlstate in _ROW_STATES:
+    if at_fault:
         if asked.shaping:
             return SinkShapeError(said, hint="what is in the table does not fit its new shape: drop the table, and it is copied again")
         return RowRefused(message, column=column, sqlstate=sqlstate)
@@ -98,6 +103,17 @@ def from_sqlstate(sqlstate: str | None, message: str, asked: Asked, *, column: s
     if kind in _PASSING or sqlstate in _TRANSIENT_STATES:
         return TransientError(said, hint=hint or _PASSING.get(kind))
     return TerminalError(said, hint=hint)
+
+
+def _without_values(sqlstate: str, message: str, constraint: str | None) -> str:
+    """What the server said of a row, by the condition's name: its words and details repeat values, also those that a contract hides."""
+    if sqlstate in _ROW_STATES:
+        return message  # a limit and a size
+    try:
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", psycopg.errors.lookup(sqlstate).__name__).lower()
+    except KeyError:
+        words = f"SQLSTATE {sqlstate}"
+    return f"the server refuses it: {words}" + (f" ({constraint})" if constraint else "")
 
 
 def _shape_hint(sqlstate: str) -> str:
@@ -146,9 +162,9 @@ def from_result(result: pq.abc.PGresult, asked: Asked) -> SluiceError:
 
     message = field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.get_error_message()
     detail = field(pq.DiagnosticField.MESSAGE_DETAIL)
-    column = field(pq.DiagnosticField.COLUMN_NAME) or None
+    column, constraint = (field(name) or None for name in (pq.DiagnosticField.COLUMN_NAME, pq.DiagnosticField.CONSTRAINT_NAME))
     state = field(pq.DiagnosticField.SQLSTATE) or "08000"
-    return from_sqlstate(state, f"{message}; {detail}" if detail else message, asked, column=column)
+    return from_sqlstate(state, f"{message}; {detail}" if detail else message, asked, column=column, constraint=constraint)
 
 
 def from_psycopg(error: psycopg.Error, asked: Asked) -> SluiceError:
@@ -162,7 +178,7 @@ def from_psycopg(error: psycopg.Error, asked: Asked) -> SluiceError:
     found = _COPY_COLUMN.search(error.diag.context or "")
     if column is None and found:
         column = found[1]
-    return from_sqlstate(error.sqlstate or "XX000", message, asked, column=column)
+    return from_sqlstate(error.sqlstate or "XX000", message, asked, column=column, constraint=error.diag.constraint_name)
 
 
 @contextmanager

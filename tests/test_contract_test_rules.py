@@ -48,6 +48,12 @@ def test_the_answer_is_the_documented_one(tmp_path: Path) -> None:
     json.dumps(verdict.answer())
 
 
+def test_a_select_that_fails_on_a_row_does_not_repeat_its_value(tmp_path: Path) -> None:
+    quality = "{id: few, type: sql, query: SELECT sum(CAST(a AS INTEGER)) FROM orders, mustBe: 2}"
+    verdict = column("string", ["secret"], tmp_path, quality=quality)
+    assert verdict.answer()["rules"][1:] == [{"id": "few", "engine": "duckdb", "success": False, "observed": "a value cannot be converted"}]
+
+
 def test_a_file_that_keeps_its_contract_ends_with_zero(tmp_path: Path) -> None:
     verdict = column(
         "integer", [1, 2], tmp_path, quality="{metric: rowCount, mustBe: 2}".replace("rowCount", "nullValues").replace("2}", "0}")

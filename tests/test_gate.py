@@ -91,13 +91,13 @@ def test_a_confidential_value_is_masked_in_the_reason(gate: Gate) -> None:
     ]
 
 
-def test_an_error_on_a_row_is_told_but_not_where_it_could_show_a_confidential_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", ["", "\n        classification: restricted"])
+def test_an_error_on_a_row_is_told_without_its_value(tmp_path: Path, more: str) -> None:
     quality = "{id: n, type: sql, query: CAST(a AS INTEGER) > 0, mustBe: true}"
     schema = table({"a": "text"}, ())
-    for more, told in (("", True), ("\n        classification: restricted", False)):
-        made = load_contract(write_contract(tmp_path, one_column("a", "string", quality=quality, more=more)))
-        (held,) = Gate(made, schema).judge(changes([["seven"]], schema=schema)).quarantined
-        assert ("seven" in held.reasons[0].message) == told
+    made = load_contract(write_contract(tmp_path, one_column("a", "string", quality=quality, more=more)))
+    (held,) = Gate(made, schema).judge(changes([["seven"]], schema=schema)).quarantined
+    assert held.reasons[0].message.endswith("(a value cannot be converted)")
 
 
 def test_deletes_and_truncates_are_not_judged(gate: Gate) -> None:

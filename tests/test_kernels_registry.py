@@ -75,6 +75,12 @@ def test_a_query_finds_the_rows_that_should_not_be_there() -> None:
             whole(kind, columns, unexpected_rows_query=query)
 
 
+def test_a_query_that_fails_on_a_row_does_not_repeat_its_value() -> None:
+    with pytest.raises(BadExpectation, match="a value cannot be converted") as met:
+        whole("unexpected_rows_expectation", {"a": pa.array(["secret"])}, unexpected_rows_query="SELECT * FROM {batch} WHERE a::INT > 0")
+    assert "secret" not in met.value.message
+
+
 @pytest.mark.parametrize(
     "value, of, alone, listed",
     [

@@ -152,6 +152,39 @@ def test_a_row_against_a_constraint_of_the_target_is_refused_alone(place: Postgr
     assert "null" in refused[0].message
 
 
+@pytest.mark.parametrize("size", [3, 1000])
+@pytest.mark.parametrize(
+    "demand, told",
+    [
+        ("CHECK (name <> 'secret 1')", "check violation (orders_name_check)"),
+        ("UNIQUE (name)", "unique violation (orders_name_key)"),
+        (None, "invalid text representation"),
+        ("TRIGGER", "raise exception"),
+    ],
+)
+def test_why_a_row_is_refused_is_told_without_its_values(
+    place: PostgresPlace, hand: Hand, demand: str | None, told: str, size: int
+) -> None:
+    target = mirror(ORDERS)
+    hand.write(target, insert(id="0", name="secret 1" if demand == "UNIQUE (name)" else "7"))
+    if demand == "TRIGGER":
+        body = "BEGIN IF NEW.name = 'secret 1' THEN RAISE 'not %', NEW.name; END IF; RETURN NEW; END"
+        place.database.execute(
+            f"CREATE FUNCTION sales.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$",
+            "CREATE TRIGGER refuse BEFORE INSERT ON sales.orders FOR EACH ROW EXECUTE FUNCTION sales.refuse()",
+        )
+    elif demand is not None:
+        place.database.execute(f"ALTER TABLE sales.orders ADD {demand}")
+    names = pa.array(["secret 1" if i == 1 else str(i) for i in range(size)])
+    ids = pa.array(range(1, size + 1))
+    hand.sink.begin()
+    numbers = ids.cast(pa.string()) if demand else names
+    refused = hand.give(target, many(ORDERS, [ids, names, numbers, ids], Op.INSERT, first=hand.next))
+    hand.sink.rollback()
+    assert [one.row for one in refused] == [1]
+    assert refused[0].message == f"the server refuses it: {told}"
+
+
 def test_a_row_that_other_tables_of_the_target_need_is_not_deleted_and_the_delete_is_refused(place: PostgresPlace, hand: Hand) -> None:
     target = mirror(ORDERS)
     hand.write(target, *(insert(id=str(i)) for i in range(300)))

@@ -8,6 +8,7 @@ from string import Formatter
 import duckdb
 import pyarrow as pa
 
+from journal import duckdb_errors
 from journal.duckdb_session import quoted
 from quality.frame import Frame
 from quality.kernels.arguments import Arguments
@@ -44,21 +45,20 @@ class QueryKernel:
 
     def prepare(self, types: Mapping[str, pa.DataType]) -> None:
         """Raises BadExpectation where DuckDB does not take the query over columns of these types."""
-        self._count(pa.table({name: pa.nulls(0, of) for name, of in types.items()}))
+        self._count(pa.table({name: pa.nulls(0, of) for name, of in types.items()}), duckdb_errors.told)
 
     def judge(self, frame: Frame) -> SetVerdict:
         rows = chosen(frame, tuple(frame.columns), None)
-        found = self._count(pa.table(dict(rows.columns)))
+        found = self._count(pa.table(dict(rows.columns)), duckdb_errors.kind)
         return SetVerdict(found == 0, found)
 
-    def _count(self, table: pa.Table) -> int:
+    def _count(self, table: pa.Table, said: Callable[[duckdb.Error], str]) -> int:
         with duckdb.connect(":memory:", config=_SETTINGS) as connection:
             connection.register(_BATCH, table)
             try:
                 row = connection.execute(f"SELECT count(*) FROM ({self._sql}) AS {quoted('found')}").fetchone()
             except duckdb.Error as error:
-                message = str(error).splitlines()[0]
-                raise BadExpectation(f"unexpected_rows_query cannot be asked: {message}", "unexpected_rows_query") from error
+                raise BadExpectation(f"unexpected_rows_query cannot be asked: {said(error)}", "unexpected_rows_query") from error
         return int(row[0]) if row else 0
 
 
