@@ -138,6 +138,25 @@ def test_trap_26_row_filter_column_list_and_partitions_are_those_of_the_publicat
     assert follower.schemas["public.t"].names == ("id", "region")
 
 
+def test_trap_23_partitions_that_the_stream_describes_beside_their_root_are_no_tables(database: Database, follow: Follow) -> None:
+    database.execute(
+        "CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10)",
+    )
+    follower = follow(database, "public.*")
+    with follower.running():
+        follower.same("public.root")
+        database.execute(
+            "INSERT INTO root VALUES (1)",
+            "CREATE TABLE later PARTITION OF root FOR VALUES FROM (10) TO (20)",
+            "INSERT INTO root VALUES (11)",
+        )
+        follower.same("public.root")
+        assert follower.source is not None
+        assert set(follower.source.status().tables) == {"public.root"}
+    assert set(follower.schemas) == {"public.root"}
+
+
 def test_children_that_inherit_are_tables_of_their_own(database: Database, follow: Follow) -> None:
     database.execute(
         "CREATE TABLE parent (id int PRIMARY KEY)",

@@ -34,7 +34,8 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.r
         WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate
           AND k.place <= i.indnkeyatts AND a.attrelid = c.oid AND a.attnum = k.attnum),
        (SELECT array_agg(a.attname ORDER BY k.place) FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, place), pg_attribute a
-        WHERE i.indrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts AND a.attrelid = c.oid AND a.attnum = k.attnum)
+        WHERE i.indrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts AND a.attrelid = c.oid AND a.attnum = k.attnum),
+       c.relispartition
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY(%(oids)s)
 ORDER BY n.nspname, c.relname
@@ -140,13 +141,26 @@ def read_tables(connection: Connection, oids: Iterable[int], publication: Public
         attributes.setdefault(row[0], []).append(row)
     types = read_types(connection, ((row[3], row[4]) for rows in attributes.values() for row in rows if row[3]))
     found = {}
-    for oid, schema, name, kind, persistence, identity, owner, owned, reachable, hides, storage, primary, indexed in connection.execute(
-        _TABLES, {"oids": wanted}
-    ):
+    for (
+        oid,
+        schema,
+        name,
+        kind,
+        persistence,
+        identity,
+        owner,
+        owned,
+        reachable,
+        hides,
+        storage,
+        primary,
+        indexed,
+        part,
+    ) in connection.execute(_TABLES, {"oids": wanted}):
         found[oid] = Table(
             oid, schema, name, kind, persistence, identity, owner, owned, reachable, hides,
             attributes=tuple(_attribute(row, types) for row in attributes.get(oid, ())),
-            primary=tuple(primary or ()), indexed=tuple(indexed or ()), storage=storage or "",
+            primary=tuple(primary or ()), indexed=tuple(indexed or ()), storage=storage or "", partition=part,
         )  # fmt: skip
     return {oid: _published(table, publication) for oid, table in found.items()}
 

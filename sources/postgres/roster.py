@@ -259,6 +259,8 @@ class Roster:
         ours = self._config.create and publication is not None and is_ours(publication, mark(self._context.pipeline, self._context.name))
         for table in read_tables(connection, (match.oid for match in news), publication).values():
             label = table.label
+            if table.partition:
+                continue  # the stream describes it beside its root, under whose name its changes come
             if unfit(table) and (table.schema, table.name) not in self._patterns.literals:
                 continue
             problems = [*self._clash(label)]

@@ -46,6 +46,7 @@ class Table:
 
     primary, indexed  columns of the primary key, and of the replica identity's index, in its order; a deferrable primary key is none: it
                       is no replica identity, and two rows can have the same key in the middle of a transaction
+    partition         a part of another table, which is what the pipeline means
     published         names of the published columns; None where the publication does not have the table
     filter            the publication's row filter, as SQL
     storage           changes when the table is rewritten
@@ -65,6 +66,7 @@ class Table:
     primary: tuple[str, ...]
     indexed: tuple[str, ...]
     storage: str
+    partition: bool = False
     published: tuple[str, ...] | None = None
     filter: str | None = None
 
