@@ -10,11 +10,11 @@ import numpy as np
 import structlog
 
 from journal.batch import ChangeBatch, CopyMarker, Held, Segment
-from journal.quarantine import QuarantineRecord
+from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
 from quality.gate import Gate
-from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow, Reason
+from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
 
 log = structlog.get_logger("sluice.ingest")
 

@@ -22,12 +22,11 @@ def judged_records(
 ) -> list[QuarantineRecord]:
     """Records of rows that the gate holds back. `owner` is the pipeline's, for a contract that names none."""
     contract = None if gate is None else gate.contract
-    reasons = [tuple(Reason(one.rule, one.column, one.message, one.value) for one in row.reasons) for row in rows]
     return _records(
         journal,
         batch,
         [row.row for row in rows],
-        reasons,
+        [row.reasons for row in rows],
         owner=(contract.owner if contract else None) or owner,
         contract=contract.id if contract else None,
         contract_version=contract.version if contract else None,

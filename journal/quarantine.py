@@ -16,7 +16,7 @@ Values = Mapping[str, str | bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A rule that a record broke. `value` is the raw text, or masked where the contract says so."""
+    """A rule that a record broke. `value` is the raw text (of several columns: a JSON object), masked where the contract says so."""
 
     rule: str
     column: str | None

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from journal.batch import ChangeBatch, Op
+from journal.quarantine import Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError, Problem, SluiceError
 from pipeline.names import nearest
@@ -24,7 +25,7 @@ from quality.batch_frame import FrameOfBatch
 from quality.breaker import BreakerState
 from quality.contract import Contract
 from quality.frame import Frame
-from quality.judgement import MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow, Reason
+from quality.judgement import MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow
 from quality.kernels.verdict import RowVerdict
 from quality.latest import latest_of_each_key
 from quality.logical_types import Judged

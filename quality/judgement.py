@@ -8,22 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from journal.quarantine import Reason
+
 Mask = npt.NDArray[np.bool_]
 Longs = npt.NDArray[np.int64]
 
 MASKED = "***"
 UNDECODABLE = "undecodable"
 """The rule that a value breaks which cannot be held as text (bytes that are not UTF-8, a NUL)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a row is in quarantine. `value` is the raw text (of several columns: a JSON object), masked where the contract says so."""
-
-    rule: str
-    column: str | None
-    message: str
-    value: str | None
 
 
 @dataclass(frozen=True, slots=True)

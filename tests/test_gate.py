@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal.batch import ChangeBatch, Defect, Op, Presence, batch_from_columns
+from journal.quarantine import Reason
 from journal.schema import Column, TableSchema
 from pipeline.errors import ConfigError
 from quality.contract import Contract
 from quality.contract_reading import load_contract
 from quality.gate import Gate
-from quality.judgement import MASKED, UNDECODABLE, Judgement, Reason
+from quality.judgement import MASKED, UNDECODABLE, Judgement
 from quality.latest import latest_of_each_key
 from tests.contract_text import one_column, write_contract
 
