@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -112,6 +113,13 @@ class Masks:
             hidden = frozenset(values)
         return {name: MASKED if value is not None and name in hidden else _text(value) for name, value in values.items()}
 
+    def message(self, record: QuarantineRecord) -> dict[str, Any]:
+        """The message as it was received; all of it is hidden where any column is."""
+        found: dict[str, Any] = json.loads(record.message or "{}")
+        if self._hidden.get(record.dataset, frozenset()) == frozenset():
+            return found
+        return {name: MASKED if value else value for name, value in found.items()}
+
 
 def _text(value: str | bytes | None) -> str | None:
     """Bytes that are no text as Postgres writes them."""
@@ -132,7 +140,7 @@ def listed(record: QuarantineRecord, masks: Masks, types: Types) -> dict[str, An
         "sink": record.sink,
         "operation": record.operation,
         "key": {name: _typed(value, types.get(name)) for name, value in (masks(record, record.key) or {}).items()},
-        "position": record.position,
+        "position": json.loads(record.position) if record.position.startswith("{") else record.position,
         "status": record.status,
         "reasons": [asdict(reason) for reason in record.reasons],
         "group": record.group,
@@ -156,7 +164,7 @@ def shown(record: QuarantineRecord, masks: Masks, types: Types) -> dict[str, Any
         **listed(record, masks, types),
         "committed_at": _moment(record.committed_at / 1e6),
         "ordinal": record.ordinal,
-        "raw": masks(record, record.raw),
+        "raw": masks(record, record.raw) if record.message is None else masks.message(record),
         "before": masks(record, record.before),
         "after": masks(record, record.after),
         "contract": record.contract,

@@ -30,8 +30,13 @@ def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
         tables=tables,
         keys={dataset.name: dataset.key for dataset in pipeline.datasets.values() if dataset.key},
     )
-    made: Source = kinds("sluice.sources")[block.type].load()(block.config, context)
-    return made
+    return source_kind(block)(block.config, context)
+
+
+def source_kind(block: SourceBlock) -> type[Source]:
+    """The class of a source."""
+    kind: type[Source] = kinds("sluice.sources")[block.type].load()
+    return kind
 
 
 def build_sink(pipeline: Pipeline, block: SinkBlock) -> Sink:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import structlog
 
 from dataflows.observe import DeliverMetrics
-from dataflows.records import refused_records
+from dataflows.records import Place, refused_records
 from journal.batch import ChangeBatch, CopyMarker
 from journal.local import JournalReader
 from journal.quarantine import QuarantineRecord
@@ -41,10 +41,11 @@ class Delivery:
         keep: Callable[[Sequence[QuarantineRecord], int], None],
         forget: Callable[[int], None],
         committed: Callable[[Cursor], None],
+        place: Place,
     ) -> None:
         """`ask_copy` asks ingest for a copy of datasets for this sink; `remind` says that it still waits for some; `keep` stores refused
         rows (with their entry's seq) before the commit that passes them; `forget` drops those behind a seq, which the target does not hold
-        and will be offered again; `committed` is told each cursor that the target holds."""
+        and will be offered again; `committed` is told each cursor that the target holds; `place` words the position of a change."""
         self.sink = sink
         self._block = block
         self._reader = reader
@@ -55,6 +56,7 @@ class Delivery:
         self._keep = keep
         self._forget = forget
         self._committed = committed
+        self._place = place
         self._routers: dict[str, Router] = {}
         self._prepared: dict[str, str] = {}
         self._open = False
@@ -131,7 +133,7 @@ class Delivery:
             refused += [replace(one, row=int(routed.rows[one.row])) for one in found]
             kept = len(routed.batch) - len(routed.leaving) - len(found)
         if refused:
-            self._keep(refused_records(self._reader.id, self.sink.name, batch, refused), seq)
+            self._keep(refused_records(self._reader.id, self._place, self.sink.name, batch, refused), seq)
         if batch.sink is None:
             self._count(batch.dataset, kept, routed.filtered, len(refused))
             labels = (self.sink.name, batch.dataset)

@@ -152,6 +152,8 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
     def _write_segment(self, item: JudgedSegment) -> None:
         for entry in item.entries:
             self._write(entry)
+        if item.segment.notes:
+            self._journal.note(item.segment.source, item.segment.notes)
         if item.segment.watermark is not None:
             self._commit(item.segment.source, item.segment.watermark)
             self._answer_copies()

@@ -16,7 +16,7 @@ from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
 from dataflows.observe import Health, HealthServer, IngestMetrics
 from dataflows.process import Beat, run_flow
-from dataflows.records import judged_records
+from dataflows.records import Places, judged_records
 from dataflows.stopping import Stop
 from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
@@ -51,7 +51,9 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
             held.callback(source.close)
         metrics = IngestMetrics()
         flow_state = IngestState()
-        judge = Judge(journal.next_ordinal, partial(_gate, rules), partial(judged_records, journal.id, pipeline.owner))
+        notes = {name: dict(journal.resume(name).notes) for name in sources}
+        record = partial(judged_records, journal.id, Places(pipeline, notes.__getitem__), pipeline.owner)
+        judge = Judge(journal.next_ordinal, partial(_gate, rules), record, lambda source, found: notes[source].update(found))
         report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal.size)
         report.follow()
         held.callback(report.close)
@@ -83,7 +85,7 @@ def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalS
             step.release(name, table)
             step.commit_release(name)
         try:
-            source.start(Resume(known.watermark, CopyState(known.copied, known.begun), known.schemas))
+            source.start(Resume(known.watermark, CopyState(known.copied, known.begun), known.schemas, known.notes))
         except TerminalError as error:
             log.error("source stopped", source=name, error=error.message, hint=error.hint)
             flow_state.stopped[name] = error
@@ -154,10 +156,10 @@ class _Report:
             metrics.lag_bytes.labels(name).set(status.lag_bytes)
         if status.lag_seconds is not None:
             metrics.lag_seconds.labels(name).set(status.lag_seconds)
-        if status.confirmed is not None:
-            metrics.confirmed.labels(name).set(_number(status.confirmed))
-        if status.server is not None:
-            metrics.server.labels(name).set(_number(status.server))
+        for gauge, position in ((metrics.confirmed, status.confirmed), (metrics.server, status.server)):
+            number = None if position is None else self._sources[name].number(position)
+            if number is not None:
+                gauge.labels(name).set(number)
         if self._reader is not None:
             metrics.journal_bytes.set(self._size())
             passed = self._state.passed(self._reader.id, list(self._pipeline.sinks)) or 0
@@ -186,9 +188,3 @@ class _Report:
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
-
-
-def _number(position: str) -> int:
-    """A position as a number; Postgres writes an LSN as two halves in hex."""
-    high, slash, low = position.partition("/")
-    return (int(high, 16) << 32 | int(low, 16)) if slash else 0

@@ -19,6 +19,7 @@ from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
 log = structlog.get_logger("sluice.ingest")
 
 MakeGate = Callable[[TableSchema], Gate | None]
+Learn = Callable[[str, Mapping[str, str]], None]
 Record = Callable[[ChangeBatch, Sequence[QuarantinedRow], Gate | None], Sequence[QuarantineRecord]]
 
 
@@ -74,7 +75,15 @@ class Judge:
     `stopped` maps a dataset that a rule has stopped to the reason.
     """
 
-    def __init__(self, next_ordinal: int, gate: MakeGate, record: Record) -> None:
+    def __init__(
+        self,
+        next_ordinal: int,
+        gate: MakeGate,
+        record: Record,
+        learn: Callable[[str, Mapping[str, str]], None] = lambda source, notes: None,
+    ) -> None:
+        """`learn` is told what a source notes, before the changes that came with it are judged."""
+        self._learn = learn
         self._next = next_ordinal
         self._make = gate
         self._record = record
@@ -83,6 +92,8 @@ class Judge:
         self.stopped: dict[str, str] = {}
 
     def segment(self, segment: Segment) -> JudgedSegment:
+        if segment.notes:
+            self._learn(segment.source, segment.notes)
         return JudgedSegment(segment, [self.entry(entry) for entry in segment.entries])
 
     def entry(self, entry: ChangeBatch | CopyMarker | Held) -> Judged:

@@ -18,6 +18,7 @@ from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
 from dataflows.ending import Ending
 from dataflows.observe import DeliverMetrics, Health, HealthServer
+from dataflows.records import Places
 from dataflows.stopping import Stop
 from dataflows.supervise import SUPERVISED
 from journal.bell import Listener
@@ -141,6 +142,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
             keep=lambda records, seq: state.keep_refused(block.name, records, seq),
             forget=lambda seq: state.forget_refused(block.name, seq),
             committed=report.committed,
+            place=Places(pipeline, lambda source: reader.resume(source).notes),
         )
         log.info("delivering", sink=block.name, pid=os.getpid())
         try:

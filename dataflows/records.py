@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
-from journal.batch import ChangeBatch, Op, Presence
+from dataflows.build import source_kind
+from journal.batch import ChangeBatch, Op, Payload, Presence
 from journal.quarantine import QuarantineRecord, Reason, Values, record_id
+from pipeline.model import Pipeline
 from quality.gate import Gate
 from quality.judgement import QuarantinedRow
 from sinks.base import RefusedRow
@@ -17,13 +21,29 @@ REFUSED = "sink"
 """The rule that a row breaks which its target cannot hold."""
 
 
+class Places:
+    """Positions of changes in the words of their sources."""
+
+    def __init__(self, pipeline: Pipeline, notes: Callable[[str], Mapping[str, str]]) -> None:
+        """`notes` gives those of a source; see Segment.notes."""
+        self._kinds = {name: source_kind(block) for name, block in pipeline.sources.items()}
+        self._notes = notes
+
+    def __call__(self, batch: ChangeBatch, row: int) -> str:
+        return self._kinds[batch.source].place(batch.table, int(batch.lsn[row]), int(batch.nth[row]), self._notes(batch.source))
+
+
+Place = Callable[[ChangeBatch, int], str]
+
+
 def judged_records(
-    journal: str, owner: str | None, batch: ChangeBatch, rows: Sequence[QuarantinedRow], gate: Gate | None
+    journal: str, place: Place, owner: str | None, batch: ChangeBatch, rows: Sequence[QuarantinedRow], gate: Gate | None
 ) -> list[QuarantineRecord]:
     """Records of rows that the gate holds back. `owner` is the pipeline's, for a contract that names none."""
     contract = None if gate is None else gate.contract
     return _records(
         journal,
+        place,
         batch,
         [row.row for row in rows],
         [row.reasons for row in rows],
@@ -34,14 +54,15 @@ def judged_records(
     )
 
 
-def refused_records(journal: str, sink: str, batch: ChangeBatch, refused: Sequence[RefusedRow]) -> list[QuarantineRecord]:
+def refused_records(journal: str, place: Place, sink: str, batch: ChangeBatch, refused: Sequence[RefusedRow]) -> list[QuarantineRecord]:
     """Records of rows that one sink's target cannot hold."""
     reasons = [(Reason(REFUSED, one.column, f"the sink {sink} cannot hold it: {one.message}", None),) for one in refused]
-    return _records(journal, batch, [one.row for one in refused], reasons, sink=sink)
+    return _records(journal, place, batch, [one.row for one in refused], reasons, sink=sink)
 
 
 def _records(
     journal: str,
+    place_of: Place,
     batch: ChangeBatch,
     rows: Sequence[int],
     reasons: Sequence[tuple[Reason, ...]],
@@ -72,7 +93,6 @@ def _records(
         if batch.has_old is not None and batch.has_old[row]:
             before = {names[c]: column[place] for c, column in old.items()}
         op = Op(int(batch.op[row]))
-        lsn = int(batch.lsn[row])
         ordinal = int(batch.ordinal[row])
         records.append(
             QuarantineRecord(
@@ -82,7 +102,7 @@ def _records(
                 table=batch.table,
                 operation=op.word,
                 key=key,
-                position=f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}",
+                position=place_of(batch, row),
                 ordinal=ordinal,
                 committed_at=int(batch.time[row]),
                 raw=received,
@@ -95,6 +115,14 @@ def _records(
                 rules_hash=rules_hash,
                 sink=sink,
                 owner=owner,
+                message=None if batch.payloads is None else _told(batch.payloads.row(row)),
             )
         )
     return records
+
+
+def _told(payload: Payload) -> str:
+    """See QuarantineRecord.message."""
+    key, value = (None if part is None else base64.b64encode(part).decode("ascii") for part in (payload.key, payload.value))
+    headers = [[name, base64.b64encode(content).decode("ascii")] for name, content in payload.headers]
+    return json.dumps({"key": key, "value": value, "headers": headers})

@@ -67,7 +67,7 @@ def resume_of(pipeline: Pipeline, source: str) -> Resume:
         return Resume(None, CopyState(), {})
     with JournalReader.open(pipeline.state, pipeline.name) as reader:
         known = reader.resume(source)
-    return Resume(known.watermark, CopyState(known.copied, known.begun), known.schemas)
+    return Resume(known.watermark, CopyState(known.copied, known.begun), known.schemas, known.notes)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,13 +57,36 @@ class Defect:
     raw: bytes
 
 
+class Payload(NamedTuple):
+    """A record as it was received, before anything was made of it. A value of None is a tombstone, which an empty one is not."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Payloads:
+    """What the rows of a batch were received as. `row(n)` is the nth row's; `index` finds it among `all`."""
+
+    all: Sequence[Payload]
+    index: Longs
+
+    def row(self, row: int) -> Payload:
+        return self.all[int(self.index[row])]
+
+    def take(self, rows: Longs | Mask | slice) -> Payloads:
+        return Payloads(self.all, self.index[rows])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ChangeBatch:
     """Consecutive changes of one dataset under one schema, in commit order; n rows.
 
     op        uint8[n], values of Op
-    lsn       int64[n], the commit's position at the source (Postgres: LSN of the commit record; copied rows: of their snapshot)
-    nth       int64[n], the ordinal within that transaction, from 0
+    lsn       int64[n], the commit's position at the source (Postgres: LSN of the commit record; copied rows: of their snapshot; Kafka:
+              the partition; files: the file's number)
+    nth       int64[n], the ordinal within that transaction, from 0 (Kafka: the offset; files: the line or record, from 1)
     time      int64[n], commit time in microseconds since 1970-01-01 UTC, for people; never decides what is newer
     ordinal   int64[n], strictly increasing: the place of the change in its pipeline, over all sources; it alone decides what is
               newer, and sinks keep it as `_sluice_position`. Zeros until ingest has assigned it.
@@ -74,6 +98,7 @@ class ChangeBatch:
     source    name of the source, and `table` what it calls the table
     defects   rows that cannot be taken as they are
     sink      the one sink this is meant for (a copy made for it alone), or None for all
+    payloads  what the rows were received as, where the source has messages; it ends at the journal
     """
 
     schema: TableSchema
@@ -90,6 +115,7 @@ class ChangeBatch:
     has_old: Mask | None = None
     defects: tuple[Defect, ...] = ()
     sink: str | None = None
+    payloads: Payloads | None = None
 
     def __len__(self) -> int:
         return len(self.op)
@@ -126,6 +152,7 @@ class ChangeBatch:
             old={c: column.take(chosen) for c, column in self.old.items()},
             has_old=None if self.has_old is None else self.has_old[index],
             defects=tuple(replace(d, row=places[d.row]) for d in self.defects if d.row in places),
+            payloads=None if self.payloads is None else self.payloads.take(index),
         )
 
     def slice(self, start: int, stop: int) -> ChangeBatch:
@@ -145,6 +172,7 @@ class ChangeBatch:
             old={c: column.slice(start, stop - start) for c, column in self.old.items()},
             has_old=None if self.has_old is None else self.has_old[cut],
             defects=tuple(replace(d, row=d.row - start) for d in self.defects if start <= d.row < stop),
+            payloads=None if self.payloads is None else self.payloads.take(cut),
         )
 
     def absent(self, column: int) -> Mask:
@@ -194,13 +222,15 @@ class Segment:
 
     `watermark` is set where the stretch ends between two transactions: everything that the source has committed up to it is then
     in this segment or before it. It is the source's own text (JSON), which it gets back when it resumes. None: a transaction is
-    still open at the end, and what has been written must not be committed yet.
+    still open at the end, and what has been written must not be committed yet. `notes` are small facts that the source wants kept
+    with it (files that it has read, schemas that it knows), by name; it gets all of them back when it resumes.
     """
 
     source: str
     entries: Sequence[Entry]
     watermark: str | None
     received: float = 0.0  # time.monotonic() when its last byte was read, for latency
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

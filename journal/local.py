@@ -152,6 +152,7 @@ class JournalWriter:
             for table, schema in tables.items():
                 self._stream(schema, source, table, None)
             self._db.execute("update tables set copy = 'begun' where source = ?", (source,))
+            self._db.execute("delete from note where source = ?", (source,))
         self._next_ordinal = max(self._next_ordinal, above + 1)
         self.commit(source, "")
 
@@ -211,6 +212,11 @@ class JournalWriter:
                 given = found[0]
                 self._db.execute("delete from held where id = ?", (given,))
             yield decode([Row(*found[2:])], self._streams[found[1]])
+
+    def note(self, source: str, notes: Mapping[str, str]) -> None:
+        """Keeps small facts of a source, by name; see Segment.notes."""
+        with self._writing():
+            self._db.executemany("insert or replace into note values (?, ?, ?)", [(source, *note) for note in notes.items()])
 
     def quarantine(self, records: Sequence[QuarantineRecord]) -> None:
         """Keeps records that are not delivered."""

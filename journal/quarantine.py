@@ -32,7 +32,8 @@ class QuarantineRecord:
     position       the source's own words (Postgres: 0/1A2B3C8); `ordinal` its place in the pipeline
     committed_at   at the source, microseconds since 1970, UTC; resolved_at and quarantined_at: seconds
     sink           the sink that refused it; None: the gate held it back from all
-    raw            what was received; before and after: the old and the new row, as far as the log carried them
+    raw            what was received, by column; before and after: the old and the new row, as far as the log carried them
+    message        what was received where the source has messages: JSON of key, value (base64, or null) and headers [[name, base64]]
     """
 
     id: str
@@ -61,6 +62,7 @@ class QuarantineRecord:
     approved_by: str | None = None
     resolved_at: float | None = None
     resolution: str | None = None
+    message: str | None = None
 
     @property
     def pattern(self) -> str:

@@ -27,12 +27,14 @@ _PAYLOAD = "seq, stream, kind, rows, op, lsn, nth, time, ordinal, payload"
 
 
 class Known(NamedTuple):
-    """What the journal knows of a source: `copied` and `begun` are tables whose copy is whole, or was begun and not finished."""
+    """What the journal knows of a source: `copied` and `begun` are tables whose copy is whole, or was begun and not finished; `notes`
+    is what the source asked to be kept."""
 
     watermark: str | None
     copied: frozenset[str]
     begun: frozenset[str]
     schemas: dict[str, TableSchema]
+    notes: dict[str, str]
 
 
 def known_of(db: sqlite3.Connection, source: str) -> Known:
@@ -46,6 +48,7 @@ def known_of(db: sqlite3.Connection, source: str) -> Known:
         copied=frozenset(table for table, copy, _ in tables if copy == "copied"),
         begun=frozenset(table for table, copy, _ in tables if copy == "begun"),
         schemas={table: TableSchema.decode(encoded) for table, _, encoded in tables},
+        notes=dict(db.execute("select name, value from note where source = ?", (source,))),
     )
 
 

@@ -29,6 +29,7 @@ _CACHE_KIB = 8192
 # position   the watermark of each source, empty where it is to begin anew; and where the journal stood when the source committed last, of
 #            which the furthest counts: one row, so that a small commit touches one page for all of it
 # tables     what is known of a source's tables: the newest schema, and how far their copy is
+# note       small facts that a source keeps with its position; see Segment.notes
 # ledger     counts by minute (epoch minutes), dataset and source; the line with rule '' counts changes, the others count rules
 # quarantine what the gate held back; see quarantine.py
 _TABLES = """
@@ -49,6 +50,7 @@ create table position (
     last_seq integer not null, next_ordinal integer not null, age real not null, wall real not null) without rowid;
 create table tables (
     source text not null, table_name text not null, schema integer not null, copy text, primary key (source, table_name)) without rowid;
+create table note (source text not null, name text not null, value text not null, primary key (source, name)) without rowid;
 create table ledger (
     minute integer not null, dataset text not null, source text not null, rule text not null,
     rows integer not null, quarantined integer not null, dropped integer not null,
@@ -58,7 +60,7 @@ create table ledger (
 create table quarantine (
     ordinal integer primary key, id text not null, dataset text not null, source text not null, table_name text not null,
     operation text not null, key text not null, position text not null, committed_at integer not null,
-    raw text not null, before text, after text, contract text, contract_version text, rules_hash text,
+    raw text not null, before text, after text, message text, contract text, contract_version text, rules_hash text,
     reasons text not null, cause text not null, pattern text not null, status text not null, owner text, attempts integer not null,
     patch text, patched_by text, approved_by text, resolved_at real, resolution text, quarantined_at real not null);
 create index quarantine_by_cause on quarantine (cause, status, dataset);

@@ -45,10 +45,11 @@ class SourceBlock:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Where a dataset comes from: a source and its name for the table."""
+    """Where a dataset comes from: a source and its name for the table. `map` makes the dataset's rows of it."""
 
     source: str
     table: str
+    map: Path | str | None = field(default=None, compare=False)  # a file of SQL, or the dotted name of a function
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,12 @@ class CopyState:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Where a source goes on: the journal's watermark (None: never ran), its copies, and the last schema of each table."""
+    """Where a source goes on: the journal's watermark (None: never ran), its copies, the last schema of each table, and its notes."""
 
     watermark: str | None
     copies: CopyState
     schemas: Mapping[str, TableSchema]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Recall(Protocol):
@@ -56,6 +57,8 @@ class SourceContext:
     tables      table -> dataset: what the pipeline's `datasets` says; a table that is not in it is a dataset under its bare name
     keys        dataset -> the key that the pipeline file sets for it
     recall      see Recall
+    schemas     table -> what the pipeline says its rows look like (a dataset's contract), for sources without a catalogue
+    mapped      tables whose rows a map turns into those of their dataset
     """
 
     pipeline: str
@@ -64,6 +67,8 @@ class SourceContext:
     recall: Recall
     tables: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    schemas: Mapping[str, TableSchema] = field(default_factory=dict)
+    mapped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,16 @@ class Source(ABC):
     def __init__(self, config: BaseModel, context: SourceContext) -> None:
         self.config = config
         self.context = context
+
+    @classmethod
+    @abstractmethod
+    def place(cls, table: str, lsn: int, nth: int, notes: Mapping[str, str]) -> str:
+        """A change's position in the source's own words; see ChangeBatch."""
+
+    @classmethod
+    @abstractmethod
+    def number(cls, position: str) -> int | None:
+        """A position of `SourceStatus` as a number, for metrics; None where it is none."""
 
     @abstractmethod
     def preflight(self, resume: Resume) -> Preflight:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,8 @@ def _judge(tmp_path: Path, action: str = "quarantine") -> Judge:
     file = tmp_path / "orders.yaml"
     file.write_text(_CONTRACT.format(action=action))
     contract = load_contract(file)
-    return Judge(
-        1, lambda schema: Gate(contract, schema), lambda batch, rows, gate: judged_records("j" * 12, "owner@example.com", batch, rows, gate)
-    )
+    record = partial(judged_records, "j" * 12, lambda batch, row: "0/1", "owner@example.com")
+    return Judge(1, lambda schema: Gate(contract, schema), record)
 
 
 def _batch(*amounts: str | None, first: int = 1) -> ChangeBatch:
@@ -100,7 +100,7 @@ def test_a_table_that_the_contract_does_not_fit_any_more_is_stopped_not_its_neig
 
 
 def test_undecodable_rows_are_held_back_where_no_contract_is() -> None:
-    judge = Judge(1, lambda schema: None, lambda batch, rows, gate: judged_records("j" * 12, None, batch, rows, gate))
+    judge = Judge(1, lambda schema: None, partial(judged_records, "j" * 12, lambda batch, row: "0/1", None))
     batch = _batch("1", "2")
     bad = replace(batch, defects=(Defect(1, "amount", "not UTF-8", b"\xff"),))
     found = judge.batch(bad)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 from journal.batch import ChangeBatch, Segment
@@ -11,7 +11,7 @@ from pipeline.errors import TerminalError
 from sources.base import CopyState, Preflight, Resume, Source, SourceContext, SourceStatus
 from sources.postgres.config import PostgresConfig, publication_name, slot_name
 from sources.postgres.flushing import flush
-from sources.postgres.position import Watermark
+from sources.postgres.position import Watermark, lsn_number, lsn_text
 from sources.postgres.session import Server
 from sources.postgres.slot import drop
 from sources.postgres.supervisor import Supervisor
@@ -34,6 +34,14 @@ class PostgresSource(Source):
         self._slot = slot_name(config, context.pipeline, context.name)
         self._publication = publication_name(config, context.pipeline, context.name)
         self._supervisor: Supervisor | None = None
+
+    @classmethod
+    def place(cls, table: str, lsn: int, nth: int, notes: Mapping[str, str]) -> str:
+        return lsn_text(lsn)
+
+    @classmethod
+    def number(cls, position: str) -> int | None:
+        return lsn_number(position)
 
     def preflight(self, resume: Resume) -> Preflight:
         return survey_once(self._server, self._config, self.context, resume)[1].preflight
