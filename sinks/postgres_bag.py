@@ -11,13 +11,12 @@ from journal.batch import ChangeBatch, Longs
 from sinks.base import RefusedRow
 from sinks.bookkeeping import DELETED_AT, POSITION
 from sinks.multiset import BagNet, Removals, bag_effect
-from sinks.postgres_copy import FORMAT, csv_blocks, moments, params
-from sinks.postgres_errors import RowRefused
+from sinks.postgres_copy import moments, params
 from sinks.postgres_mirror import FEW
 from sinks.postgres_session import Command, Session, quoted
 from sinks.postgres_sql import TableSql
-from sinks.postgres_stage import Staging, copy_rows, run_each, run_staged
-from sinks.postgres_table import refused_rows, truncate
+from sinks.postgres_stage import Staging, copy_rows, run_each
+from sinks.postgres_table import append, refused_rows, truncate
 from sinks.row_hash import ROW, row_hashes
 from sinks.rows import Rows
 
@@ -59,21 +58,7 @@ class BagWriter:
                 self._staging.empty(self._sql.keys_table, "h text, n bigint, p bigint, d timestamptz")
                 copy_rows(self._session, self._sql.keys_table, "h, n, p, d", _removal_cells(removals, timed=True))
                 self._session.execute(statement)
-        return self._inserted(net.rows) if len(net.rows) else []
-
-    def _inserted(self, rows: Rows) -> list[RefusedRow]:
-        cells = self._cells(rows)
-        try:
-            with self._session.savepoint():
-                self._session.copy_in(f"COPY {self._sql.table} ({self._sql.columns}) FROM STDIN {FORMAT}", csv_blocks(cells))
-        except RowRefused:
-            pass
-        else:
-            return []
-        self._staging.empty(self._sql.rows_table, self._sql.rows_columns)
-        refusals = copy_rows(self._session, self._sql.rows_table, self._sql.columns, cells)
-        _, more = run_staged(self._session, self._sql.insert_staged, rows.position)
-        return refused_rows([*refusals, *more], rows.rows)
+        return append(self._session, self._staging, self._sql, self._cells(net.rows), net.rows) if len(net.rows) else []
 
     @cached_property
     def _live(self) -> str:

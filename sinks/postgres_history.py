@@ -14,13 +14,12 @@ from sinks.bookkeeping import POSITION
 from sinks.evolution import parse_type_or_none
 from sinks.history import COMMITTED_AT, NUMBERS, OLD_KEY, OP, Log, bag_log_of, log_of
 from sinks.mirror import lacking
-from sinks.postgres_copy import FORMAT, csv_blocks, moments, params
-from sinks.postgres_errors import RowRefused
+from sinks.postgres_copy import moments, params
 from sinks.postgres_mirror import FEW
 from sinks.postgres_session import Command, Session, literal, quoted
 from sinks.postgres_sql import TableSql
-from sinks.postgres_stage import Staging, copy_rows, run_each, run_staged
-from sinks.postgres_table import looked_up, refused_rows
+from sinks.postgres_stage import Staging, run_each
+from sinks.postgres_table import append, looked_up, refused_rows
 from sinks.row_hash import ROW, row_hashes
 
 _POSITION, _OP, _OLD_KEY, _ROW = map(quoted, (POSITION, OP, OLD_KEY, ROW))
@@ -78,17 +77,7 @@ class HistoryWriter:
             commands = [Command(self._sql.insert, values, int(row)) for values, row in zip(params(cells), rows.rows, strict=True)]
             _, refusals = run_each(self._session, commands)
             return refused_rows(refusals, rows.rows)
-        try:
-            with self._session.savepoint():
-                self._session.copy_in(f"COPY {self._sql.table} ({self._sql.columns}) FROM STDIN {FORMAT}", csv_blocks(cells))
-        except RowRefused:
-            pass
-        else:
-            return []
-        self._staging.empty(self._sql.rows_table, self._sql.rows_columns)
-        refusals = copy_rows(self._session, self._sql.rows_table, self._sql.columns, cells)
-        _, more = run_staged(self._session, self._sql.insert_staged, rows.position)
-        return refused_rows([*refusals, *more], rows.rows)
+        return append(self._session, self._staging, self._sql, cells, rows)
 
     def sweep(self, position: int) -> None:
         """Tells of what a copy no longer found: a delete for each live row that is older than `position`."""

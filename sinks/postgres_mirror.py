@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from journal.batch import ChangeBatch, Longs, Op
 from sinks.base import RefusedRow, Target
 from sinks.mirror import Net, lacking, settle
-from sinks.postgres_copy import FORMAT, csv_blocks, moments, params
+from sinks.postgres_copy import moments, params
 from sinks.postgres_errors import UNIQUE_VIOLATION, RowRefused
 from sinks.postgres_session import Command, Session
 from sinks.postgres_sql import TableSql
-from sinks.postgres_stage import Staging, copy_rows, run_each, run_staged
+from sinks.postgres_stage import Staging, copy_all, copy_rows, run_each, run_staged
 from sinks.postgres_table import looked_up, refused_rows, truncate
 from sinks.rows import Keys, Rows, joined
 
@@ -59,9 +59,7 @@ class MirrorWriter:
             self._cooling -= 1
             return False
         try:
-            with self._session.savepoint():
-                copy = f"COPY {self._sql.table} ({self._sql.columns}) FROM STDIN {FORMAT}"
-                self._session.copy_in(copy, csv_blocks(self._cells(batch.columns, batch.ordinal, None)))
+            copy_all(self._session, self._sql.table, self._sql.columns, self._cells(batch.columns, batch.ordinal, None))
         except RowRefused as error:
             if error.sqlstate == UNIQUE_VIOLATION:
                 self._cooling = _COOL

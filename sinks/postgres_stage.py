@@ -68,13 +68,17 @@ def salvage(n: int, attempt: Callable[[int, int], None]) -> list[tuple[int, RowR
     return refused
 
 
+def copy_all(session: Session, table: str, columns: str, rows: Sequence[pa.Array]) -> None:
+    """Copies all rows into a table or, raising RowRefused, none."""
+    with session.savepoint():
+        session.copy_in(f"COPY {table} ({columns}) FROM STDIN {FORMAT}", csv_blocks(rows))
+
+
 def copy_rows(session: Session, table: str, columns: str, rows: Sequence[pa.Array]) -> list[tuple[int, RowRefused]]:
     """Copies rows into a table; returns those whose values it refuses."""
 
     def attempt(start: int, stop: int) -> None:
-        with session.savepoint():
-            copy = f"COPY {table} ({columns}) FROM STDIN {FORMAT}"
-            session.copy_in(copy, csv_blocks([column.slice(start, stop - start) for column in rows]))
+        copy_all(session, table, columns, [column.slice(start, stop - start) for column in rows])
 
     return salvage(len(rows[0]), attempt)
 

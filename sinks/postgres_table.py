@@ -14,7 +14,9 @@ from sinks.bookkeeping import POSITION
 from sinks.postgres_copy import array_param
 from sinks.postgres_errors import RowRefused
 from sinks.postgres_session import RELEASE, SAVEPOINT, UNDO, Command, Session, quoted
-from sinks.postgres_stage import salvage
+from sinks.postgres_sql import TableSql
+from sinks.postgres_stage import Staging, copy_all, copy_rows, run_staged, salvage
+from sinks.rows import Rows
 
 
 def looked_up(session: Session, query: str, given: Sequence[pa.Array], columns: Sequence[int]) -> tuple[Mask, Mapping[int, pa.StringArray]]:
@@ -56,6 +58,21 @@ def truncate(session: Session, table: str, position: int) -> None:
             session.execute(RELEASE.statement)
             return
     session.execute(f"DELETE FROM {table} WHERE {quoted(POSITION)} < {position}")
+
+
+def append(session: Session, staging: Staging, sql: TableSql, cells: Sequence[pa.Array], rows: Rows) -> list[RefusedRow]:
+    """Adds rows, as the columns of `TableSql.own`, to a table that takes them all as new; returns those that it refuses.
+
+    Straight into the table where it takes all of them, which is quicker; else by way of a temporary table, which finds the bad ones.
+    """
+    try:
+        copy_all(session, sql.table, sql.columns, cells)
+    except RowRefused:
+        staging.empty(sql.rows_table, sql.rows_columns)
+        refusals = copy_rows(session, sql.rows_table, sql.columns, cells)
+        _, more = run_staged(session, sql.insert_staged, rows.position)
+        return refused_rows([*refusals, *more], rows.rows)
+    return []
 
 
 def refused_rows(refusals: Sequence[tuple[int, RowRefused]], rows: Sequence[int] | Longs) -> list[RefusedRow]:
