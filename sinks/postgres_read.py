@@ -14,7 +14,8 @@ from sinks.postgres_session import Session, literal, quoted
 from sinks.postgres_sql import TableSql
 
 _PIECE = 4 << 20  # bytes of CSV that become one table
-_READ = pyarrow.csv.ParseOptions(newlines_in_values=True)
+# an empty line is a row: that of a table whose one column is null
+_READ = pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 
 
 def read_rows(session: Session, sql: TableSql, keys: pa.Table | None) -> Iterator[pa.Table]:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from journal.schema import Column, TableSchema
 from tests.sink_batches import EVENTS, ORDERS, delete, insert, marker, read, truncate, update
 from tests.sink_place import Hand, Place, counted, mirror
 
@@ -39,6 +40,11 @@ class MirrorConformance:
         hand.next -= len(did)
         hand.write(target, *did)
         assert hand.names(target) == {"1": "A", "3": "c"}
+
+    def test_rows_with_a_single_value_which_is_null_are_rows(self, hand: Hand) -> None:
+        target = mirror(TableSchema("lone", (Column("word", "text", 1),), ()))
+        hand.write(target, insert(word=None), insert(word="a"), insert(word=None), insert(word=""))
+        assert sorted(repr(row["word"]) for row in hand.live(target)) == ["''", "'a'", "None", "None"]
 
     def test_an_older_change_never_overwrites_a_newer_row(self, hand: Hand) -> None:
         target = mirror(ORDERS)
