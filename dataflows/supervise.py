@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -42,6 +43,12 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
 
+def _path() -> str:
+    """PYTHONPATH of a child: these packages come first, and never those of the folder it is started in, which may have a `pipeline` too."""
+    here = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 class Supervisor:
     """Starts children, looks after them with `tend`, and stops them.
 
@@ -51,7 +58,7 @@ class Supervisor:
 
     def __init__(self, names: Sequence[str], arguments: Sequence[str]) -> None:
         """`arguments` are those of `sluice run`, to which each child's `--only` is added."""
-        base = [sys.executable, "-m", "cli", *arguments]
+        base = [sys.executable, "-P", "-m", "cli", *arguments]
         self.children = [Child(name, [*base, "--only", name]) for name in names]
 
     def start(self) -> None:
@@ -60,7 +67,7 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         # a session of its own: a Ctrl-C in the terminal reaches the supervisor only, which stops its children in order
-        environment = {**os.environ, SUPERVISED: str(os.getpid())}
+        environment = {**os.environ, SUPERVISED: str(os.getpid()), "PYTHONPATH": _path()}
         child.process = subprocess.Popen(child.command, start_new_session=True, env=environment)
         child.started = time.monotonic()
 

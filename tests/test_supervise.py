@@ -101,3 +101,16 @@ def test_ingest_ends_before_the_sinks_are_told_to(supervisor: Supervisor, tmp_pa
     assert order.read_text().splitlines()[0] == "ingest"
     assert sorted(order.read_text().split()) == ["deliver:a", "deliver:b", "ingest"]
     assert [child.ended for child in supervisor.children] == [0, 0, 0]
+
+
+def test_a_folder_of_ones_own_packages_is_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pipeline", "cli"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit(99)")
+    monkeypatch.chdir(tmp_path)
+    supervisor = Supervisor(["ingest"], ["schema"])
+    supervisor.children[0].command = supervisor.children[0].command[:-2]  # without --only
+    supervisor.start()
+    process = supervisor.children[0].process
+    assert process is not None
+    assert process.wait(30) == 0
