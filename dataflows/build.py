@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from journal.schema import TableSchema
-from pipeline.errors import ConfigError
+from journal.schema import Column, TableSchema
+from pipeline.errors import ConfigError, Problem
 from pipeline.kinds import kinds
-from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock
+from pipeline.model import Dataset, Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import split_name
 from quality.contract import Contract
 from quality.contract_reading import load_contract
@@ -21,7 +21,8 @@ from sources.base import Source, SourceContext
 
 def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
     """The source of a block; connects to nothing."""
-    tables = {feed.table: dataset.name for dataset in pipeline.datasets.values() for feed in dataset.feeds if feed.source == block.name}
+    fed = [(feed, dataset) for dataset in pipeline.datasets.values() for feed in dataset.feeds if feed.source == block.name]
+    tables = {feed.table: dataset.name for feed, dataset in fed}
     context = SourceContext(
         pipeline=pipeline.name,
         name=block.name,
@@ -29,8 +30,37 @@ def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
         recall=partial(needs_recall, pipeline, block.name),
         tables=tables,
         keys={dataset.name: dataset.key for dataset in pipeline.datasets.values() if dataset.key},
+        schemas={} if block.stream is None else {f.table: schema for f, d in fed if (schema := declared_schema(d)) is not None},
+        mapped=frozenset(feed.table for feed, _ in fed if feed.map is not None),
     )
     return source_kind(block)(block.config, context)
+
+
+def declared_schema(dataset: Dataset) -> TableSchema | None:
+    """The columns that a dataset's contract gives it; None without one. Raises ConfigError where it says no type for one of them."""
+    if dataset.contract is None:
+        return None
+    contract = load_contract(dataset.contract)
+    untyped = [prop for prop in contract.properties if prop.physical_type is None and prop.logical_type not in _WRITTEN]
+    if untyped:
+        said = [Problem(f"the property `{p.name}` has no physicalType", contract.file, p.line, "name its Postgres type") for p in untyped]
+        raise ConfigError.of(said)
+    columns = [Column(p.column, p.physical_type or _WRITTEN[p.logical_type or ""], nullable=not p.required) for p in contract.properties]
+    return TableSchema(dataset.name, tuple(columns), dataset.key or contract.key)
+
+
+_WRITTEN = {
+    "string": "text",
+    "integer": "bigint",
+    "number": "numeric",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamp": "timestamp with time zone",
+    "time": "time without time zone",
+    "object": "jsonb",
+    "array": "jsonb",
+}
+"""logicalType -> the Postgres type of a column of it, where a contract says no more."""
 
 
 def source_kind(block: SourceBlock) -> type[Source]:

@@ -90,14 +90,19 @@ class Agreement:
             owners.setdefault(dataset, f"{feed.source}.{feed.table}")
         for source, tables in self.tables.items():
             for parts in sorted(tables.names):
-                table = join_name(*parts)
-                if Feed(source, table) in taken:
-                    continue
-                other = owners.setdefault(parts[-1], f"{source}.{table}")
-                if other != f"{source}.{table}":
-                    message = f"{other} and {source}.{table} would both be the dataset `{parts[-1]}`"
-                    self.report(message, ("sources", source, "tables"), "name one of them under `datasets`")
+                self._own(owners, taken, Feed(source, join_name(*parts)), parts[-1], ("sources", source, "tables"))
+        for name, block in self.sources.items():
+            if block.stream is not None:
+                self._own(owners, taken, Feed(name, block.stream), block.stream, ("sources", name))
         return {*owners, *self.datasets}
+
+    def _own(self, owners: dict[str, str], taken: Mapping[Feed, str], feed: Feed, dataset: str, path: tuple[Step, ...]) -> None:
+        if feed in taken:
+            return
+        label = f"{feed.source}.{feed.table}"
+        other = owners.setdefault(dataset, label)
+        if other != label:
+            self.report(f"{other} and {label} would both be the dataset `{dataset}`", path, "name one of them under `datasets`")
 
     def _routes(self, sink: SinkBlock, known: set[str]) -> None:
         for route in (sink.routes or {}).values():

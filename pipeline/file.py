@@ -86,7 +86,9 @@ class FeedBlock(Block):
     """One source of a dataset."""
 
     source: Text
-    """The table: `SOURCE.schema.table`."""
+    """The table: `SOURCE.schema.table`; or the source alone, where that is one stream (a topic, a folder of files)."""
+    map: Text | None = None
+    """What makes the dataset's rows of it: a file of SQL (`SELECT … FROM input`), or a Python function on Arrow tables, by dotted name."""
 
 
 def _feeds(value: object) -> object:
@@ -100,7 +102,8 @@ class DatasetBlock(Block):
     from_: Annotated[
         list[FeedBlock], BeforeValidator(_feeds, json_schema_input_type=str | FeedBlock | list[str | FeedBlock]), Field(min_length=1)
     ] = Field(alias="from")
-    """The table: `SOURCE.schema.table`."""
+    """Where its rows come from: `SOURCE.schema.table`, or the source alone where that is one stream. Several are merged in the order of
+    their arrival."""
     key: Names = Field(default_factory=list)
     """The columns that identify a row; by default the table's replica identity."""
     contract: PathFromFile | None = None

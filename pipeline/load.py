@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Keys = tuple[Step, ...]
 
 _LAST_PORT = 65535
+_DOTTED = re.compile(r"(?!.*\.sql$)[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,9 @@ class _Loading:
             return None
         named = {source for source, _ in _mapping(content, "sources")}
         feeds = [feed for item in written.from_ if (feed := self.feed(item, (*path, "from"), named, sources))]
-        if len(written.from_) > 1:
-            self.report(f"`datasets.{name}.from` names several tables", (*path, "from"), "a dataset has one table; make a dataset of each")
+        if len(written.from_) > 1 and written.contract is None:
+            hint = "give the dataset a contract with the columns that all of them come to"
+            self.report(f"`datasets.{name}` has several sources, and nothing says which columns it has", (*path, "from"), hint)
         if written.contract is not None and not written.contract.is_file():
             shown = written.contract.relative_to(self.folder) if written.contract.is_relative_to(self.folder) else written.contract
             self.report(f"the contract {shown} is not there", (*path, "contract"), "relative paths count from the folder of this file")
@@ -173,15 +176,33 @@ class _Loading:
         except ValueError as error:
             self.report(str(error), path)
             return None
+        stream = sources[source].stream if source in sources else None
         if source not in named:
             self.report(f"there is no source `{source}`", path, nearest(source, named))
+        elif stream is not None:
+            if not table:
+                return Feed(source, stream, self.map(item.map, path))
+            self.report(f"the source `{source}` has no tables", path, f"write `{source}` alone")
         elif not table:
             self.report(f"`{item.source}` names no table", path, f"write {source}.public.TABLE")
         elif is_pattern(item.source):
-            self.report(f"`{item.source}` is a pattern", path, "a dataset has one table; what a pattern matches are datasets already")
+            self.report(f"`{item.source}` is a pattern", path, "name each table; what a pattern matches are datasets already")
         elif source in sources:
-            return Feed(source, join_name(*(table if len(table) > 1 else ("public", *table))))
+            return Feed(source, join_name(*(table if len(table) > 1 else ("public", *table))), self.map(item.map, path))
         return None
+
+    def map(self, written: str | None, path: Keys) -> Path | str | None:
+        """A file of SQL, or the dotted name of a function."""
+        if written is None or _DOTTED.fullmatch(written):
+            return written
+        file = self.folder / Path(written).expanduser()
+        if not written.endswith(".sql"):
+            self.report(
+                f"`map: {written}` is neither a file of SQL nor the dotted name of a function", path, "maps/orders.sql, or maps.orders"
+            )
+        elif not file.is_file():
+            self.report(f"the map {written} is not there", path, "relative paths count from the folder of this file")
+        return file
 
     def monitoring(self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock]) -> dict[str, tuple[str, int]]:
         processes = ["ingest", *(f"deliver:{name}" for name in sinks)]

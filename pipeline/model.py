@@ -42,6 +42,12 @@ class SourceBlock:
     config: BaseModel
     line: int
 
+    @property
+    def stream(self) -> str | None:
+        """What a source without tables calls the one stream that it is (a topic); None where it has tables."""
+        named = getattr(self.config, "stream", None)
+        return None if named is None else str(named) or self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Feed:
