@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +17,7 @@ from typing import Any, Literal, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from examples.free_ports import free_port
 from examples.postgres_binaries import Account, Binaries, EmbeddedPostgresError, find_binaries, public_folder
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
@@ -27,8 +26,6 @@ StopMode = Literal["smart", "fast", "immediate"]
 
 _SIGNALS: dict[StopMode, signal.Signals] = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _LOCALE = "C.UTF-8"
-# Below the range from which kernels take ports for outgoing connections, so a stopped server finds its own port free again.
-_PORTS = range(20_000, 32_000)
 _PORT_IN_USE = "could not bind IPv4 address"
 # What a postmaster says while the last backends of one that was killed are still leaving.
 _PREDECESSOR_ALIVE = ("pre-existing shared memory block", "lock file")
@@ -259,7 +256,7 @@ class EmbeddedPostgres:
     def _launch(self, deadline: float) -> bool:
         """Starts the postmaster and waits until it accepts connections; False when it is worth another try."""
         fresh = self._port is None
-        port = self._port or _free_port()
+        port = self._port or free_port()
         said_before = self.log.stat().st_size if self.log.exists() else 0
         command: list[str | Path] = [self.binaries.folder / "postgres", "-D", self.data, "-p", str(port), "-k", self.socket_directory]
         with self.log.open("ab") as log:
@@ -295,16 +292,3 @@ class EmbeddedPostgres:
 
     def _log_tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else "(no log)"
-
-
-def _free_port() -> int:
-    """A port of 127.0.0.1 that nobody holds at this instant; a server that loses the race for it tries another."""
-    while True:
-        port = random.choice(_PORTS)  # noqa: S311 - spread, not secrecy
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port

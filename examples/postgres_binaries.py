@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import pwd
@@ -12,11 +11,11 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from examples.file_lock import exclusive
 from pipeline.errors import TerminalError
 
 
@@ -105,7 +104,7 @@ class Binaries:
             )
         built = self.folder.stat().st_mtime_ns
         home = public_folder(account) / f"sluice-postgres-{self.major}-{os.geteuid()}-{built:x}"
-        with _exclusive(home.with_suffix(".lock")):
+        with exclusive(home.with_suffix(".lock")):
             if not home.exists():
                 partial = Path(tempfile.mkdtemp(prefix=home.name, dir=home.parent))
                 _copy_installation(self.folder.parent, partial)
@@ -187,14 +186,3 @@ def _copy_installation(installation: Path, target: Path) -> None:
         if not path.is_symlink():
             mode = path.stat().st_mode
             path.chmod(mode | (0o555 if mode & stat.S_IXUSR else 0o444))
-
-
-@contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Holds an advisory lock on a file of the caller's own for the length of a `with` block."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -90,7 +90,7 @@ def test_a_private_folder_is_linked_to_a_public_one(tmp_path: Path) -> None:
 def test_two_servers_that_want_one_port_both_start(monkeypatch: pytest.MonkeyPatch, launch_postgres: Launch) -> None:
     taken = launch_postgres()
     ports = iter([taken.port, taken.port + 1, taken.port + 2])
-    monkeypatch.setattr("examples.embedded_postgres._free_port", lambda: next(ports))
+    monkeypatch.setattr("examples.embedded_postgres.free_port", lambda: next(ports))
     other = launch_postgres()
     assert other.port != taken.port
     with other.connect() as connection:
