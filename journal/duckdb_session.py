@@ -83,9 +83,12 @@ class Session:
         if len(self._over) >= _MOST_KEPT:
             oldest = next(iter(self._over))
             name, _ = self._over.pop(oldest)
-            self.connection.execute(f"DEALLOCATE {name}")
-            self.connection.unregister(f"{name}_input")
-        name = f"kept_{next(self._names)}"
+            self._discard(name)
+        return self._prepared(schema, sql)
+
+    def _prepared(self, schema: pa.Schema, sql: str) -> tuple[str, _Exchange]:
+        """The name of a statement over `given`, prepared, and what holds the rows that stand for it. Raises duckdb.Error."""
+        name = f"prepared_{next(self._names)}"
         exchange = _Exchange(schema.empty_table())
         self.connection.register(f"{name}_input", exchange)
         try:
@@ -95,21 +98,16 @@ class Session:
             raise
         return name, exchange
 
+    def _discard(self, name: str) -> None:
+        self.connection.execute(f"DEALLOCATE {name}")
+        self.connection.unregister(f"{name}_input")
+
     def prepare(self, schema: pa.Schema, expression: str) -> Prepared:
         """Prepares an expression over the columns of `schema`. Raises duckdb.Error."""
         with self.lock:
             while self._discarded:
-                name = self._discarded.pop()
-                self.connection.execute(f"DEALLOCATE {name}")
-                self.connection.unregister(f"{name}_input")
-            name = f"prepared_{next(self._names)}"
-            exchange = _Exchange(schema.empty_table())
-            self.connection.register(f"{name}_input", exchange)
-            try:
-                self.connection.execute(f"PREPARE {name} AS SELECT {expression} AS answer FROM {name}_input")
-            except duckdb.Error:
-                self.connection.unregister(f"{name}_input")
-                raise
+                self._discard(self._discarded.pop())
+            name, exchange = self._prepared(schema, f"SELECT {expression} AS answer FROM given")
             prepared = Prepared(self, name, exchange)
             # only noted here: a finalizer can run in the middle of another statement
             weakref.finalize(prepared, self._discarded.append, name).atexit = False
