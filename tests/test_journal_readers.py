@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from journal import store
+from journal import ledger, store
 from journal.batch import ChangeBatch
+from journal.ledger import Tally
 from journal.local import JournalReader, JournalWriter
 from tests.journal_cases import LINES, changes, opened, ordinals, reading, write
 
@@ -42,6 +45,53 @@ def follow(folder: Path, sink: str, stop: threading.Event, told: Callable[[int],
             if stretch.last == after:
                 stop.wait(0.002)
             after = stretch.last
+
+
+def test_a_journal_to_which_ingest_commits_while_it_is_opened_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_seq = store.last_seq
+    with opened(tmp_path) as writer:
+        write(writer, 1)
+
+        def after_a_commit(db: sqlite3.Connection) -> int:
+            write(writer, 1)
+            return last_seq(db)
+
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(store, "last_seq", after_a_commit)
+            reader = reading(tmp_path)
+        with reader:
+            assert ordinals([entry for _, entry in reader.read(0, max_bytes=200_000, sink="one").entries]) == [1, 2]
+
+
+def test_a_journal_that_grows_while_it_is_opened_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as writer:
+        write(writer, 3)
+        last_seq = store.last_seq
+
+        def meanwhile(db: sqlite3.Connection) -> int:
+            monkeypatch.setattr(store, "last_seq", last_seq)
+            write(writer, 3)
+            return last_seq(db)
+
+        monkeypatch.setattr(store, "last_seq", meanwhile)
+        with reading(tmp_path) as reader:
+            assert reader.last_seq() == 2
+
+
+def test_counts_and_the_newest_entry_are_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as writer, reading(tmp_path) as reader:
+        write(writer, 3)
+        totals = ledger.totals
+
+        def meanwhile(db: sqlite3.Connection) -> dict[str, Tally]:
+            write(writer, 3)
+            return totals(db)
+
+        monkeypatch.setattr(ledger, "totals", meanwhile)
+        last, found = reader.balance()
+        assert (last, sum(total.rows for total in found.values())) == (1, 3)
 
 
 def test_readers_get_everything_in_order_while_it_is_written(tmp_path: Path) -> None:
