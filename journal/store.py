@@ -135,6 +135,7 @@ def _checked(db: sqlite3.Connection, path: Path, pipeline: str) -> sqlite3.Conne
             raise JournalError(
                 f"{path} was made by a newer Sluice (format {version}, this one knows {FORMAT})", hint="upgrade this installation"
             )
+        db.execute("begin")  # one state of the file, whatever ingest commits meanwhile
         kept = dict(db.execute("select name, value from kept"))
         if kept["pipeline"] != pipeline:
             raise JournalError(
@@ -145,6 +146,7 @@ def _checked(db: sqlite3.Connection, path: Path, pipeline: str) -> sqlite3.Conne
         committed = last_seq(db)
         if last is not None and (last != committed or first < 1):
             raise damaged(path, f"its entries end at {last}, not at {committed}")
+        db.execute("rollback")
     except sqlite3.OperationalError as error:
         db.close()
         if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # no such table: an SQLite file, but not whole
