@@ -1,7 +1,7 @@
 """The words for reading records: what a schema asks for, what a message brings, and the columns that are made of many.
 
 A decoder is a pure function over a list of payloads (but for schemas that it asks a registry for). Whatever bytes it is given, it
-answers with one row for each payload, in order: a payload that cannot be read is a row of nulls with its defect beside it, and its
+answers with one row for each payload, in order: a payload that cannot be read is a row of nulls with its defects beside it, and its
 neighbours are read as if it were not there.
 """
 
@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +22,15 @@ from journal.batch import Defect
 from pipeline.errors import ConfigError
 
 Extra = Literal["keep", "drop", "quarantine"]
-FORMATS = ("json", "cloudevents", "avro", "debezium", "csv", "xml")
+_DECODERS = {
+    "json": "sources.records.json:JsonDecoder",
+    "cloudevents": "sources.records.cloudevents:CloudEventsDecoder",
+    "avro": "sources.records.avro:AvroDecoder",
+    "debezium": "sources.records.debezium:DebeziumDecoder",
+    "csv": "sources.records.csv:CsvDecoder",
+    "xml": "sources.records.xml:XmlDecoder",
+}
+FORMATS = tuple(_DECODERS)
 EXTRA_COLUMN = "_extra"
 
 
@@ -79,7 +88,7 @@ class DecodeOptions:
 
     extra      fields that the schema lacks: `keep` them in the column _extra, `drop` them, or `quarantine` the record
     strict     an object with a name twice is a defect; otherwise the last one wins
-    paths      field -> where it is, as names joined by dots; a field that is not in it is looked for under its own name
+    paths      field -> where it is, as names joined by dots; for a field that is not in it, its own name is the path
     registry   where the schemas of avro are
     """
 
@@ -95,11 +104,12 @@ class Decoded:
 
     columns    one string array[n] for each field of `Decoder.schema`, in Postgres' own text for the field's type
     op         uint8[n], values of Op: DELETE for a tombstone, INSERT for other messages; Debezium says it itself
-    defects    what cannot be taken: its row is null in every column, except that a key which could be read stays
+    defects    what cannot be taken; one that names a column has the value's own bytes, one that does not the whole message or key.
+               The column is null in that row; the row's other values stay as far as they could be read, for who mends the record
     old        column index -> string array[n]: for an update the old row's values, as far as the message carried them; else null
     has_old    bool[n]: the message carried an old row; None where no message did
     presence   column index -> uint8[n] of Presence, for columns that are not PRESENT in every row: all but the key in a tombstone,
-               what Debezium marks as unavailable
+               what Debezium marks as unavailable or leaves out
     extra      names that the schema lacks -> in how many records they were
     """
 
@@ -137,18 +147,6 @@ def make_decoder(format: str, schema: RecordSchema, options: DecodeOptions | Non
     chosen = options or DecodeOptions()
     if format not in FORMATS:
         raise ConfigError(f"{format!r} is not a format of messages", hint="one of " + ", ".join(FORMATS))
-    match format:  # each brings libraries that the others do not need
-        case "json":
-            from sources.records.json import JsonDecoder as chosen_decoder
-        case "cloudevents":
-            from sources.records.cloudevents import CloudEventsDecoder as chosen_decoder
-        case "avro":
-            from sources.records.avro import AvroDecoder as chosen_decoder
-        case "debezium":
-            from sources.records.debezium import DebeziumDecoder as chosen_decoder
-        case "csv":
-            from sources.records.csv import CsvDecoder as chosen_decoder
-        case _:
-            from sources.records.xml import XmlDecoder as chosen_decoder
-    decoder: Decoder = chosen_decoder(schema, chosen)
+    module, _, name = _DECODERS[format].partition(":")
+    decoder: Decoder = getattr(import_module(module), name)(schema, chosen)  # each brings libraries that the others do not need
     return decoder
