@@ -40,15 +40,16 @@ def report(pipeline: Pipeline, folder: Path) -> list[Path]:
 
 
 def _reports(pipeline: Pipeline, rules: Mapping[str, Contract], reader: JournalReader, state: State) -> list[DatasetReport]:
-    totals = reader.totals()
+    last, totals = reader.balance()
     names = {schema.dataset for source in pipeline.sources for schema in reader.resume(source).schemas.values()}
     names |= {*totals, *pipeline.datasets}
-    return [_dataset(pipeline, name, rules.get(name), reader, state, totals.get(name, Tally())) for name in sorted(names)]
+    return [_dataset(pipeline, name, rules.get(name), reader, state, totals.get(name, Tally()), last) for name in sorted(names)]
 
 
-def _dataset(pipeline: Pipeline, name: str, contract: Contract | None, reader: JournalReader, state: State, total: Tally) -> DatasetReport:
+def _dataset(
+    pipeline: Pipeline, name: str, contract: Contract | None, reader: JournalReader, state: State, total: Tally, last: int
+) -> DatasetReport:
     sinks = state.sinks()
-    last = reader.last_seq()
     causes = [*reader.causes(name), *(cause for cause in state.refused_causes(name) if cause.sink in pipeline.sinks)]
     return DatasetReport(
         pipeline=pipeline.name,
@@ -95,7 +96,7 @@ def _sink(sink: str, dataset: str, total: Tally, progress: SinkProgress | None, 
         filtered=counts.filtered,
         quarantined=total.quarantined + counts.quarantined,
         dropped=total.dropped,
-        caught_up=progress is not None and progress.seq >= last,
+        caught_up=progress is not None and progress.seq == last,
     )
 
 

@@ -240,13 +240,14 @@ def _key_batch(schema: TableSchema, keys: pa.Table) -> ChangeBatch:
 
 
 def _unbalanced(pipeline: Pipeline, reader: JournalReader, state: State) -> list[str]:
-    """Datasets and sinks whose counts do not add up; sinks that have not caught up are left out."""
+    """Datasets and sinks whose counts do not add up; sinks that are not just where the journal is are left out."""
     wrong = []
+    last, totals = reader.balance()
     for sink, progress in state.sinks().items():
         cursor = cursor_of(progress)
-        if sink not in pipeline.sinks or cursor is None or cursor.seq < reader.last_seq():
+        if sink not in pipeline.sinks or cursor is None or cursor.seq != last:
             continue
-        for dataset, total in reader.totals().items():
+        for dataset, total in totals.items():
             if pipeline.sinks[sink].route(dataset) is None or dataset in cursor.waiting:
                 continue
             counts = cursor.counts.get(dataset, Counts())

@@ -245,6 +245,11 @@ class JournalReader:
         with self._view() as db:
             return ledger.totals(db)
 
+    def balance(self) -> tuple[int, dict[str, Tally]]:
+        """The newest entry, and the counts by dataset up to just there: what is to add up must be of one moment."""
+        with self._view() as db:
+            return store.last_seq(db), ledger.totals(db)
+
     def rule_totals(self, dataset: str) -> dict[str, Tally]:
         """Counts by rule of a dataset since the journal began."""
         with self._view() as db:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from journal import store
 from journal import ledger, store
 from journal.batch import ChangeBatch
 from journal.ledger import Tally
@@ -63,21 +62,6 @@ def test_a_journal_to_which_ingest_commits_while_it_is_opened_is_not_taken_for_d
             reader = reading(tmp_path)
         with reader:
             assert ordinals([entry for _, entry in reader.read(0, max_bytes=200_000, sink="one").entries]) == [1, 2]
-
-
-def test_a_journal_that_grows_while_it_is_opened_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(tmp_path) as writer:
-        write(writer, 3)
-        last_seq = store.last_seq
-
-        def meanwhile(db: sqlite3.Connection) -> int:
-            monkeypatch.setattr(store, "last_seq", last_seq)
-            write(writer, 3)
-            return last_seq(db)
-
-        monkeypatch.setattr(store, "last_seq", meanwhile)
-        with reading(tmp_path) as reader:
-            assert reader.last_seq() == 2
 
 
 def test_counts_and_the_newest_entry_are_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
