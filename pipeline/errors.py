@@ -6,6 +6,7 @@
     │   ├── Refused                a server said no for good: credentials, grants, a missing table
     │   ├── PreflightError         the source is not ready for what the pipeline asks of it
     │   ├── SlotLostError          the slot is gone, invalidated, or not the one we left
+    │   ├── PositionLostError      a topic is another one than before, or does not hold any more what comes next
     │   ├── AlreadyRunningError    another process has this pipeline, sink or slot
     │   ├── JournalError           the journal is damaged, of a newer version, or of another pipeline
     │   └── SinkShapeError         a sink's table exists and is not what the dataset needs
@@ -97,6 +98,10 @@ class PreflightError(TerminalError):
 
 class SlotLostError(TerminalError):
     """The replication slot is gone, invalidated or was recreated: there is a gap that only a new copy can fill."""
+
+
+class PositionLostError(TerminalError):
+    """What comes after the journal's position is not at the source any more: there is a gap."""
 
 
 class AlreadyRunningError(TerminalError):

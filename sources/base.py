@@ -19,6 +19,12 @@ from journal.batch import ChangeBatch, Segment
 from journal.schema import TableSchema
 from pipeline.errors import PreflightError, Problem, Refused, TerminalError
 
+KEY_PREFIX = "_sluice_key_"
+"""Before the name of a key column of a dataset: what its source reads from a message's key, beside the columns that a map makes rows of.
+
+Messages without a value have nothing else; a map is not applied to them.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class CopyState:
@@ -84,7 +90,11 @@ class TableStatus:
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """What `sluice status` says of a source. Positions are the source's own words (Postgres: 0/1A2B3C8)."""
+    """What `sluice status` says of a source. Positions are the source's own words (Postgres: 0/1A2B3C8).
+
+    lag_messages     messages that are there and not durable yet, for sources that count in these
+    unknown_fields   field that records have and the schema lacks -> records it was in, since the start
+    """
 
     state: str  # "starting" | "copying" | "streaming" | "retrying" | "paused" | "stopped"
     confirmed: str | None = None
@@ -96,6 +106,8 @@ class SourceStatus:
     error: str | None = None
     reconnects: int = 0
     bytes_read: int = 0
+    lag_messages: int | None = None
+    unknown_fields: Mapping[str, int] = field(default_factory=dict)
     tables: Mapping[str, TableStatus] = field(default_factory=dict)
 
 
@@ -126,6 +138,8 @@ class Source(ABC):
 
     kind: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
+    waited_for: ClassVar[bool] = False
+    """Whether `sync` waits for a server that is away when it begins."""
 
     def __init__(self, config: BaseModel, context: SourceContext) -> None:
         self.config = config
