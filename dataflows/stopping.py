@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
 from types import FrameType
+
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _deaf() -> None:
+    """All is done: the interpreter gives up handlers before it ends, and a signal that came then would kill what has succeeded."""
+    for number in _NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Stop:
@@ -26,8 +35,9 @@ class Stop:
 
     def on_signals(self) -> None:
         """Only in the main thread."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _NUMBERS:
             signal.signal(number, self._asked)
+        atexit.register(_deaf)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if self._event.is_set():
