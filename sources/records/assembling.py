@@ -57,6 +57,15 @@ def patched(columns: Sequence[pa.StringArray], rows: Mapping[int, Texts]) -> lis
     ]
 
 
+def overruled(rows: Rows, found: Mapping[int, Careful]) -> Rows:
+    """The rows with others in place of some, whose defects are gone with them."""
+    if not found:
+        return rows
+    defects = [defect for defect in rows.defects if defect.row not in found]
+    defects += [defect for careful in found.values() for defect in careful.defects]
+    return Rows(patched(rows.columns, {row: careful.texts for row, careful in found.items()}), defects, rows.extra)
+
+
 def spread(rows: Rows, index: Longs, count: int) -> Rows:
     """The rows at the places `index` among `count`; nulls elsewhere."""
     if len(index) == count:
