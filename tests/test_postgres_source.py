@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
 from structlog.testing import capture_logs
 
 from journal.batch import Presence
-from pipeline.errors import AlreadyRunningError, Refused, SlotLostError
-from sources.postgres import supervisor
+from pipeline.errors import AlreadyRunningError, Refused, SlotLostError, TransientError
+from sources.postgres import supervisor, taker
 from sources.postgres.position import Watermark
 from sources.postgres.slot import timeline_parents
 from tests.fix_follower import Follow
@@ -461,6 +463,32 @@ def test_values_that_the_log_left_out_are_read_again_where_that_is_wanted(databa
     values = update.columns[long].to_pylist()
     assert values[keys.index("1")] == "x" * 5000 + "1"
     assert values[keys.index("3")] == "newer"  # as it is now, not as it was then
+
+
+def test_values_that_cannot_be_read_again_now_are_asked_for_now_and_then_and_nothing_is_lost(
+    database: Database, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, long text, n int)",
+        "ALTER TABLE t ALTER long SET STORAGE EXTERNAL",
+        "INSERT INTO t VALUES (1, repeat('x', 5000), 0)",
+    )
+    asked: list[float] = []
+    read = taker.recalled
+
+    def away(*arguments: Any) -> Any:
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] < 0.8:
+            raise TransientError("the server is away")
+        return read(*arguments)
+
+    follower = follow(database, "public.t", recall=True)
+    with follower.running():
+        follower.same("public.t")
+        monkeypatch.setattr(taker, "recalled", away)
+        database.execute("UPDATE t SET n = 1")
+        follower.same("public.t")
+    assert 2 <= len(asked) <= 4
 
 
 def test_the_head_is_reached_and_the_lag_is_told(shop: Database, follow: Follow) -> None:

@@ -69,6 +69,12 @@ class Handouts:
             if not self._queue and not self._closed:
                 self._changed.wait(timeout)
 
+    def pause(self, timeout: float) -> None:
+        """Waits, whatever there is to take, unless it is closed; `put` and `wake` may cut it short."""
+        with self._changed:
+            if timeout > 0.0 and not self._closed:
+                self._changed.wait(timeout)
+
     def wake(self) -> None:
         with self._changed:
             self._changed.notify_all()

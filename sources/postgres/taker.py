@@ -74,6 +74,7 @@ class Taker:
         self._last = (0, -1)  # the last change of the stream that was handed out: commit LSN and ordinal in the transaction
         self._unfinished: deque[_Unfinished] = deque()
         self._retry_at = 0.0
+        self._trouble: str | None = None  # why values could not be read again, last time
         self._copy_turn = True
         self._session: Connection | None = None
         self._marks = threading.Lock()
@@ -152,7 +153,11 @@ class Taker:
             self._announce = False
             return self._segment([], time.monotonic(), due=False)
         if self._unfinished:
-            self._handouts.wait(min(timeout, max(0.0, self._retry_at - time.monotonic())))
+            early = self._retry_at - time.monotonic()
+            if early > timeout:
+                self._handouts.pause(timeout)
+                return None
+            self._handouts.pause(early)
             return self._finished()
         stream = self._stream if self._flowing else None
         self._copy_turn = not self._copy_turn or stream is None
@@ -229,10 +234,13 @@ class Taker:
                 entries[unfinished.done] = self._filled(entries[unfinished.done])
                 unfinished.done += 1
         except TransientError as error:
-            log.warning("values that the log left out cannot be read now", source=self._source, error=error.message)
+            if error.message != self._trouble:
+                log.warning("values that the log left out cannot be read now", source=self._source, error=error.message)
+            self._trouble = error.message
             self._drop_session()
             self._retry_at = time.monotonic() + _AGAIN
             return False
+        self._trouble = None
         return True
 
     def _given(self, unfinished: _Unfinished) -> Segment | None:
