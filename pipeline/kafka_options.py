@@ -5,14 +5,37 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
 from pipeline.names import nearest
 
 Options = Mapping[str, str | SecretStr]
 Written = dict[str, str | int | float | bool]
 """As a person writes them."""
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # https://kafka.apache.org/documentation: what a broker takes
+
+
+def _servers(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def is_topic(name: str) -> bool:
+    """Whether a broker takes this as the name of a topic."""
+    return _TOPIC.fullmatch(name) is not None and name not in (".", "..")
+
+
+def _topic(name: str) -> str:
+    if not is_topic(name):
+        raise ValueError("the name of a topic has 1 to 249 letters, digits, `.`, `_` and `-`")
+    return name
+
+
+Servers = Annotated[str, BeforeValidator(_servers, json_schema_input_type=str | list[str]), Field(min_length=1)]
+"""Some of the brokers, as HOST:PORT: a list of them, or text with commas."""
+TopicName = Annotated[str, AfterValidator(_topic)]
 
 _SECRET = re.compile(r"password|passphrase|secret|(^|[._])(key|pem|token)([._]|$)|oauthbearer\.(config|extensions)", re.IGNORECASE)
 _FILES = re.compile(r"\.(location|file|keytab)$")

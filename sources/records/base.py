@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from journal.batch import Defect
 from pipeline.errors import ConfigError
+from pipeline.schema_registry import RegistryOptions
 
 Extra = Literal["keep", "drop", "quarantine"]
 _DECODERS = {
@@ -61,25 +62,6 @@ class Payload(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
-    """A schema registry that speaks Confluent's REST API. Secrets stay in here: the text of it shows the address alone.
-
-    headers   sent with every request, such as an Authorization
-    ca        file of certificates to trust in place of the system's; certificate and key: files of the client's own
-    """
-
-    url: str
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
-    verify: bool = True
-    timeout: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

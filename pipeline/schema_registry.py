@@ -1,0 +1,66 @@
+"""Where the schemas of messages are: a registry that speaks Confluent's REST API, as a pipeline file names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from pipeline.file import Duration, Text
+from pipeline.model import Block, PathFromFile
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """A schema registry that speaks Confluent's REST API. Secrets stay in here: the text of it shows the address alone.
+
+    headers   sent with every request, such as an Authorization
+    ca        file of certificates to trust in place of the system's; certificate and key: files of the client's own
+    """
+
+    url: str
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    verify: bool = True
+    timeout: float = 10.0
+
+
+class RegistryBlock(Block):
+    """A schema registry with Confluent's REST API."""
+
+    url: Text
+    """Its address, such as https://registry.example.com."""
+    username: str | None = None
+    """For basic authentication."""
+    password: SecretStr | None = None
+    """For basic authentication."""
+    token: SecretStr | None = None
+    """A bearer token, in place of a user and a password."""
+    ca: PathFromFile | None = None
+    """A file of certificates to trust in place of the system's."""
+    certificate: PathFromFile | None = None
+    """A file with the client's own certificate."""
+    key: PathFromFile | None = None
+    """A file with the key of that certificate."""
+    verify: bool = True
+    """Whether the registry's certificate is checked."""
+    timeout: Duration = 10.0
+    """Seconds to wait for an answer."""
+
+    @property
+    def options(self) -> RegistryOptions:
+        token = {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value()}"}
+        return RegistryOptions(
+            self.url,
+            self.username,
+            None if self.password is None else self.password.get_secret_value(),
+            token,
+            *(None if path is None else str(path) for path in (self.ca, self.certificate, self.key)),
+            verify=self.verify,
+            timeout=self.timeout,
+        )
