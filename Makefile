@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 ROOMS := $(wildcard benchmarks cli dataflows examples journal pipeline quality sinks sources tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check format bench docs lock clean
+.PHONY: help setup demo test soak check format bench docs kafka lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench: $(STAMP) ## speed and memory, side by side with pg_recvlogical
 
 docs: $(STAMP) ## the generated reference pages
 	$(BIN)/python docs/generate.py
+
+kafka: $(STAMP) ## a Kafka broker and a schema registry for the tests, fetched ahead of time (needs Java 17 and Maven)
+	$(BIN)/python -m examples.fetch_kafka
 
 # Present versions stay; UPGRADE="--upgrade" or UPGRADE="--upgrade-package duckdb" moves them.
 lock: ## requirements.lock and its part that production needs, from pyproject.toml (needs uv)

@@ -50,7 +50,7 @@ def find_java() -> Java:
     others = f" (found {', '.join(seen)})" if seen else ""
     raise EmbeddedKafkaError(
         f"no Java {_OLDEST_JAVA} or later on this machine{others}",
-        hint="install a package such as openjdk-17-jre-headless, or set JAVA_HOME",
+        hint="install one (Debian: default-jre-headless) or set JAVA_HOME",
     )
 
 
