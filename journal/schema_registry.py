@@ -64,7 +64,7 @@ class SchemaRegistry:
         return tuple(str(message) for message in answer.get("messages") or ()) or ("the registry does not say why",)
 
     def register(self, subject: str, schema: str) -> int:
-        """The id of the schema under the subject, which gets it where it lacks it. Raises IncompatibleSchemaError, having changed nothing."""
+        """The id of the schema under the subject, which gets it where it lacks it. Raises IncompatibleSchemaError; nothing is changed then."""
         known = self.registered(subject, schema)
         if known is not None:
             return known
@@ -120,7 +120,8 @@ class SchemaRegistry:
         return found
 
     def _away(self, why: str) -> TransientError:
-        return TransientError(f"the schema registry at {self._options.url} cannot be reached: {why}", hint="is it running, and the address right?")
+        message = f"the schema registry at {self._options.url} cannot be reached: {why}"
+        return TransientError(message, hint="is it running, and is the address right?")
 
     def _connected(self) -> httpx.Client:
         if self._client is None:

@@ -54,13 +54,14 @@ class RegistryBlock(Block):
 
     @property
     def options(self) -> RegistryOptions:
-        token = {} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value()}"}
         return RegistryOptions(
-            self.url,
-            self.username,
-            None if self.password is None else self.password.get_secret_value(),
-            token,
-            *(None if path is None else str(path) for path in (self.ca, self.certificate, self.key)),
+            url=self.url,
+            username=self.username,
+            password=None if self.password is None else self.password.get_secret_value(),
+            headers={} if self.token is None else {"Authorization": f"Bearer {self.token.get_secret_value()}"},
+            ca=None if self.ca is None else str(self.ca),
+            certificate=None if self.certificate is None else str(self.certificate),
+            key=None if self.key is None else str(self.key),
             verify=self.verify,
             timeout=self.timeout,
         )
