@@ -46,14 +46,15 @@ def connect_type(description: object, kind: PgType) -> JsonType:
 def reader(name: str, kind: PgType) -> Callable[[str], str]:
     """What makes Postgres' text of what `written` gives."""
     if kind.base in JSONS:
-        return _document if name.startswith(_DATA) else _string
+        return document if name.startswith(_DATA) else string
     read = scalar_reader(kind, loose=True)
     if kind.base == "timestamp with time zone" and name.endswith("Timestamp") and name != _TIME + "ZonedTimestamp":
         return lambda text: read(text + "Z")  # such count from 1970 in UTC
     return read
 
 
-def _document(text: str) -> str:
+def document(text: str) -> str:
+    """A text that is JSON, compact."""
     try:
         msgspec.json.decode(text)
         return compact(text.encode())
@@ -61,7 +62,8 @@ def _document(text: str) -> str:
         raise Unfit(f"is not JSON: {error}") from error
 
 
-def _string(text: str) -> str:
+def string(text: str) -> str:
+    """A text as a JSON string."""
     return msgspec.json.encode(text).decode()
 
 
