@@ -22,11 +22,11 @@ class Listener:
     """The end of a deliver process."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        path = _path(folder, name)
+        self._path = _path(folder, name)
         with contextlib.suppress(FileExistsError):
-            os.mkfifo(path, 0o600)
+            os.mkfifo(self._path, 0o600)
         # open for both ways, so that it neither blocks now nor reports the end when ingest goes away
-        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pipe = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def wait(self, seconds: float) -> bool:
         """Waits for a ring; whether there was one."""
@@ -37,6 +37,9 @@ class Listener:
         return bool(rung)
 
     def close(self) -> None:
+        """Leaves no FIFO behind, over which tools that copy the folder would stumble. Before another may listen under this name."""
+        with contextlib.suppress(OSError):  # the folder may have become read-only, or be gone
+            self._path.unlink()
         os.close(self._pipe)
 
 
