@@ -101,7 +101,7 @@ class RowExpression:
             column = quoted(self._names[name])
             target = duckdb_type(kind)
             if doubles:
-                target = "DOUBLE" if _is_numeric(kind) else target
+                target = "DOUBLE" if is_numeric(kind) else target
                 column = column if target == "VARCHAR" else f"CAST({column} AS {target})"
             elif target in ("UUID", "JSON"):
                 column = f"CAST({column} AS {target})"
@@ -147,7 +147,7 @@ class RowExpression:
         index = np.flatnonzero(again)
         chosen = {}
         for name, column in found.items():
-            raw = column.malformed.any() or _is_numeric(self._types[name])
+            raw = column.malformed.any() or is_numeric(self._types[name])
             values = (columns[name] if raw else column.values).take(pa.array(index))
             chosen[name] = values.cast(pa.string()) if pa.types.is_decimal256(values.type) else values
         second = self._in_duckdb(chosen, len(index), doubles=True)
@@ -167,7 +167,8 @@ def _distinct(names: tuple[str, ...]) -> dict[str, str]:
     return written
 
 
-def _is_numeric(kind: str) -> bool:
+def is_numeric(kind: str) -> bool:
+    """Whether a Postgres type is numeric, with or without a precision."""
     parsed = parse_type(kind)
     return parsed.base == "numeric" and not parsed.array
 
@@ -175,13 +176,13 @@ def _is_numeric(kind: str) -> bool:
 def computable(array: pa.Array, kind: str) -> TypedColumn:
     """Values that DuckDB computes with, from Postgres' text or as they are; floating point that stands for `numeric` as decimals."""
     wide = pa.types.is_decimal256(array.type)  # DuckDB has no such type
-    if wide or (pa.types.is_floating(array.type) and _is_numeric(kind)):
+    if wide or (pa.types.is_floating(array.type) and is_numeric(kind)):
         array = array.cast(pa.string())
     if pa.types.is_string(array.type):
-        return exact_decimals(array) if wide or (_is_numeric(kind) and not pa.types.is_decimal128(arrow_type(kind))) else typed(array, kind)
+        return exact_decimals(array) if wide or (is_numeric(kind) and not pa.types.is_decimal128(arrow_type(kind))) else typed(array, kind)
     return TypedColumn(array, np.zeros(len(array), np.bool_))
 
 
 def _sample_type(kind: str) -> pa.DataType:
     found = arrow_type(kind)
-    return pa.decimal128(18, 2) if _is_numeric(kind) and not pa.types.is_decimal128(found) else found
+    return pa.decimal128(18, 2) if is_numeric(kind) and not pa.types.is_decimal128(found) else found

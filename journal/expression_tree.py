@@ -86,7 +86,7 @@ def parse(sql: str, columns: Collection[str], *, table: str | None = None) -> Tr
         if reason:
             raise ExpressionError(reason, position=place)
         if node["class"] == "FUNCTION":
-            clock |= _check_function(node["function_name"].lower(), place)
+            clock |= check_function(node["function_name"].lower(), place)
         elif node["class"] == "COLUMN_REF" and node["column_names"][0] not in bound:
             found = _resolve(node, columns, table, place)
             if found is None:
@@ -142,7 +142,7 @@ def _walk(value: object, bound: frozenset[str]) -> Iterator[tuple[Node, frozense
             yield from _walk(item, bound)
 
 
-def _check_function(name: str, place: int | None) -> bool:
+def check_function(name: str, place: int | None) -> bool:
     """Whether the function reads the clock. Raises ExpressionError for one that has no business in a row expression."""
     if name in _ROW_MAKERS:
         raise ExpressionError(f"{name}() makes rows out of one; it is not an expression over one row", position=place)
