@@ -58,7 +58,7 @@ class ProcessLock:
 def is_held(folder: Path, name: str) -> bool:
     """Whether a process that is alive holds the lock."""
     try:
-        file = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(folder / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from journal.quarantine import COLUMNS, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
-from journal.trouble import told
+from journal.trouble import may_write, reading_uri, told
 from pipeline.errors import JournalError, TerminalError
 
 FILE = "state.db"
@@ -113,13 +113,18 @@ class State:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._engine = sa.create_engine(_url(self._path), connect_args={"timeout": _PATIENCE}, pool_size=2)
+        self._engine = sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.QueuePool, pool_size=2)
         sa.event.listen(self._engine, "connect", self._connected)
 
     @classmethod
     def open(cls, folder: Path) -> State:
         """The state in a folder; its file is made by the first write."""
         return cls(folder)
+
+    def _connect(self) -> sqlite3.Connection:
+        here = may_write(self._path.parent)
+        address = self._path.absolute().as_uri() if here else reading_uri(self._path)
+        return sqlite3.connect(address, uri=True, timeout=_PATIENCE, check_same_thread=False)
 
     def _connected(self, connection: sqlite3.Connection, record: object) -> None:
         connection.execute("pragma synchronous = full")
@@ -174,13 +179,12 @@ class State:
             connection.execute(insert(table).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=dict(values)))
 
     def request_copies(self, sink: str, datasets: Sequence[str]) -> None:
-        """Whole copies of datasets are needed, for a sink of its own or for EVERY_SINK."""
+        """Whole copies of datasets are needed, for a sink of its own or for EVERY_SINK; one that is being made already is none of them."""
         asked = {"requested_at": time.time(), "done_at": None}
         with self._writing() as connection:
             for dataset in datasets:
                 made = insert(_request).values(sink=sink, dataset=dataset, **asked)
-                again = made.on_conflict_do_update(index_elements=["sink", "dataset"], set_=asked, where=_request.c.done_at.is_not(None))
-                connection.execute(again)
+                connection.execute(made.on_conflict_do_update(index_elements=["sink", "dataset"], set_=asked))
 
     def remind_of_copies(self, sink: str, datasets: Sequence[str]) -> None:
         """A sink waits for copies that it has requested before: what this file knows nothing of is requested anew."""
@@ -194,10 +198,17 @@ class State:
         rows = self._read(sa.select(_request).where(_request.c.done_at.is_(None)))
         return {sink: frozenset(row["dataset"] for row in rows if row["sink"] == sink) for sink in {row["sink"] for row in rows}}
 
-    def copies_done(self, sink: str, datasets: Sequence[str]) -> None:
-        """The sink has the copies of these."""
+    def copy_requested(self, sink: str, dataset: str) -> float | None:
+        """When the copy was asked for that the sink still waits for, if it does."""
+        chosen = sa.and_(_request.c.sink == sink, _request.c.dataset == dataset, _request.c.done_at.is_(None))
+        return next((float(row["requested_at"]) for row in self._read(sa.select(_request).where(chosen))), None)
+
+    def copies_done(self, sink: str, datasets: Sequence[str], requested: float | None = None) -> None:
+        """The sink has the copies of these. With `requested`, only where nobody has asked again since (see `copy_requested`)."""
         with self._writing() as connection:
             chosen = sa.and_(_request.c.sink == sink, _request.c.dataset.in_(list(datasets)), _request.c.done_at.is_(None))
+            if requested is not None:
+                chosen = sa.and_(chosen, _request.c.requested_at == requested)
             connection.execute(sa.update(_request).where(chosen).values(done_at=time.time()))
 
     def keep_refused(self, sink: str, records: Sequence[QuarantineRecord], seq: int) -> None:

@@ -12,7 +12,7 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-from journal.trouble import damaged, reported
+from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
 FILE = "journal.db"
@@ -88,7 +88,7 @@ def open_for_reading(folder: Path, pipeline: str) -> sqlite3.Connection:
     if not path.exists():
         raise JournalError(f"there is no journal in {folder}", hint="nothing has run here yet: start with `sluice sync` or `sluice run`")
     with reported(path):
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+        db = sqlite3.connect(reading_uri(path), uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
         return _checked(db, path, pipeline)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,21 @@ def told(path: Path, error: sqlite3.Error, way_out: str = WAY_OUT) -> SluiceErro
     if kind == sqlite3.SQLITE_IOERR:
         return TransientError(f"{path} could not be read or written: {error}", hint="look at the disk: is it full, over quota, or failing?")
     return JournalError(f"{path}: {error}", hint=way_out)
+
+
+def may_write(folder: Path) -> bool:
+    """Whether this process may make files there."""
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def reading_uri(path: Path) -> str:
+    """Names the database at `path` for who only reads it, also in a folder that may not be written.
+
+    There SQLite can read a database with a log where log and index are there, as of a process at work; where the last writer has ended in
+    order there is no log, and nothing that could change. See https://www.sqlite.org/wal.html#read_only_databases
+    """
+    still = not may_write(path.parent) and not Path(f"{path}-wal").exists()
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if still else ''}"
 
 
 def damaged(path: Path, what: str, way_out: str = WAY_OUT) -> JournalError:

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,11 +13,8 @@ from pathlib import Path
 import pytest
 
 from journal.local import JournalWriter
-from journal.state import State
 from pipeline.errors import AlreadyRunningError, JournalError, SluiceError, TerminalError, TransientError
 from tests.journal_cases import ORDERS, SOURCE, changes, everything, opened, ordinals, reading, record, watermark, write
-
-_NOBODY = 65534
 
 
 @pytest.fixture
@@ -182,54 +178,6 @@ def files_up_to(size: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
-
-
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """The folder as somebody sees it who may not write there."""
-    for path in (folder, *folder.iterdir()):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(_NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        for path in (folder, *folder.iterdir()):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that everybody can come to; pytest's own are closed to others."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        (Path(name) / "state").mkdir()
-        yield Path(name) / "state"
-
-
-def test_a_folder_that_cannot_be_written(open_folder: Path) -> None:
-    with read_only(open_folder):
-        for way in (opened, lambda folder: State.open(folder).request_copies("eu", ["orders"])):
-            with pytest.raises(TerminalError, match=str(open_folder)) as raised:
-                way(open_folder)
-            assert "writable" in str(raised.value.hint)
-
-
-def test_a_journal_that_cannot_be_written(open_folder: Path) -> None:
-    opened(open_folder).close()
-    state = State.open(open_folder)
-    state.request_copies("eu", ["orders"])
-    state.close()
-    (open_folder / "journal.lock").unlink()
-    with read_only(open_folder), pytest.raises(TerminalError, match=str(open_folder)):
-        opened(open_folder)
-    state = State.open(open_folder)
-    with read_only(open_folder), pytest.raises(TerminalError, match=r"state\.db"):
-        state.request_copies("us", ["orders"])
-    state.close()
 
 
 def test_a_folder_where_the_journal_should_be(tmp_path: Path) -> None:
