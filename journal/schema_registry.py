@@ -32,18 +32,29 @@ class SchemaRegistry:
     def __init__(self, options: RegistryOptions) -> None:
         self._options = options
         self._client: httpx.Client | None = None
-        self._schemas: dict[int, str] = {}
+        self._schemas: dict[int, Mapping[str, Any]] = {}
         self._ids: dict[tuple[str, str], int] = {}
 
     def schema(self, number: int) -> str:
         """The text of the schema with this id. Raises UnknownSchemaError."""
+        return str(self.described(number)["schema"])
+
+    def described(self, number: int) -> Mapping[str, Any]:
+        """What is known of the schema with this id: `schema`, perhaps `schemaType` and `references`. Raises UnknownSchemaError."""
         known = self._schemas.get(number)
         if known is None:
             answer = self._ask("GET", f"/schemas/ids/{number}")
             if answer is None:
                 raise UnknownSchemaError(f"the schema registry at {self._options.url} has no schema with the id {number}")
-            known = self._schemas[number] = str(answer["schema"])
+            known = self._schemas[number] = self._schema_of(answer)
         return known
+
+    def version(self, subject: str, version: int) -> Mapping[str, Any]:
+        """The same of one version of a subject, to which another schema refers. Raises UnknownSchemaError."""
+        answer = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/{version}")
+        if answer is None:
+            raise UnknownSchemaError(f"the schema registry at {self._options.url} has no version {version} of {subject}")
+        return self._schema_of(answer)
 
     def registered(self, subject: str, schema: str) -> int | None:
         """The id under which the subject has this schema; None where it has not."""
@@ -64,7 +75,7 @@ class SchemaRegistry:
         return tuple(str(message) for message in answer.get("messages") or ()) or ("the registry does not say why",)
 
     def register(self, subject: str, schema: str) -> int:
-        """The id of the schema under the subject, which gets it where it lacks it. Raises IncompatibleSchemaError; nothing is changed then."""
+        """The id of the schema under the subject, which gets it if need be. Raises IncompatibleSchemaError; nothing is changed then."""
         known = self.registered(subject, schema)
         if known is not None:
             return known
@@ -82,6 +93,13 @@ class SchemaRegistry:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _schema_of(self, answer: Any) -> Mapping[str, Any]:
+        if not isinstance(answer, dict) or not isinstance(answer.get("schema"), str):
+            raise Refused(
+                f"what answers at {self._options.url} is no schema registry", hint="look at the address, and what path belongs to it"
+            )
+        return answer
 
     def _incompatible(self, subject: str, said: Sequence[str]) -> IncompatibleSchemaError:
         return IncompatibleSchemaError(

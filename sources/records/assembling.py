@@ -66,15 +66,22 @@ def overruled(rows: Rows, found: Mapping[int, Careful]) -> Rows:
     return Rows(patched(rows.columns, {row: careful.texts for row, careful in found.items()}), defects, rows.extra)
 
 
-def spread(rows: Rows, index: Longs, count: int) -> Rows:
-    """The rows at the places `index` among `count`; nulls elsewhere."""
-    if len(index) == count:
-        return rows
+def merged(parts: Sequence[tuple[Sequence[int] | Longs, Rows]], count: int, width: int) -> Rows:
+    """One of several, each of which has the rows at its places among `count`; nulls where none has."""
+    if len(parts) == 1 and len(parts[0][0]) == count:
+        return parts[0][1]
+    if not parts:
+        return Rows([pa.nulls(count, pa.string())] * width)
     origin = np.full(count, -1, np.int64)
-    origin[index] = np.arange(len(index))
+    places = np.concatenate([np.asarray(rows, np.int64) for rows, _ in parts])
+    origin[places] = np.arange(len(places))
     chosen = pa.array(origin, mask=origin < 0)
-    defects = [replace(defect, row=int(index[defect.row])) for defect in rows.defects]
-    return Rows([column.take(chosen) for column in rows.columns], defects, rows.extra)
+    columns = [pa.concat_arrays(pieces).take(chosen) for pieces in zip(*(rows.columns for _, rows in parts), strict=True)]
+    defects = [replace(defect, row=int(places_of[defect.row])) for places_of, rows in parts for defect in rows.defects]
+    extra: Counter[str] = Counter()
+    for _, rows in parts:
+        extra.update(rows.extra)
+    return Rows(columns, defects, extra)
 
 
 def assembled(schema: RecordSchema, keys: KeyReader, payloads: Sequence[Payload], read: Callable[[Sequence[bytes]], Rows]) -> Decoded:
@@ -87,7 +94,7 @@ def assembled(schema: RecordSchema, keys: KeyReader, payloads: Sequence[Payload]
         return Decoded(tuple(rows.columns), op, tuple(rows.defects), extra=rows.extra)
     gone = [row for row, payload in enumerate(payloads) if payload.value is None]
     op[gone] = Op.DELETE
-    rows = spread(read(values), np.flatnonzero(op != Op.DELETE), count)
+    rows = merged([(np.flatnonzero(op != Op.DELETE), read(values))], count, len(schema.fields))
     deletes = {row: key_row(schema, keys, row, payloads[row].key) for row in gone}
     columns = patched(rows.columns, {row: delete.texts for row, delete in deletes.items()})
     defects = [*rows.defects, *(defect for delete in deletes.values() for defect in delete.defects)]

@@ -12,15 +12,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from journal.batch import Defect
+from journal.batch import Defect, Payload
 from pipeline.errors import ConfigError
 from pipeline.schema_registry import RegistryOptions
+
+__all__ = [
+    "EXTRA_COLUMN", "FORMATS", "DecodeOptions", "Decoded", "Decoder", "Extra", "Field", "Payload", "RecordSchema", "RegistryOptions",
+    "make_decoder",
+]  # fmt: skip
 
 Extra = Literal["keep", "drop", "quarantine"]
 _DECODERS = {
@@ -54,14 +59,6 @@ class RecordSchema:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.fields)
-
-
-class Payload(NamedTuple):
-    """One message: `value` is None for a tombstone, which is not the same as empty; `headers` are empty where there are none."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,9 +150,14 @@ def moments(text: pa.StringArray, *, zoned: bool) -> Converted:
     except pa.ArrowInvalid:  # a February 30: what is left can fail in nothing else
         known, doubtful = _without_late_days(known, doubtful)
         moment = known.cast(target)
-    written = moment.cast(pa.int64()).cast(pa.timestamp("us")).cast(pa.string())  # with a zone the cast is sixty times slower
+    return moment_texts(moment, zoned=zoned), doubtful
+
+
+def moment_texts(moments: pa.TimestampArray, *, zoned: bool) -> pa.StringArray:
+    """Microseconds since 1970 in UTC as Postgres writes them; years 1 to 9999."""
+    written = moments.cast(pa.int64()).cast(pa.timestamp("us")).cast(pa.string())  # with a zone the cast is sixty times slower
     written = pc.ascii_rtrim(pc.ascii_rtrim(written, "0"), ".")  # there are six decimals always
-    return pc.binary_join_element_wise(written, "+00", "") if zoned else written, doubtful
+    return pc.binary_join_element_wise(written, "+00", "") if zoned else written
 
 
 def dates(text: pa.StringArray) -> Converted:

@@ -74,6 +74,14 @@ def _logical(description: object) -> tuple[str, Mapping[str, Any]]:
     return str(description.get("name") or ""), parameters if isinstance(parameters, Mapping) else {}
 
 
+def described(schema: object) -> dict[str, object]:
+    """Field -> Connect's description of it, of a struct's schema."""
+    fields = schema.get("fields") if isinstance(schema, dict) else None
+    if not isinstance(fields, list):
+        return {}
+    return {str(field["field"]): field for field in fields if isinstance(field, dict) and "field" in field}
+
+
 def written(name: str, parameters: Mapping[str, Any]) -> Written | None:
     """A value of the logical type as the text that its meaning has; None where the value says it itself. It raises Unfit."""
     match name:

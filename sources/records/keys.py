@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from sources.records.base import RecordSchema
-from sources.records.connect import connect_type
+from sources.records.connect import connect_type, described
 from sources.records.json_types import json_type
 from sources.records.scalars import Unfit, pg_type, scalar_reader
 
@@ -68,7 +68,7 @@ class KeyReader:
     def _from_object(self, members: Mapping[str, msgspec.Raw], connect: Mapping[str, object]) -> dict[str, str]:
         texts: dict[str, str] = {}
         for name, kind in self._columns:
-            place = name if name in members else self._paths.get(name, name).rpartition(".")[2]
+            place = self._under(members, name)
             token = bytes(members.get(place, b"null"))
             read = (connect_type(connect[place], kind) if place in connect else json_type(kind)).read
             try:
@@ -80,10 +80,6 @@ class KeyReader:
             texts[name] = text
         return texts
 
-
-def described(schema: object) -> dict[str, object]:
-    """Field -> Connect's description of it, of a struct's schema."""
-    fields = schema.get("fields") if isinstance(schema, dict) else None
-    if not isinstance(fields, list):
-        return {}
-    return {str(field["field"]): field for field in fields if isinstance(field, dict) and "field" in field}
+    def _under(self, members: Mapping[str, object], name: str) -> str:
+        """What a key column is called in the key: its own name, or the last one of its path."""
+        return name if name in members else self._paths.get(name, name).rpartition(".")[2]
