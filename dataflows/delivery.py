@@ -70,10 +70,9 @@ class Delivery:
         self._routers.clear()
         self._prepared.clear()
         self._open = False
-        self.cursor = self._settled(held)
+        self.cursor, new = self._settled(held)
         self._forget(held.seq if held else 0)
         self._said = held.seq if held else -1
-        new = self.cursor.waiting - (held.waiting if held else frozenset())
         if new:
             log.info("sink needs a copy", sink=self.sink.name, datasets=sorted(new))
             self._ask_copy(sorted(new))
@@ -82,20 +81,23 @@ class Delivery:
         self._committed(self.cursor)
         return self.cursor.seq
 
-    def _settled(self, held: Cursor | None) -> Cursor:
-        """The cursor to go on from: a dataset that is new to the sink, or goes there differently now, waits for a copy."""
+    def _settled(self, held: Cursor | None) -> tuple[Cursor, frozenset[str]]:
+        """The cursor to go on from, and what a copy is to be asked for: what is new to the sink, or goes there differently now.
+
+        A copy that is on its way already is not that one.
+        """
         routes = digests(self._block)
         if held is None:
             if self._reader.first_seq() <= 1:
-                return Cursor(self._reader.id, 0, routes=routes)
+                return Cursor(self._reader.id, 0, routes=routes), frozenset()
             passed = passed_over(self._reader, self._block)
-            return replace(passed, waiting=frozenset(passed.counts))
+            return replace(passed, waiting=frozenset(passed.counts)), frozenset(passed.counts)
         if held.seq > self._reader.last_seq():
             raise TerminalError(f"the sink {self.sink.name} holds more than the journal ever had", hint=ANOTHER_JOURNAL)
         lost = held.seq + 1 < self._reader.first_seq()  # the target was set back to an old state
         routed = [name for name in self._reader.totals() if self._block.route(name) is not None]
-        new = {name for name in routed if lost or _way(held.routes, name) != _way(routes, name)}
-        return replace(held, routes=routes, waiting=held.waiting | new)
+        new = frozenset(name for name in routed if lost or _way(held.routes, name) != _way(routes, name))
+        return replace(held, routes=routes, waiting=held.waiting | new, begun=held.begun - new), new
 
     def write(self, seq: int, entry: ChangeBatch | CopyMarker) -> None:
         """Writes one entry inside the open transaction. Raises TransientError or TerminalError, never loses a row."""
@@ -107,21 +109,24 @@ class Delivery:
             self._open = True
         if isinstance(entry, CopyMarker):
             self._mark(route, entry)
-        elif entry.dataset not in self.cursor.waiting or entry.sink is not None:
+        elif entry.dataset not in self.cursor.waiting or (entry.sink is not None and entry.dataset in self.cursor.begun):
             self._write(seq, route, entry)
         elif entry.sink is None:
             self._count(entry.dataset, delivered=len(entry))  # the copy that the sink waits for has it
 
     def _mark(self, route: Route, marker: CopyMarker) -> None:
-        if marker.sink is None and marker.dataset in self.cursor.waiting:
+        waiting, begun, this = self.cursor.waiting, self.cursor.begun, {marker.dataset}
+        if marker.sink is None and marker.dataset in waiting:
             return  # of a copy for all, whose rows are passed over too
         if marker.phase == "start" and marker.sink is not None:
             # what the stream brings from here on comes again behind the copy, for this sink
-            self.cursor = replace(self.cursor, waiting=self.cursor.waiting | {marker.dataset})
+            self.cursor = replace(self.cursor, waiting=waiting | this, begun=begun | this)
+        elif marker.dataset in waiting - begun:
+            return  # of a copy that began before this target, or this way into it
         target = self._target(route, marker.schema)
         self.sink.mark(target, marker)
-        if marker.phase == "end" and marker.sink is not None and marker.dataset in self.cursor.waiting:
-            self.cursor = replace(self.cursor, waiting=self.cursor.waiting - {marker.dataset})
+        if marker.phase != "start" and marker.sink is not None:
+            self.cursor = replace(self.cursor, waiting=waiting - this if marker.phase == "end" else waiting, begun=begun - this)
 
     def _write(self, seq: int, route: Route, batch: ChangeBatch) -> None:
         target = self._target(route, batch.schema)

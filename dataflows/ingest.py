@@ -130,17 +130,21 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         state: IngestState,
         metrics: IngestMetrics,
         ringer: Ringer,
-        copy_done: Callable[[str, str], None],
+        copy_requested: Callable[[str, str], float | None],
+        copy_done: Callable[[str, str, float], None],
     ) -> None:
-        """`copy_done` is told the sink and the dataset of each copy that has become durable."""
+        """`copy_requested` tells when a copy of a dataset was asked for, for a sink; `copy_done` is told so when that one has become
+        durable: who asks while a copy is being made gets another one."""
         self._journal = journal
         self._judge = judge
         self._sources = sources
         self._state = state
         self._metrics = metrics
         self._ringer = ringer
+        self._copy_requested = copy_requested
         self._copy_done = copy_done
-        self._copied: list[tuple[str, str]] = []
+        self._copying: dict[tuple[str, str, str], float | None] = {}  # by source, table and sink: when the copy was asked for
+        self._copied: list[tuple[str, str, float]] = []
 
     def write_batch(self, items: list[JudgedSegment]) -> None:
         for item in items:
@@ -174,10 +178,15 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         if isinstance(entry, JudgedBatch):
             self._write_batch(entry)
         elif isinstance(entry, CopyMarker):
+            sink = entry.sink or EVERY_SINK
+            if entry.phase == "start":
+                self._copying[entry.source, entry.table, sink] = self._copy_requested(sink, entry.dataset)
             self._journal.mark(entry)
             if entry.phase == "end":
                 self.release(entry.source, entry.table, entry.sink)
-                self._copied.append((entry.sink or EVERY_SINK, entry.dataset))
+                requested = self._copying.pop((entry.source, entry.table, sink), None)
+                if requested is not None:
+                    self._copied.append((sink, entry.dataset, requested))
         else:
             self._journal.hold(entry.batch)
 

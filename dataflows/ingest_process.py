@@ -62,7 +62,16 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         held.callback(Beat(report.tell).close)
         ringer = Ringer(pipeline.state, list(pipeline.sinks))
         held.callback(ringer.close)
-        step = JournalStep(journal, judge, sources, flow_state, metrics, ringer, lambda sink, dataset: state.copies_done(sink, [dataset]))
+        step = JournalStep(
+            journal,
+            judge,
+            sources,
+            flow_state,
+            metrics,
+            ringer,
+            state.copy_requested,
+            lambda sink, dataset, requested: state.copies_done(sink, [dataset], requested),
+        )
         _begin(sources, journal, step, flow_state)
         log.info("ingesting", sources=list(sources), pid=os.getpid())
         relief = Relief(journal, partial(state.passed, journal.id, list(pipeline.sinks)))

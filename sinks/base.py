@@ -37,7 +37,8 @@ class Cursor:
 
     `epoch` counts the openings: a writer with an older one is fenced off.
     `routes` holds, for each dataset that goes here, a digest of how: a dataset that is new here, or goes differently now, needs a copy.
-    `waiting` are datasets of which only such a copy is taken until it ends: what the stream brings meanwhile follows behind it.
+    `waiting` are datasets of which only such a copy is taken until it ends: what the stream brings meanwhile follows behind it. Of these,
+    `begun` are those whose copy has been taken from its start: the rest of one is of no use to a target that lacks its beginning.
     """
 
     journal: str
@@ -46,17 +47,19 @@ class Cursor:
     counts: Mapping[str, Counts] = field(default_factory=dict)
     routes: Mapping[str, str] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
+    begun: frozenset[str] = frozenset()
 
     def encode(self) -> str:
         counts = {name: [c.delivered, c.filtered, c.quarantined] for name, c in self.counts.items()}
         told = {"journal": self.journal, "seq": self.seq, "epoch": self.epoch, "counts": counts}
-        return json.dumps({**told, "routes": dict(self.routes), "waiting": sorted(self.waiting)})
+        return json.dumps({**told, "routes": dict(self.routes), "waiting": sorted(self.waiting), "begun": sorted(self.begun)})
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
         found = json.loads(text)
         counts = {name: Counts(*c) for name, c in found["counts"].items()}
-        return cls(found["journal"], found["seq"], found["epoch"], counts, found["routes"], frozenset(found["waiting"]))
+        waiting, begun = frozenset(found["waiting"]), frozenset(found.get("begun", found["waiting"]))
+        return cls(found["journal"], found["seq"], found["epoch"], counts, found["routes"], waiting, begun)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,37 @@ def test_a_sink_that_comes_late_asks_for_a_copy_and_takes_nothing_else_before_it
     assert pipeline.stop(process) == 0
 
 
+@pytest.mark.parametrize("change", ["another way", "another target"])
+def test_the_rest_of_a_copy_is_no_copy_for_a_sink_that_lacks_its_beginning(shop: Shop, change: str) -> None:
+    pipeline, feeder, store = shop
+    process = pipeline.start("--only", "deliver:eu")
+    feeder.commit(Op.INSERT, ("1", "EU", "10"), ("2", "EU", "20"))
+    _await(store, [(1, "EU", 10), (2, "EU", 20)], pipeline)
+    start = CopyMarker(SCHEMA, "portal", "public.orders", "start", feeder.journal.next_ordinal, sink="eu")
+    feeder.add(start)
+    feeder.commit(Op.READ, ("1", "EU", "11"), sink="eu")
+    _await(store, [(1, "EU", 11), (2, "EU", 20)], pipeline)
+    assert pipeline.stop(process) == 0
+    feeder.journal.prune(1)
+    if change == "another way":
+        pipeline.write(_FILE.format(sink=store.dsn, route="where: amount < 100"))
+    else:
+        store.execute("DROP TABLE orders, _sluice_cursor, _sluice_tables")
+    process = pipeline.start("--only", "deliver:eu")
+    with closing(State.open(pipeline.state)) as asked:
+        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, 20, lambda: f"the request\n{pipeline.log}")
+    feeder.commit(Op.READ, ("2", "EU", "21"), sink="eu")
+    feeder.add(CopyMarker(SCHEMA, "portal", "public.orders", "end", start.ordinal, sink="eu"))
+    feeder.commit(Op.INSERT, ("3", "EU", "30"))
+    again = replace(start, ordinal=feeder.journal.next_ordinal)
+    feeder.add(again)
+    feeder.commit(Op.READ, ("1", "EU", "12"), ("3", "EU", "30"), sink="eu")
+    feeder.add(replace(again, phase="end"))
+    feeder.commit(Op.INSERT, ("4", "EU", "40"))
+    _await(store, [(1, "EU", 12), (3, "EU", 30), (4, "EU", 40)], pipeline)
+    assert pipeline.stop(process) == 0
+
+
 def test_a_second_process_for_one_sink_waits_and_then_gives_up(shop: Shop) -> None:
     pipeline, feeder, store = shop
     process = pipeline.start("--only", "deliver:eu")

@@ -244,6 +244,20 @@ def test_a_file_that_is_locked_for_long_is_trouble_that_passes(tmp_path: Path, m
     state.close()
 
 
+def test_who_asks_while_a_copy_is_being_made_gets_another_one(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    assert state.copy_requested("eu", "orders") is None
+    state.request_copies("eu", ["orders"])
+    begun = state.copy_requested("eu", "orders")
+    assert begun is not None
+    state.request_copies("eu", ["orders"])
+    state.copies_done("eu", ["orders"], begun)
+    assert state.copy_requests() == {"eu": frozenset({"orders"})}
+    state.copies_done("eu", ["orders"], state.copy_requested("eu", "orders"))
+    assert state.copy_requests() == {}
+    state.close()
+
+
 def test_a_sink_that_waits_is_heard_though_the_request_was_lost(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     state.request_copies("eu", ["orders"])
