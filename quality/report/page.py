@@ -12,20 +12,27 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.errors import TerminalError
 from quality.report.model import DatasetReport
 
 
 def write_reports(reports: Sequence[DatasetReport], folder: Path) -> list[Path]:
-    """Writes DATASET.html and DATASET.json for each, and index.html; each file appears whole or not at all. Returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes DATASET.html and DATASET.json for each, and index.html; each file appears whole or not at all. Returns the paths.
+
+    Raises TerminalError where the folder cannot be written.
+    """
     pages = _environment()
-    written = []
+    files: dict[str, str] = {}
     for report in reports:
         name = file_name(report.dataset)
-        written.append(_put(folder / f"{name}.html", pages.get_template("dataset.html").render(report=report)))
-        written.append(_put(folder / f"{name}.json", json.dumps(as_json(report), indent=2, ensure_ascii=False) + "\n"))
-    written.append(_put(folder / "index.html", pages.get_template("index.html").render(reports=reports)))
-    return written
+        files[f"{name}.html"] = pages.get_template("dataset.html").render(report=report)
+        files[f"{name}.json"] = json.dumps(as_json(report), indent=2, ensure_ascii=False) + "\n"
+    files["index.html"] = pages.get_template("index.html").render(reports=reports)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_put(folder / name, text) for name, text in files.items()]
+    except OSError as error:
+        raise TerminalError(f"{folder} cannot be written: {error.strerror or error}", hint="name another folder with --out") from error
 
 
 def as_json(report: DatasetReport) -> dict[str, object]:
