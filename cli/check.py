@@ -122,7 +122,7 @@ def _show(file: Path, found: Checked) -> None:
     if found.pipeline is not None:
         pipeline = found.pipeline
         for name, source in pipeline.sources.items():
-            answer_line(f"  source {name} ({source.type}): {', '.join(getattr(source.config, 'tables', ()))}")
+            answer_line(f"  source {name} ({source.type}): {source.stream or ', '.join(getattr(source.config, 'tables', ()))}")
         for name, sink in pipeline.sinks.items():
             answer_line(f"  sink {name} ({sink.type}): {'every dataset' if sink.routes is None else ', '.join(sink.routes)}")
     for name, contract in found.contracts.items():

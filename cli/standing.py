@@ -11,11 +11,11 @@ from journal.ledger import Tally
 from journal.local import JournalReader, journal_exists
 from journal.locks import is_held
 from journal.state import SinkProgress, State
-from pipeline.model import Pipeline, SinkBlock
+from pipeline.model import Pipeline, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, split_name
 from sinks.base import Counts, Cursor
 
-_SOURCE = ("confirmed", "server", "lag_bytes", "lag_seconds", "wal_status", "safe_wal_size")
+_SOURCE = ("confirmed", "server", "lag_bytes", "lag_messages", "lag_seconds", "wal_status", "safe_wal_size")
 
 
 def standing(pipeline: Pipeline) -> dict[str, Any]:
@@ -68,12 +68,13 @@ class _Standing:
                 for table, found in told.get("tables", {}).items()
             }
             if not told:
-                tables = {table: {"state": self._phase("ingest", None, None), "error": None} for table in _literal(block.config)}
+                tables = {table: {"state": self._phase("ingest", None, None), "error": None} for table in _literal(block)}
             answer[name] = {
                 "state": self._phase("ingest", told.get("state"), told.get("error")),
                 "error": told.get("error"),
                 **{key: told.get(key) for key in _SOURCE},
                 "reconnects": told.get("reconnects", 0),
+                "unknown_fields": told.get("unknown_fields", {}),
                 "tables": tables,
             }
         return answer
@@ -82,7 +83,8 @@ class _Standing:
         """Datasets that have had changes, and those that the file names."""
         names = dict.fromkeys(self._pipeline.datasets)
         for source, block in self._pipeline.sources.items():
-            names |= dict.fromkeys(self._pipeline.dataset_of(source, table) or split_name(table)[-1] for table in _literal(block.config))
+            bare = {table: table if block.stream is not None else split_name(table)[-1] for table in _literal(block)}
+            names |= dict.fromkeys(self._pipeline.dataset_of(source, table) or name for table, name in bare.items())
         return list(names | dict.fromkeys(self._totals))
 
     def _datasets(self) -> dict[str, Any]:
@@ -127,6 +129,8 @@ class _Standing:
         }
 
 
-def _literal(config: object) -> list[str]:
-    """The tables that a source names, patterns aside."""
-    return [table for table in getattr(config, "tables", ()) if not is_pattern(table)]
+def _literal(block: SourceBlock) -> list[str]:
+    """The tables that a source names, patterns aside; or the one stream that it is."""
+    if block.stream is not None:
+        return [block.stream]
+    return [table for table in getattr(block.config, "tables", ()) if not is_pattern(table)]

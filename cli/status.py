@@ -36,10 +36,10 @@ def _show(answer: dict[str, Any]) -> None:
     answer_line(f"{answer['pipeline']}: {'running' if answer['running'] else 'not running'}")
     answer_line()
     sources = [
-        [name, one["state"], one["confirmed"], one["server"], amount(one["lag_bytes"]), seconds(one["lag_seconds"]), one["wal_status"]]
+        [name, one["state"], one["confirmed"], one["server"], _behind(one), seconds(one["lag_seconds"]), one["wal_status"]]
         for name, one in answer["sources"].items()
     ]
-    answer_table(["source", "state", "confirmed", "server", "bytes behind", "lag", "WAL"], sources, right=["bytes behind", "lag"])
+    answer_table(["source", "state", "confirmed", "server", "behind", "lag", "WAL"], sources, right=["behind", "lag"])
     answer_line()
     counts = ["in", "quarantined", "dropped", "open_quarantine"]
     rows = [[name, *(amount(one[count]) for count in counts)] for name, one in answer["datasets"].items()]
@@ -64,6 +64,15 @@ def _show(answer: dict[str, Any]) -> None:
     answer_table(headings, sinks, right=["batches behind", "lag", "delivered", "filtered"])
     for name, error in _errors(answer):
         answer_line(f"{name}: {error}")
+
+
+def _behind(source: dict[str, Any]) -> str:
+    """How far a source is behind, in what it counts in."""
+    from cli.answers import amount
+
+    if source["lag_messages"] is not None:
+        return f"{amount(source['lag_messages'])} messages"
+    return "" if source["lag_bytes"] is None else f"{amount(source['lag_bytes'])} bytes"
 
 
 def _errors(answer: dict[str, Any]) -> list[tuple[str, str]]:

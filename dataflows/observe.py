@@ -33,6 +33,10 @@ class IngestMetrics:
             "sluice_source_lag_bytes", "Write-ahead log between what is confirmed and the server", ["source"], registry=on
         )
         self.lag_seconds = Gauge("sluice_source_lag_seconds", "Age of the last change that is durable", ["source"], registry=on)
+        self.lag_messages = Gauge("sluice_source_lag_messages", "Messages that are there and not durable yet", ["source"], registry=on)
+        self.unknown_fields = Gauge(
+            "sluice_source_unknown_fields", "Records with a field that the schema lacks", ["source", "field"], registry=on
+        )
         self.confirmed = Gauge("sluice_source_confirmed_position", "What the source may forget", ["source"], registry=on)
         self.server = Gauge("sluice_source_server_position", "Where the server is", ["source"], registry=on)
         self.reconnects = Gauge("sluice_source_reconnects", "Connections made again since the start", ["source"], registry=on)

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from dataflows.build import build_source, check_routes, contracts, dataset_name
+from dataflows.given import resume_from
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
 from journal.state import EVERY_SINK, SourceReport, State
-from pipeline.errors import EXIT_NO
+from pipeline.errors import EXIT_NO, ConfigError, SluiceError, TransientError
 from pipeline.model import Pipeline
 from sources.base import CopyState, Resume, Source
 
@@ -67,7 +68,7 @@ def resume_of(pipeline: Pipeline, source: str) -> Resume:
         return Resume(None, CopyState(), {})
     with JournalReader.open(pipeline.state, pipeline.name) as reader:
         known = reader.resume(source)
-    return Resume(known.watermark, CopyState(known.copied, known.begun), known.schemas, known.notes)
+    return resume_from(known)
 
 
 @dataclass
@@ -179,8 +180,8 @@ def sync(
 ) -> SyncAnswer:
     """Makes what is missing, copies, and streams until every sink holds all that was committed when it began.
 
-    Raises Refused or TransientError where a source can't be connected to, PreflightError where it isn't ready. A server that goes away
-    is waited for `timeout` seconds; the others are finished all the same.
+    Raises Refused or TransientError where a source can't be connected to, PreflightError where it isn't ready, if it is the only one; of
+    several the others are finished, and the answer says why this one is not. A server that goes away is waited for `timeout` seconds.
     """
     stop = Stop()
     stop.on_signals()
@@ -189,12 +190,13 @@ def sync(
     with ExitStack() as held:
         held.enter_context(run_lock(pipeline))
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
-        heads = {name: _head(pipeline, name, source) for name, source in sources.items()}
+        heads, failed = _heads(pipeline, sources, timeout, stop)
         state = State.open(pipeline.state)
         held.callback(state.close)
         supervisor = Supervisor(_names(pipeline), arguments)
         held.callback(supervisor.stop)
-        waiting = _Sync(pipeline, supervisor, state, sources, heads)
+        waiting = _Sync(pipeline, supervisor, state, {name: sources[name] for name in heads}, heads)
+        waiting.failed.update({f"source {name}": error.message for name, error in failed.items()})
         supervisor.start()
         code = _wait(waiting, stop, timeout, progress)
         supervisor.stop()
@@ -204,10 +206,33 @@ def sync(
             with JournalReader.open(pipeline.state, pipeline.name) as reader:
                 answer.quarantined = sum(reader.open_quarantine().values()) + sum(state.open_refused().values())
         if answer.code == 0 and answer.failed:
-            answer.code = EXIT_NO
+            answer.code = max([EXIT_NO, *(error.exit_code for error in failed.values())])
         if answer.code == 0 and fail_on_quarantine and answer.quarantined:
             answer.code = _QUARANTINED
         return answer
+
+
+def _heads(pipeline: Pipeline, sources: Mapping[str, Source], timeout: float, stop: Stop) -> tuple[dict[str, str], dict[str, SluiceError]]:
+    """What each source has committed now; and why one cannot tell. Raises that where none can, and ConfigError for the file at once."""
+    heads: dict[str, str] = {}
+    failed: dict[str, SluiceError] = {}
+    until = time.monotonic() + timeout
+    for name, source in sources.items():
+        while name not in heads and name not in failed:
+            try:
+                heads[name] = _head(pipeline, name, source)
+            except ConfigError:
+                raise
+            except TransientError as error:
+                if not source.waited_for or time.monotonic() > until or stop.wait(_TICK):
+                    failed[name] = error
+            except SluiceError as error:
+                failed[name] = error
+    for name, reason in failed.items():
+        if not heads:
+            raise reason
+        log.error("source is left out", source=name, error=reason.message, hint=reason.hint)
+    return heads, failed
 
 
 def _head(pipeline: Pipeline, name: str, source: Source) -> str:

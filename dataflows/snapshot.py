@@ -34,6 +34,9 @@ def request_copy(pipeline: Pipeline, table: str, sink: str | None) -> Asked:
         problem = f"no table `{table}` is read" if not meant else f"several sources have a table `{table}`"
         raise ConfigError(problem, hint=nearest(table, known) or f"known: {', '.join(sorted(known))}")
     dataset = meant.pop()
+    if sink is None and any(pipeline.sources[source].stream == name for (source, name), found in tables.items() if found == dataset):
+        hint = "name one sink with --sink; for all of them `sluice resync` reads it again from its earliest message"
+        raise ConfigError(f"{table} is a stream without tables: it is not copied again for all sinks at once", hint=hint)
     if sink is not None:
         if sink not in pipeline.sinks:
             raise ConfigError(f"there is no sink `{sink}`", hint=nearest(sink, pipeline.sinks) or f"known: {', '.join(pipeline.sinks)}")

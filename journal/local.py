@@ -146,12 +146,16 @@ class JournalWriter:
     def start_over(self, source: str, tables: Mapping[str, TableSchema], above: int) -> None:
         """For `resync`: forgets, durably, where a source stands; each of its tables (`tables`: as they are now) is to be copied again.
 
-        What such a copy lacks goes from the sinks. Ordinals go on above `above`.
+        What such a copy lacks goes from the sinks. A source without tables gives everything again by itself: what is held for it, too.
+        Ordinals go on above `above`.
         """
         with self._writing():
             for table, schema in tables.items():
                 self._stream(schema, source, table, None)
-            self._db.execute("update tables set copy = 'begun' where source = ?", (source,))
+            if tables:
+                self._db.execute("update tables set copy = 'begun' where source = ?", (source,))
+            else:
+                self._db.execute("delete from held where stream in (select id from stream where source = ?)", (source,))
             self._db.execute("delete from note where source = ?", (source,))
         self._next_ordinal = max(self._next_ordinal, above + 1)
         self.commit(source, "")

@@ -90,7 +90,8 @@ class Translator:
     ) -> list[Defect]:
         """Appends the columns of the mapped dataset's key, read from the keys of deletes. Returns the defects of those keys.
 
-        What the input's own decoder had against a message without a value does not count: it knows no key.
+        What the input's own decoder had against a message without a value does not count: it knows no key. A delete that has a value
+        tells the old row, from which the map makes the key; that of its message helps where it can be read.
         """
         assert self._keys is not None  # noqa: S101  (the caller has looked)
         n, first = len(payloads), len(columns)
@@ -110,7 +111,7 @@ class Translator:
             codes = np.zeros(n, np.uint8) if codes is None else codes.copy()
             codes[list(bare)] = Presence.ABSENT
             presence[column] = codes
-        return [replace(defect, row=int(rows[defect.row]), column=None) for defect in found.defects]
+        return [replace(defect, row=row, column=None) for defect in found.defects if (row := int(rows[defect.row])) in bare]
 
     def _note(self, extra: Counter[str]) -> None:
         for name, count in extra.items():
