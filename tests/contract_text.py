@@ -1,8 +1,13 @@
-"""Contracts of a few lines, for tests: what every contract has is written here once."""
+"""Contracts of a few lines, for tests: what every contract has is written here once, and how problems are asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError, Problem
+from quality.contract_reading import load_contract
 
 HEAD = """\
 apiVersion: {version}
@@ -31,3 +36,18 @@ def one_column(column: str, logical_type: str, *, options: str = "", quality: st
         lines.append("        quality:")
         lines += [f"          - {line}" for line in quality.strip().splitlines()]
     return "\n".join(lines) + "\n"
+
+
+def problems(file: Path) -> list[Problem]:
+    """What is said to be wrong with a contract."""
+    with pytest.raises(ConfigError) as caught:
+        load_contract(file)
+    assert caught.value.exit_code == 2
+    assert all(problem.file == file for problem in caught.value.problems if problem.line)
+    return list(caught.value.problems)
+
+
+def only_problem(file: Path) -> Problem:
+    """The one thing that is wrong with a contract."""
+    (problem,) = problems(file)
+    return problem
