@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.loading import loading
 from cli.options import AsJson, Log, Verbose, speak
 from cli.styles import LogFormat
 from pipeline.errors import EXIT_NO, ConfigError, Problem
@@ -34,8 +35,9 @@ def check(
       sluice check contracts/orders.odcs.yaml --json
     """
     speak(verbose, log_format)
-    from cli.answers import answer_json
-    from cli.offline import check_file
+    with loading():
+        from cli.answers import answer_json
+        from cli.offline import check_file
 
     try:
         found = check_file(file)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli.loading import loading
 from cli.styles import LogFormat
 
 
@@ -29,7 +30,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answers with one JSON docu
 
 def speak(verbose: bool, log_format: LogFormat, process: str | None = None) -> None:
     """Sets up logs and errors as the options of a command say. Every command calls it first."""
-    from cli.logs import start_logs
+    with loading():
+        from cli.logs import start_logs
 
     settings.verbose = verbose
     settings.json_logs = log_format is LogFormat.json

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.loading import loading
 from cli.options import AsJson, Log, PipelineFile, Verbose, as_arguments, speak
 from cli.styles import LogFormat
 
@@ -30,15 +31,16 @@ def run(
       sluice run pipeline.yaml --only deliver:warehouse --log-format json
     """
     speak(verbose, log_format, only)
-    from pipeline.load import load_pipeline
+    with loading():
+        from pipeline.load import load_pipeline
 
-    pipeline = load_pipeline(file)
+        pipeline = load_pipeline(file)
+        if only is None:
+            from dataflows.service import run_all
+        else:
+            from dataflows.process import run_one
     if only is not None:
-        from dataflows.process import run_one
-
         raise typer.Exit(run_one(pipeline, only))
-    from dataflows.service import run_all
-
     raise typer.Exit(run_all(pipeline, ["run", str(file), *as_arguments(verbose, log_format)]))
 
 
@@ -65,12 +67,13 @@ def sync(
       sluice sync pipeline.yaml --timeout 300 --fail-on-quarantine
     """
     speak(verbose, log_format)
-    from cli.answers import answer_json, answer_line
-    from cli.progress import following
-    from pipeline.load import load_pipeline
+    with loading():
+        from cli.answers import answer_json, answer_line
+        from cli.progress import following
+        from pipeline.load import load_pipeline
 
-    pipeline = load_pipeline(file)
-    from dataflows.service import sync as bring
+        pipeline = load_pipeline(file)
+        from dataflows.service import sync as bring
 
     arguments = ["run", str(file), *as_arguments(verbose, log_format)]
     with following(log_format) as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cli.loading import loading
 from cli.options import AsJson, Log, PipelineFile, Verbose, speak
 from cli.styles import LogFormat
 
@@ -19,11 +20,13 @@ def status(file: PipelineFile, json: AsJson = False, verbose: Verbose = False, l
       sluice status pipeline.yaml --json
     """
     speak(verbose, log_format)
-    from cli.answers import answer_json
-    from cli.standing import standing
-    from pipeline.load import load_pipeline
+    with loading():
+        from cli.answers import answer_json
+        from cli.standing import standing
+        from pipeline.load import load_pipeline
 
-    answer = standing(load_pipeline(file))
+        pipeline = load_pipeline(file)
+    answer = standing(pipeline)
     if json:
         answer_json(answer)
     else:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from journal.schema import Column, TableSchema
 from pipeline.errors import ConfigError, Problem
 from pipeline.kinds import kinds
 from pipeline.model import Dataset, Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import split_name
-from quality.contract import Contract
-from quality.contract_reading import load_contract
-from quality.gate import Gate
 from sinks.base import Sink
 from sinks.routing import Router, mask_key, route_problems
 from sources.base import Source, SourceContext
+
+if TYPE_CHECKING:  # the rules take long to load: only for a pipeline that has contracts
+    from quality.contract import Contract
+    from quality.gate import Gate
 
 
 def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
@@ -40,7 +43,7 @@ def declared_schema(dataset: Dataset) -> TableSchema | None:
     """The columns that a dataset's contract gives it; None without one. Raises ConfigError where it says no type for one of them."""
     if dataset.contract is None:
         return None
-    contract = load_contract(dataset.contract)
+    contract = _contract(dataset.contract)
     untyped = [prop for prop in contract.properties if prop.physical_type is None and prop.logical_type not in _WRITTEN]
     if untyped:
         said = [Problem(f"the property `{p.name}` has no physicalType", contract.file, p.line, "name its Postgres type") for p in untyped]
@@ -91,7 +94,20 @@ def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
 
 def contracts(pipeline: Pipeline) -> dict[str, Contract]:
     """The contract of each dataset that has one. Raises ConfigError with every problem."""
-    return {d.name: load_contract(d.contract) for d in pipeline.datasets.values() if d.contract is not None}
+    return {d.name: _contract(d.contract) for d in pipeline.datasets.values() if d.contract is not None}
+
+
+def _contract(file: Path) -> Contract:
+    from quality.contract_reading import load_contract
+
+    return load_contract(file)
+
+
+def build_gate(contract: Contract, schema: TableSchema) -> Gate:
+    """What judges the rows of a dataset. Raises ConfigError for rules that do not fit its columns."""
+    from quality.gate import Gate
+
+    return Gate(contract, schema)
 
 
 def check_routes(pipeline: Pipeline, schemas: Mapping[str, TableSchema] | None = None) -> None:
@@ -109,7 +125,7 @@ def check_routes(pipeline: Pipeline, schemas: Mapping[str, TableSchema] | None =
         for name, contract in contracts(pipeline).items():
             try:
                 if name in schemas:
-                    Gate(contract, schemas[name])
+                    build_gate(contract, schemas[name])
             except ConfigError as error:
                 problems += error.problems
     if problems:

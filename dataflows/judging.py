@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -13,14 +14,16 @@ from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
-from quality.gate import Gate
 from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
+
+if TYPE_CHECKING:
+    from quality.gate import Gate
 
 log = structlog.get_logger("sluice.ingest")
 
-MakeGate = Callable[[TableSchema], Gate | None]
+MakeGate = Callable[[TableSchema], "Gate | None"]
 Learn = Callable[[str, Mapping[str, str]], None]
-Record = Callable[[ChangeBatch, Sequence[QuarantinedRow], Gate | None], Sequence[QuarantineRecord]]
+Record = Callable[[ChangeBatch, Sequence[QuarantinedRow], "Gate | None"], Sequence[QuarantineRecord]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -13,9 +14,11 @@ from dataflows.build import source_kind
 from journal.batch import ChangeBatch, Op, Payload, Presence
 from journal.quarantine import QuarantineRecord, Reason, Values, record_id
 from pipeline.model import Pipeline
-from quality.gate import Gate
 from quality.judgement import QuarantinedRow
 from sinks.base import RefusedRow
+
+if TYPE_CHECKING:
+    from quality.gate import Gate
 
 REFUSED = "sink"
 """The rule that a row breaks which its target cannot hold."""

@@ -80,8 +80,8 @@ class RowExpression:
 
     def _check(self) -> None:
         """Lets DuckDB bind the types, and asks for a boolean."""
-        empty = {self._names[name]: pa.array([], _sample_type(kind)) for name, kind in self._types.items()} or {
-            "nothing": pa.array([], pa.int8())
+        empty = {self._names[name]: pa.nulls(0, _sample_type(kind)) for name, kind in self._types.items()} or {
+            "nothing": pa.nulls(0, pa.int8())
         }
         try:
             prepared = session().prepare(pa.table(empty).schema, f"typeof({self._written()})")

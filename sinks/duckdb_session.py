@@ -57,7 +57,7 @@ class _Exchange:
         return self.rows.__arrow_c_stream__(requested_schema)
 
 
-_NO_ROWS = pa.table({"n": pa.array([], pa.int64())})
+_NO_ROWS = pa.table({"n": pa.nulls(0, pa.int64())})
 _RELATIONS = ("rows_in", "keys_in")
 
 
