@@ -32,7 +32,7 @@ _PATIENCE = 0.1  # seconds that an idle flow waits for the bell
 _REST_AFTER = 0.25
 _MOST_BYTES = 16 << 20
 _NAP = 0.005
-_DRAIN_SECONDS = 5.0
+_DRAIN_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

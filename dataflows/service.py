@@ -199,7 +199,7 @@ def sync(
         waiting.failed.update({f"source {name}": error.message for name, error in failed.items()})
         supervisor.start()
         code = _wait(waiting, stop, timeout, progress)
-        supervisor.stop()
+        supervisor.stop(in_order=code != 0)
         stopped = waiting.stopped_tables()
         answer = SyncAnswer(code, {**waiting.failed, **stopped})
         if journal_exists(pipeline.state):

@@ -13,7 +13,6 @@ from pathlib import Path
 import structlog
 
 from dataflows.backoff import Backoff
-from dataflows.stopping import Stop
 
 log = structlog.get_logger("sluice.run")
 
@@ -21,7 +20,8 @@ SUPERVISED = "SLUICE_SUPERVISED"
 """In the environment of a child: the pid of its supervisor, without which it ends."""
 
 _LIVED = 30.0  # seconds after which a process that dies is restarted at once
-_GRACE = 8.0  # seconds that a process gets to drain
+_GRACE = 7.5  # seconds that all processes together get to drain
+_INGEST_GRACE = 3.5  # seconds after which the sinks no longer wait for ingest
 _FOR_GOOD = (1, 2)  # exit codes that say that starting again changes nothing
 
 
@@ -94,25 +94,38 @@ class Supervisor:
         child.not_before = now + delay
         log.warning("process died, starting it again", process=child.name, code=code, seconds=round(delay, 1))
 
-    def stop(self, stop: Stop | None = None) -> None:
-        """Ingest first, then the sinks, which take what it has still written; SIGKILL for what does not end in time."""
-        first, rest = self.children[:1], self.children[1:]
-        deadline = time.monotonic() + _GRACE
-        for group in (first, rest):
-            for child in group:
-                if child.alive and child.process is not None:
-                    child.process.terminate()
-            for child in group:
-                self._await(child, deadline)
+    def stop(self, *, in_order: bool = True) -> None:
+        """Ingest first, then the sinks, which take what it has still written; SIGKILL for what does not end in time.
 
-    def _await(self, child: Child, deadline: float) -> None:
-        if child.process is None:
-            return
+        Unless `in_order`, all at once: where the sinks have what they were to get.
+        """
+        ingest, *sinks = self.children
+        began = time.monotonic()
+        _terminate(ingest)
+        if in_order:
+            _ended(ingest, began + _INGEST_GRACE)
+        for child in sinks:
+            _terminate(child)
+        for child in self.children:
+            if not _ended(child, began + _GRACE) and child.process is not None:
+                log.error("process did not drain in time, killing it", process=child.name)
+                child.process.kill()
+                child.process.wait()
+        for child in self.children:
+            if child.ended is None and child.process is not None:
+                child.ended = child.process.returncode
+
+
+def _terminate(child: Child) -> None:
+    if child.alive and child.process is not None:
+        child.process.terminate()
+
+
+def _ended(child: Child, deadline: float) -> bool:
+    """Whether a process ends until a moment (time.monotonic())."""
+    if child.process is not None:
         try:
-            code = child.process.wait(max(0.1, deadline - time.monotonic()))
+            child.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.error("process did not drain in time, killing it", process=child.name)
-            child.process.kill()
-            code = child.process.wait()
-        if child.ended is None:
-            child.ended = code
+            return False
+    return True

@@ -36,6 +36,25 @@ def test_a_signal_that_comes_while_the_process_ends_by_itself_does_not_change_th
     assert _exit_code("import atexit\natexit.register(signalled)\nsys.exit(1)", number) == 1
 
 
+_SOON = "import dataflows.stopping\ndataflows.stopping._LONGEST = 0.2\n"
+_BUSY_FOR_EVER = """
+import sqlite3, threading
+threading.Timer(0.1, signalled).start()
+sqlite3.connect(":memory:").execute("WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c").fetchone()
+"""
+
+
+def test_a_process_that_does_not_drain_in_time_is_ended_even_where_no_python_runs() -> None:
+    assert _exit_code(_SOON + "signalled()\nimport time\ntime.sleep(60)", signal.SIGTERM) == 128 + signal.SIGTERM
+    assert _exit_code(_SOON + _BUSY_FOR_EVER, signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+def test_a_second_signal_ends_a_process_at_once_even_where_no_python_runs() -> None:
+    twice = _BUSY_FOR_EVER.replace("signalled)", "lambda: (signalled(), os.kill(os.getpid(), signal.SIGINT)))")
+    code = _exit_code(_SOON.replace("0.2", "60") + twice, signal.SIGTERM)
+    assert code in (128 + signal.SIGTERM, 128 + signal.SIGINT)  # the system may deliver them in any order
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_process_that_drains(number: int) -> None:
     assert _exit_code("signalled()\nassert stop.wait(5)\nsignalled()\nos.abort()", number) == 128 + number
