@@ -33,6 +33,7 @@ log = structlog.get_logger("sluice.ingest")
 _PATIENCE = 0.1  # seconds that an idle flow waits for its source, which wakes it
 _PRUNE_EVERY = 1.0
 _PRUNE_SOON = 0.2
+_PRUNE_REST = 4.0  # longer, where nothing came in and nothing went
 
 EVERY_RULE = "*"
 """In the ledger: the line that counts the changes which the rules of a dataset were asked about."""
@@ -259,11 +260,14 @@ class Relief:
         self._passed = passed
         self._next = 0.0
         self._room = True
+        self._rest = 0.0
+        self._seen = 0
 
     def __call__(self) -> bool:
-        now = time.monotonic()
-        if now < self._next:
+        now, seen = time.monotonic(), self._journal.next_ordinal
+        if now < self._next + (self._rest if seen == self._seen else 0.0):
             return self._room
+        self._seen = seen
         gone = self._journal.prune(self._passed())
         full = self._journal.full
         if full is self._room:
@@ -272,6 +276,7 @@ class Relief:
             )
         self._room = not full
         self._next = now + (_PRUNE_SOON if gone else _PRUNE_EVERY)  # a step is small: more of it follows while it finds something
+        self._rest = 0.0 if gone or full else _PRUNE_REST
         return self._room
 
 

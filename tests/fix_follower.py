@@ -19,7 +19,6 @@ Follow = Callable[..., Follower]
 def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow]:
     """Makes followers, `follow(database, "public.*", slot=…)`, not yet started, which look around more often than in earnest."""
     monkeypatch.setattr(stream, "_IDLE_PAUSE", 0.05)
-    monkeypatch.setattr(supervisor, "_WATCH", 0.02)
     monkeypatch.setattr(supervisor, "_LOOK_AT_SLOT", 0.5)
     monkeypatch.setattr(supervisor, "_DISCOVER", 0.3)
     made: list[Follower] = []

@@ -18,12 +18,14 @@ _FRESH = 2.0  # seconds for which the commit time of what came last says somethi
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the stream knows at this moment. last_commit is in seconds since 1970, last_rows in those of time.monotonic()."""
+    """What the stream knows at this moment. last_commit is in seconds since 1970, last_rows in those of time.monotonic(); `copied`: the
+    first copies are over."""
 
     server: int | None
     bytes_read: int
     last_commit: float
     last_rows: float
+    copied: bool
 
 
 class Standing:
@@ -72,8 +74,10 @@ class Standing:
         with self._lock:
             confirmed, server = self._confirmed, reading.server
             behind = None if server is None or confirmed is None else max(0, server - confirmed)
+            state = self._status.state
             return replace(
                 self._status,
+                state="copying" if state == "streaming" and not reading.copied else state,
                 confirmed=None if confirmed is None else lsn_text(confirmed),
                 server=None if server is None else lsn_text(server),
                 lag_bytes=behind,

@@ -29,12 +29,11 @@ from sources.postgres.survey import intention
 from sources.postgres.taker import Taker
 
 _COPY_BYTES = 48 << 20  # of copied rows that wait to be taken
-_WATCH = 0.25  # seconds between two looks at the session
 _LOOK_AT_SLOT = 5.0
 _DISCOVER = 10.0
 _LONGEST_PAUSE = 10.0
 _OCCUPIED = 70.0  # seconds for a server (wal_sender_timeout is 60) to notice that who read the slot before is gone
-_JOIN = 10.0
+_JOIN = 3.0  # seconds that close waits for threads, which may be connecting
 
 
 class Closing(Exception):  # noqa: N818  (reads as what happens)
@@ -122,10 +121,10 @@ class Supervisor:
         """See Source.status."""
         stream = self._stream
         if stream is None:
-            reading = Reading(None, 0, self._taker.last_commit, self._taker.last_rows)
+            reading = Reading(None, 0, self._taker.last_commit, self._taker.last_rows, self._taker.streaming)
         else:
             self._standing.heard(stream.server_lsn)
-            reading = Reading(stream.server_lsn, stream.bytes_read, self._taker.last_commit, self._taker.last_rows)
+            reading = Reading(stream.server_lsn, stream.bytes_read, self._taker.last_commit, self._taker.last_rows, self._taker.streaming)
         return self._standing.status(reading, self._roster.statuses(self._taker.ending()))
 
     def close(self) -> None:
@@ -252,14 +251,13 @@ class Supervisor:
 
     def _watch(self, stream: ReplicationStream) -> None:
         """Until the session breaks: looks at the slot, and for tables that come and go, over a connection beside the stream."""
+        self._standing.tell("streaming")
         connection: Connection | None = None
         look_at_slot = time.monotonic()
         discover = look_at_slot + _DISCOVER
         try:
             while True:
-                self._standing.tell("streaming" if self._taker.streaming else "copying")
-                self._standing.heard(stream.server_lsn)
-                self._news.wait(_WATCH)
+                self._news.wait(max(0.0, min(look_at_slot, discover) - time.monotonic()))
                 self._news.clear()
                 self._go_on()
                 if self._broken is not None:
