@@ -9,8 +9,8 @@ from typing import Any
 
 from journal.ledger import Tally
 from journal.local import JournalReader, journal_exists
-from journal.locks import is_held
-from journal.state import SinkProgress, State
+from journal.locks import held_since, is_held
+from journal.state import SinkProgress, SourceReport, State
 from pipeline.model import Pipeline, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, split_name
 from sinks.base import Counts, Cursor
@@ -35,12 +35,12 @@ class _Standing:
         self._reader = reader
         self._totals: Mapping[str, Tally] = {} if reader is None else reader.totals()
         self._ran = reader is not None
-        self._supervised = is_held(pipeline.state, "run")
+        self._supervised = held_since(pipeline.state, "run")
 
     def answer(self) -> dict[str, Any]:
         return {
             "pipeline": self._pipeline.name,
-            "running": self._supervised or any(is_held(self._pipeline.state, lock) for lock in self._locks()),
+            "running": self._supervised is not None or any(is_held(self._pipeline.state, lock) for lock in self._locks()),
             "sources": self._sources(),
             "datasets": self._datasets(),
             "sinks": self._sinks(),
@@ -49,28 +49,37 @@ class _Standing:
     def _locks(self) -> list[str]:
         return ["ingest", *(f"deliver-{name}" for name in self._pipeline.sinks)]
 
-    def _phase(self, lock: str, told: str | None, error: str | None) -> str:
-        """What a process, or a part of it, does now: what it said last holds only while it lives."""
+    def _phase(self, lock: str, told: str | None, error: str | None, when: float = 0.0) -> str:
+        """What a process, or a part of it, does now: what it said last, at `when`, holds only while it lives.
+
+        One that is not alive though it has been since its supervisor began is being started again.
+        """
         alive = is_held(self._pipeline.state, lock)
-        if alive or self._supervised:
-            if told is None or (told == "stopped" and error is None):
-                return "starting"
-            return told if alive or told == "stopped" else "starting"
-        return "stopped" if self._ran else "starting"
+        if not alive and self._supervised is None:
+            return "stopped" if self._ran else "starting"
+        if told is None or (told == "stopped" and error is None):
+            return "starting"
+        if alive or told == "stopped":
+            return told
+        return "retrying" if self._supervised is not None and when > self._supervised else "starting"
 
     def _sources(self) -> dict[str, Any]:
         known = self._state.sources()
         answer = {}
         for name, block in self._pipeline.sources.items():
-            told: Mapping[str, Any] = known.get(name, {})
+            told = known.get(name, SourceReport({}, 0.0))
             tables = {
-                table: {**found, "state": self._phase("ingest", found["state"], found.get("error")), "error": found.get("error")}
+                table: {
+                    **found,
+                    "state": self._phase("ingest", found["state"], found.get("error"), told.updated_at),
+                    "error": found.get("error"),
+                }
                 for table, found in told.get("tables", {}).items()
             }
             if not told:
                 tables = {table: {"state": self._phase("ingest", None, None), "error": None} for table in _literal(block)}
             answer[name] = {
-                "state": self._phase("ingest", told.get("state"), told.get("error")),
+                "state": self._phase("ingest", told.get("state"), told.get("error"), told.updated_at),
                 "error": told.get("error"),
                 **{key: told.get(key) for key in _SOURCE},
                 "reconnects": told.get("reconnects", 0),
@@ -118,9 +127,9 @@ class _Standing:
             if block.route(name) is not None:
                 found = counts.get(name, Counts())
                 datasets[name] = {"delivered": found.delivered, "filtered": found.filtered, "quarantined": found.quarantined}
-        error = None if told is None else told.error
+        phase, error, when = (None, None, 0.0) if told is None else (told.state, told.error, told.updated_at)
         return {
-            "state": self._phase(f"deliver-{block.name}", None if told is None else told.state, error),
+            "state": self._phase(f"deliver-{block.name}", phase, error, when),
             "error": error,
             "lag_batches": batches,
             "lag_seconds": round(seconds, 3),

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
-from dataflows.build import build_source, contracts, dataset_name
+from dataflows.build import build_gate, build_source, contracts, dataset_name
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
 from dataflows.observe import Health, HealthServer, IngestMetrics
@@ -23,11 +24,13 @@ from journal.local import JournalReader, JournalWriter
 from journal.locks import ProcessLock
 from journal.schema import TableSchema
 from journal.state import EVERY_SINK, State
-from pipeline.errors import TerminalError
+from pipeline.errors import TerminalError, TransientError
 from pipeline.model import Pipeline
-from quality.contract import Contract
-from quality.gate import Gate
 from sources.base import CopyState, Resume, Source, SourceStatus, TableStatus
+
+if TYPE_CHECKING:
+    from quality.contract import Contract
+    from quality.gate import Gate
 
 log = structlog.get_logger("sluice.ingest")
 
@@ -83,7 +86,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
 
 def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate | None:
     contract = rules.get(schema.dataset)
-    return None if contract is None else Gate(contract, schema)
+    return None if contract is None else build_gate(contract, schema)
 
 
 def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState) -> None:
@@ -145,9 +148,9 @@ class _Report:
     def _status(self, name: str, source: Source) -> SourceStatus:
         """The source's own word, with what the gate and the journal have to add."""
         status = source.status()
-        error = self._flow.stopped.get(name)
+        error = self._flow.stopped.get(name) or self._flow.ending.error
         if error is not None:
-            return replace(status, state="stopped", error=str(error))
+            return replace(status, state="retrying" if isinstance(error, TransientError) else "stopped", error=str(error))
         tables = {table: self._table(dataset_name(self._pipeline, name, table), found) for table, found in status.tables.items()}
         status = replace(status, tables=tables)
         if self._flow.full:

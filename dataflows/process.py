@@ -17,6 +17,7 @@ from dataflows.build import build_sink, router_for
 from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
 from dataflows.ending import Ending
+from dataflows.lean import forgo_pandas
 from dataflows.observe import DeliverMetrics, Health, HealthServer
 from dataflows.records import Places
 from dataflows.stopping import Stop
@@ -41,6 +42,7 @@ def run_one(pipeline: Pipeline, only: str) -> int:
     """Runs `ingest` or `deliver:SINK` until SIGTERM, or for good reason. Returns the exit code; raises SluiceError before it has begun."""
     stop = Stop()
     stop.on_signals()
+    forgo_pandas()
     supervisor = os.environ.get(SUPERVISED)
     if supervisor is not None and supervisor.isdigit():
         threading.Thread(target=_follow, args=(stop, int(supervisor)), name="supervisor", daemon=True).start()
@@ -148,7 +150,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
         try:
             run_flow(deliver_flow(f"deliver-{block.name}", delivery, reader, bell, flow_state, stop), flow_state.ending)
         except SluiceError as error:
-            report.stopped(error)
+            report.failed(error)
             raise
         report.ended()
         return 0
@@ -188,15 +190,16 @@ class _SinkReport:
     def committed(self, cursor: Cursor) -> None:
         self._cursor = cursor
 
-    def stopped(self, error: SluiceError) -> None:
-        self._phase, self._error = "stopped", str(error)
+    def failed(self, error: SluiceError) -> None:
+        """The process ends with this error; with one that may pass, it is to be started again."""
+        self._phase, self._error = "retrying" if isinstance(error, TransientError) else "stopped", str(error)
 
     def ended(self) -> None:
         self._phase = "stopped"
 
     def _now(self) -> tuple[str, str | None]:
-        if self._phase == "stopped":
-            return "stopped", self._error
+        if self._phase != "starting":
+            return self._phase, self._error
         if self._flow.error is not None:
             return "retrying", self._flow.error
         if self._cursor is None:

@@ -57,14 +57,19 @@ class ProcessLock:
 
 def is_held(folder: Path, name: str) -> bool:
     """Whether a process that is alive holds the lock."""
+    return held_since(folder, name) is not None
+
+
+def held_since(folder: Path, name: str) -> float | None:
+    """When a process that is alive took the lock, in seconds since 1970; None where no process holds it."""
     try:
         file = os.open(folder / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return os.fstat(file).st_mtime
     finally:
         os.close(file)
-    return False
+    return None

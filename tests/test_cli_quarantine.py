@@ -320,6 +320,16 @@ def test_a_process_that_is_being_started_again_is_starting_and_one_that_cannot_g
     assert (answer["sinks"]["eu"]["state"], answer["sinks"]["eu"]["error"]) == ("stopped", "the table has another shape")
 
 
+def test_a_process_that_has_died_under_its_supervisor_is_retrying(bad_shop: Shop) -> None:
+    with ProcessLock(bad_shop.state_folder, "run", "run"):
+        _told(bad_shop, "streaming", "streaming")
+        bad_shop.holds("eu", 1, Counts(), "running")
+        answer = bad_shop.run("status", "--json").json
+    assert (answer["sources"]["portal"]["state"], answer["sinks"]["eu"]["state"]) == ("retrying", "retrying")
+    assert answer["sources"]["portal"]["tables"]["public.orders"]["state"] == "retrying"
+    assert answer["sinks"]["warehouse"]["state"] == "starting"  # nothing was heard of it since
+
+
 def test_a_sink_that_is_fed_by_another_journal_holds_nothing_of_this_one(bad_shop: Shop) -> None:
     cursor = Cursor("another", 99, counts={"orders": Counts(5)})
     bad_shop.state.sink_progress("eu", state="stopped", error="fed by another journal", journal="another", seq=99, cursor=cursor.encode())
