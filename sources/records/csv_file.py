@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain
 from typing import BinaryIO
 
 import numpy as np
@@ -15,6 +15,8 @@ from sources.records.base import Decoded, DecodeOptions, Payload, RecordSchema
 from sources.records.connect import string
 from sources.records.csv import ODD, miscounted, odd
 from sources.records.files import BATCH, FileReader, FileRecords
+from sources.records.lines import LONGEST as LARGEST
+from sources.records.lines import OddLine, batched, lines
 from sources.records.text_rows import TextColumns
 
 LONGEST = 10_000  # lines of one record: a quote that is never closed takes no more of its file
@@ -37,7 +39,9 @@ class CsvFile(FileReader):
             return
         names = header[2]
         wrong = self._unusable(names)
-        while found := list(islice(records, BATCH)):
+        if isinstance(names, str):
+            records = chain([header], records)
+        for found in batched(records, BATCH, lambda one: len(one[1])):
             rows = self._rows(found, names if isinstance(names, list) else [], wrong)
             decoded = Decoded(tuple(rows.columns), np.full(len(found), Op.INSERT, np.uint8), tuple(rows.defects), extra=rows.extra)
             yield FileRecords(np.array([line for line, _, _ in found], np.int64), [Payload(None, raw) for _, raw, _ in found], decoded)
@@ -86,19 +90,19 @@ def empty_column(count: int) -> Sequence[str]:
 
 def _records(stream: BinaryIO) -> Iterator[Found]:
     """Every record of a file. After one that is odd, reading goes on in the line behind the one where that began."""
-    lines = _Lines(stream)
+    given = _Lines(stream)
     while True:
-        reader = csv.reader(lines, strict=True)
+        reader = csv.reader(given, strict=True)
         try:
             for cells in reader:
-                line, raw = lines.taken()
+                line, raw = given.taken()
                 if not cells:
                     continue
                 yield (line, raw, "is not UTF-8" if not _is_text(raw) else cells)
             return
         except ODD as error:
-            line, raw = lines.back()
-            yield line, raw, odd(error)
+            line, raw = given.back()
+            yield line, raw.rstrip(b"\r\n"), raw.reason if isinstance(raw, OddLine) else odd(error)
 
 
 def _is_text(raw: bytes) -> bool:
@@ -115,7 +119,8 @@ class _Lines:
     """The lines of a file as csv wants them, which remembers those of the record that is being read."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = iter(stream)
+        self._stream = lines(stream)
+        self._size = 0  # of those which are of no finished record, in bytes
         self._number = 0  # of lines that csv was given
         self._since: list[bytes] = []  # those which are of no finished record
         self._again: list[bytes] = []  # those to be given again, the last one first
@@ -126,22 +131,27 @@ class _Lines:
     def __next__(self) -> str:
         if len(self._since) >= LONGEST:
             raise csv.Error(f"a quote is open for {LONGEST} lines")
+        if self._size > LARGEST:
+            raise csv.Error(f"a quote is open for {LARGEST >> 20} MiB")
         line = self._again.pop() if self._again else next(self._stream)
-        if self._number == 0:
+        if self._number == 0 and not isinstance(line, OddLine):
             line = line.removeprefix(b"\xef\xbb\xbf")
         self._number += 1
+        self._size += len(line)
         self._since.append(line)
+        if isinstance(line, OddLine):
+            raise csv.Error(line.reason)
         return line.decode("utf-8", "surrogateescape")
 
     def taken(self) -> tuple[int, bytes]:
         """Where the record that ended began, and its lines."""
-        since, self._since = self._since, []
+        since, self._since, self._size = self._since, [], 0
         return self._number - len(since) + 1, b"".join(since).rstrip(b"\r\n")
 
     def back(self) -> tuple[int, bytes]:
         """The first line of a record that has no end; what was read behind it comes again."""
         first, *rest = self._since
-        self._since = []
+        self._since, self._size = [], 0
         self._again += reversed(rest)
         self._number -= len(rest)
-        return self._number, first.rstrip(b"\r\n")
+        return self._number, first

@@ -50,6 +50,8 @@ class Level:
         members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         names: dict[str, str] = {}
         for place, (name, group) in enumerate(groups.items()):
+            if not can_be_member(name):
+                raise ConfigError(f"{name!r} cannot be the name of a field", hint="names have no quotes, backslashes or control characters")
             attribute = f"c{place}"
             names[attribute] = name
             direct = [slot for slot in group if len(slot.path) == 1]
@@ -108,6 +110,11 @@ class Level:
         """Each name of `extras`, and its tokens: MISSING where an object does not have it."""
         for name, get in self._extras:
             yield name, get(objects)
+
+
+def can_be_member(name: str) -> bool:
+    """Whether msgspec can look for a member of this name."""
+    return bool(name) and name.isprintable() and '"' not in name and "\\" not in name
 
 
 def _getter(attribute: str) -> Callable[[Sequence[Any]], list[Any]]:

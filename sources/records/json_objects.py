@@ -19,7 +19,7 @@ from journal.batch import Defect
 from sources.records.assembling import Careful, Rows, patched, unreadable
 from sources.records.base import DecodeOptions, RecordSchema
 from sources.records.columns import Mask
-from sources.records.json_level import BAD, MISSING, Buffer, Level, Slot
+from sources.records.json_level import BAD, MISSING, Buffer, Level, Slot, can_be_member
 from sources.records.json_types import json_type, tokens
 from sources.records.json_values import compact, described
 from sources.records.scalars import Unfit, pg_type
@@ -84,7 +84,7 @@ class JsonObjects:
                 names = _OBJECT.decode(values[row]).keys() - self._known - set(self._extras)
             except BAD:
                 continue
-            fresh = [name for name in names if name.isprintable() and len(name) <= 200][: LEARNED - len(self._extras)]
+            fresh = [name for name in names if len(name) <= 200 and can_be_member(name)][: LEARNED - len(self._extras)]
             if fresh:
                 self._extras += sorted(fresh)
                 self._level = self._made()

@@ -13,6 +13,7 @@ from journal.batch import Op
 from sources.records.assembling import Careful, unreadable
 from sources.records.base import Decoded, DecodeOptions, Payload, RecordSchema
 from sources.records.files import BATCH, FileReader, FileRecords
+from sources.records.lines import BATCH_BYTES, Broken, broken
 from sources.records.xml import ODD, odd
 from sources.records.xml_records import XmlColumns
 
@@ -29,36 +30,39 @@ class XmlFile(FileReader):
     def read(self, stream: BinaryIO) -> Iterator[FileRecords]:
         number = 0
         pending: list[Element | None] = []
-        broken: str | None = None
-        records = self._records(stream)
-        while broken is None:
+        why: str | None = None
+        counted = _Counted(stream)
+        records = self._records(counted)
+        while why is None:
             try:
                 record = next(records, None)
+            except Broken as error:
+                why, record = str(error), None
             except ODD as error:
-                broken = odd(error)
-                record = None
-            if record is not None or broken is not None:
+                why, record = odd(error), None
+            if record is not None or why is not None:
                 pending.append(record)
-            if len(pending) >= BATCH or record is None:
+            if len(pending) >= BATCH or counted.bytes >= BATCH_BYTES or record is None:
                 if pending:
-                    yield self._decoded(pending, number, broken)
+                    yield self._decoded(pending, number, why)
                 number += len(pending)
                 pending = []
+                counted.bytes = 0
             if record is None:
                 return
 
-    def _decoded(self, records: list[Element | None], before: int, broken: str | None) -> FileRecords:
+    def _decoded(self, records: list[Element | None], before: int, why: str | None) -> FileRecords:
         raw = [b"" if record is None else _bytes(record) for record in records]
         refused: dict[int, Careful] = {}
-        if broken is not None:
+        if why is not None:
             last = len(records) - 1
-            refused[last] = unreadable(len(self.schema.fields), last, f"the file {broken}; nothing behind this is read", b"")
+            refused[last] = unreadable(len(self.schema.fields), last, broken(why), b"")
         rows = self._columns.read(records, raw, refused)
         decoded = Decoded(tuple(rows.columns), np.full(len(records), Op.INSERT, np.uint8), tuple(rows.defects), extra=rows.extra)
         numbers = np.arange(before + 1, before + len(records) + 1, dtype=np.int64)
         return FileRecords(numbers, [Payload(None, value) for value in raw], decoded)
 
-    def _records(self, stream: BinaryIO) -> Iterator[Element]:
+    def _records(self, stream: _Counted) -> Iterator[Element]:
         above: list[Element] = []
         inside = 0  # how many elements of the record's name are open
         for event, element in iterparse(stream, events=("start", "end"), forbid_dtd=True):
@@ -81,3 +85,16 @@ class XmlFile(FileReader):
 def _bytes(record: Element) -> bytes:
     found: bytes = tostring(record, encoding="utf-8")
     return found
+
+
+class _Counted:
+    """A stream that counts what is read of it; `bytes` is for its reader to set back."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._stream.read(size)
+        self.bytes += len(found)
+        return found
