@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cli.offline_maps import map_problems
 from journal.schema import Column, TableSchema
 from journal.types import parse_type
 from pipeline.document import read_document
@@ -81,6 +82,8 @@ def _check_pipeline(reading: Reading) -> Checked:
         if contract.dataset not in (name, *(feed.table.rpartition(".")[2] for feed in dataset.feeds)):
             found.notes.append(f"the contract of `{name}`, {dataset.contract.name}, is written for `{contract.dataset}`")
         schemas[name] = schema_of(contract, name, dataset.key)
+    if reading.pipeline is not None:
+        found.problems += map_problems(reading.pipeline)
     for sink in reading.sinks.values():
         for route in (sink.routes or {}).values():
             found.problems += _route_problems(reading, sink.name, route, schemas.get(route.dataset))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dataflows.build import build_sink, build_source
+from dataflows.maps import Maps
 from dataflows.service import resume_of
 from journal.schema import TableSchema
 from pipeline.errors import EXIT_NO, EXIT_USAGE, ConfigError, Problem, SluiceError
@@ -24,10 +25,11 @@ Value = TypeVar("Value")
 
 @dataclass
 class SourcePlan:
-    """One source: what would be made there, as statements or words, and the tables that it has."""
+    """One source: what would be made there, as statements or words, the tables that it has, and as what they come out of their maps."""
 
     actions: list[str] = field(default_factory=list)
     tables: dict[str, TableSchema] = field(default_factory=dict)
+    mapped: dict[str, TableSchema] = field(default_factory=dict)
     advice: list[Problem] = field(default_factory=list)
     error: SluiceError | None = None
 
@@ -67,8 +69,10 @@ class Plan:
 def make_plan(pipeline: Pipeline) -> Plan:
     """Connects to every source and sink. A server that cannot be asked is an error of its own part; the others are looked at."""
     plan = Plan(pipeline)
+    maps, error = _attempt(lambda: Maps(pipeline))
+    plan.problems += error.problems if isinstance(error, ConfigError) else ()
     for block in pipeline.sources.values():
-        plan.sources[block.name] = _source(plan, block)
+        plan.sources[block.name] = _source(plan, block, maps)
     schemas = _datasets(plan)
     _contracts(plan, schemas)
     for sink in pipeline.sinks.values():
@@ -83,7 +87,7 @@ def _attempt(do: Callable[[], Value]) -> tuple[Value | None, SluiceError | None]
         return None, error
 
 
-def _source(plan: Plan, block: SourceBlock) -> SourcePlan:
+def _source(plan: Plan, block: SourceBlock, maps: Maps | None) -> SourcePlan:
     resume, error = _attempt(lambda: resume_of(plan.pipeline, block.name))
     if resume is None:
         return SourcePlan(error=error)
@@ -96,17 +100,19 @@ def _source(plan: Plan, block: SourceBlock) -> SourcePlan:
         one if one.file else Problem(f"source {block.name}: {one.message}", plan.pipeline.file, line, one.hint) for one in found.problems
     ]
     plan.missing |= bool(found.missing)
-    return SourcePlan(list(found.actions), dict(found.tables), list(found.advice))
+    mapped, problems = ({}, []) if maps is None else maps.tables(block.name, found.tables, found.old_rows)
+    plan.problems += problems
+    return SourcePlan(list(found.actions), dict(found.tables), mapped, list(found.advice))
 
 
 def _datasets(plan: Plan) -> dict[str, TableSchema]:
-    """Dataset -> its columns now. Two tables under one name, of two sources, are a problem."""
+    """Dataset -> its columns now. Two tables under one name are a problem, unless its entry names them."""
     found: dict[str, TableSchema] = {}
     origins: dict[str, str] = {}
     for name, source in plan.sources.items():
-        for table, schema in source.tables.items():
+        for table, schema in source.mapped.items():
             origin = origins.setdefault(schema.dataset, f"{name}.{table}")
-            if origin != f"{name}.{table}":
+            if origin != f"{name}.{table}" and plan.pipeline.dataset_of(name, table) is None:
                 message = f"{origin} and {name}.{table} would both be the dataset `{schema.dataset}`"
                 plan.problems.append(
                     Problem(message, plan.pipeline.file, plan.pipeline.sources[name].line, "name one of them under `datasets`")

@@ -84,9 +84,11 @@ def dataset_name(pipeline: Pipeline, source: str, table: str) -> str:
 
 
 def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
-    """Whether a sink can get an update of a row that it lacks: behind a filter, in a history, or when a contract held the row back."""
+    """Whether a sink can get an update of a row that it lacks: behind a filter, in a history, when a contract held the row back, or where a map
+    needs every value of a row."""
     name = dataset_name(pipeline, source, table)
-    if name in pipeline.datasets and pipeline.datasets[name].contract is not None:
+    dataset = pipeline.datasets.get(name)
+    if dataset is not None and (dataset.contract is not None or any(feed.map is not None for feed in dataset.feeds)):
         return True
     routes = [route for sink in pipeline.sinks.values() if (route := sink.route(name)) is not None]
     return any(route.where is not None or route.mode == "history" for route in routes)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dataflows.build import build_gate, build_source, contracts, dataset_name
+from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
+from dataflows.maps import Maps
 from dataflows.observe import Health, HealthServer, IngestMetrics
 from dataflows.process import Beat, run_flow
 from dataflows.records import Places, judged_records
@@ -26,7 +28,7 @@ from journal.schema import TableSchema
 from journal.state import EVERY_SINK, State
 from pipeline.errors import TerminalError, TransientError
 from pipeline.model import Pipeline
-from sources.base import CopyState, Resume, Source, SourceStatus, TableStatus
+from sources.base import Source, SourceStatus, TableStatus
 
 if TYPE_CHECKING:
     from quality.contract import Contract
@@ -56,7 +58,9 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         flow_state = IngestState()
         notes = {name: dict(journal.resume(name).notes) for name in sources}
         record = partial(judged_records, journal.id, Places(pipeline, notes.__getitem__), pipeline.owner)
-        judge = Judge(journal.next_ordinal, partial(_gate, rules), record, lambda source, found: notes[source].update(found))
+        judge = Judge(
+            journal.next_ordinal, partial(_gate, rules), record, lambda source, found: notes[source].update(found), Maps(pipeline)
+        )
         report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal.size)
         report.follow()
         held.callback(report.close)
@@ -97,7 +101,7 @@ def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalS
             step.release(name, table)
             step.commit_release(name)
         try:
-            source.start(Resume(known.watermark, CopyState(known.copied, known.begun), known.schemas, known.notes))
+            source.start(resume_from(known))
         except TerminalError as error:
             log.error("source stopped", source=name, error=error.message, hint=error.hint)
             flow_state.stopped[name] = error
@@ -151,14 +155,14 @@ class _Report:
         error = self._flow.stopped.get(name) or self._flow.ending.error
         if error is not None:
             return replace(status, state="retrying" if isinstance(error, TransientError) else "stopped", error=str(error))
-        tables = {table: self._table(dataset_name(self._pipeline, name, table), found) for table, found in status.tables.items()}
+        tables = {table: self._table(name, table, found) for table, found in status.tables.items()}
         status = replace(status, tables=tables)
         if self._flow.full:
             return replace(status, state="paused", error="the journal is full: a sink is too far behind")
         return status
 
-    def _table(self, dataset: str, found: TableStatus) -> TableStatus:
-        error = self._judge.stopped.get(dataset)
+    def _table(self, source: str, table: str, found: TableStatus) -> TableStatus:
+        error = self._judge.stopped.get(dataset_name(self._pipeline, source, table)) or self._judge.stopped_tables.get((source, table))
         return found if error is None else replace(found, state="stopped", error=error)
 
     def _measure(self, name: str, status: SourceStatus) -> None:
@@ -166,6 +170,10 @@ class _Report:
         metrics.reconnects.labels(name).set(status.reconnects)
         if status.lag_bytes is not None:
             metrics.lag_bytes.labels(name).set(status.lag_bytes)
+        if status.lag_messages is not None:
+            metrics.lag_messages.labels(name).set(status.lag_messages)
+        for field, records in status.unknown_fields.items():
+            metrics.unknown_fields.labels(name, field).set(records)
         if status.lag_seconds is not None:
             metrics.lag_seconds.labels(name).set(status.lag_seconds)
         for gauge, position in ((metrics.confirmed, status.confirmed), (metrics.server, status.server)):

@@ -14,6 +14,7 @@ import structlog
 
 from dataflows.build import build_sink, build_source, check_routes, contracts
 from dataflows.delivery import passed_over
+from dataflows.maps import Maps
 from dataflows.service import run_lock
 from journal.local import JournalReader, JournalWriter, journal_exists
 from journal.state import State
@@ -42,6 +43,7 @@ def resync(pipeline: Pipeline, do: bool) -> Resync:
     """
     contracts(pipeline)
     check_routes(pipeline)
+    Maps(pipeline)
     with ExitStack() as held:
         held.enter_context(run_lock(pipeline))
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}

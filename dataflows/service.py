@@ -11,6 +11,7 @@ import structlog
 
 from dataflows.build import build_source, check_routes, contracts, dataset_name
 from dataflows.given import resume_from
+from dataflows.maps import Maps
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
 from journal.local import JournalReader, journal_exists
@@ -35,6 +36,7 @@ def run_all(pipeline: Pipeline, arguments: Arguments, progress: Callable[[State]
     stop.on_signals()
     contracts(pipeline)
     check_routes(pipeline)
+    Maps(pipeline)
     with ExitStack() as held:
         held.enter_context(run_lock(pipeline))
         state = State.open(pipeline.state)
@@ -187,6 +189,7 @@ def sync(
     stop.on_signals()
     contracts(pipeline)
     check_routes(pipeline)
+    Maps(pipeline)
     with ExitStack() as held:
         held.enter_context(run_lock(pipeline))
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
@@ -242,7 +245,11 @@ def _head(pipeline: Pipeline, name: str, source: Source) -> str:
     if refusal is not None:
         raise refusal
     # what a table that already flows has become stops that table alone
-    check_routes(pipeline, {schema.dataset: schema for table, schema in found.tables.items() if table not in resume.schemas})
+    new = {table: schema for table, schema in found.tables.items() if table not in resume.schemas}
+    mapped, problems = Maps(pipeline).tables(name, new, found.old_rows)
+    if problems:
+        raise ConfigError.of(problems)
+    check_routes(pipeline, {schema.dataset: schema for schema in mapped.values()})
     return source.head()
 
 

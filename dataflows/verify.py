@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import pyarrow as pa
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
 from dataflows.judging import undecodable
+from dataflows.mapping import FeedMap
+from dataflows.maps import Maps
 from dataflows.progress import cursor_of
 from dataflows.service import resume_of
 from journal.batch import ChangeBatch, Op, batch_from_columns
+from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.locks import is_held
+from journal.quarantine import Values
 from journal.schema import TableSchema
 from journal.state import State
 from pipeline.model import Pipeline, Route
@@ -36,7 +41,7 @@ _PATIENCE = 20.0  # seconds for a sink to pass the position of the first look
 
 @dataclass
 class Found:
-    """One dataset in one sink."""
+    """One dataset in one sink. Where rows were not `compared`, `source_rows` are all changes that ever came."""
 
     source_rows: int = 0
     sink_rows: int = 0
@@ -45,6 +50,7 @@ class Found:
     extra: int = 0
     different: int = 0
     examples: list[dict[str, Any]] = field(default_factory=list)
+    compared: bool = True
 
 
 def verify(pipeline: Pipeline) -> dict[str, Any]:
@@ -59,35 +65,45 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
         state = State.open(pipeline.state)
         held.callback(state.close)
         make_router = router_for(pipeline)
-        for name, block in pipeline.sources.items():
-            source = build_source(pipeline, block)
-            held.callback(source.close)
-            for table, schema in sorted(resume_of(pipeline, name).schemas.items()):
-                found = answer["datasets"].setdefault(schema.dataset, {})
-                contract = rules.get(schema.dataset)
-                gate = None if contract is None else Gate(contract, schema)
-                for sink_name, sink_block in pipeline.sinks.items():
-                    route = sink_block.route(schema.dataset)
-                    if route is None:
-                        continue
-                    sink = build_sink(pipeline, sink_block)
-                    held.callback(sink.close)
-                    look = _Look(
-                        pipeline,
-                        reader,
-                        state,
-                        source,
-                        table,
-                        schema,
-                        gate,
-                        sink,
-                        route,
-                        make_router(route, schema),
-                    )
-                    found[sink_name] = vars(look.settle())
+        for schema, origins in _datasets(pipeline, held):
+            found = answer["datasets"].setdefault(schema.dataset, {})
+            contract = rules.get(schema.dataset)
+            gate = None if contract is None else Gate(contract, schema)
+            for sink_name, sink_block in pipeline.sinks.items():
+                route = sink_block.route(schema.dataset)
+                if route is None:
+                    continue
+                sink = build_sink(pipeline, sink_block)
+                held.callback(sink.close)
+                look = _Look(pipeline, reader, state, origins, schema, gate, sink, route, make_router(route, schema))
+                found[sink_name] = vars(look.settle() if all(origin.source.compared for origin in origins) else look.counted())
         answer["unbalanced"] = _unbalanced(pipeline, reader, state)
         answer["conserved"] = not answer["unbalanced"]
     return answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """One table of a source whose rows are in a dataset: through `map`, where there is one. `schema` is the source's."""
+
+    source: Source
+    table: str
+    schema: TableSchema
+    map: FeedMap | None
+
+
+def _datasets(pipeline: Pipeline, held: ExitStack) -> list[tuple[TableSchema, list[Origin]]]:
+    """Every dataset that is read, with the columns that it has, and where its rows come from."""
+    maps = Maps(pipeline)
+    found: dict[str, tuple[TableSchema, list[Origin]]] = {}
+    for name, block in pipeline.sources.items():
+        source = build_source(pipeline, block)
+        held.callback(source.close)
+        for table, given in sorted(resume_of(pipeline, name).schemas.items()):
+            feed = maps.bound(name, table, given)
+            schema = given if feed is None else feed.schema
+            found.setdefault(schema.dataset, (schema, []))[1].append(Origin(source, table, given, feed))
+    return list(found.values())
 
 
 def differs(answer: dict[str, Any]) -> bool:
@@ -104,8 +120,7 @@ class _Look:
         pipeline: Pipeline,
         reader: JournalReader,
         state: State,
-        source: Source,
-        table: str,
+        origins: Sequence[Origin],
         schema: TableSchema,
         gate: Gate | None,
         sink: Sink,
@@ -115,8 +130,7 @@ class _Look:
         self._pipeline = pipeline
         self._reader = reader
         self._state = state
-        self._source = source
-        self._table = table
+        self._origins = origins
         self._schema = schema
         self._gate = gate
         self._sink = sink
@@ -147,10 +161,16 @@ class _Look:
             comparison.close()
         return self._found
 
+    def counted(self) -> Found:
+        """Where a source cannot tell its rows as they are now: how many changes came, and how many rows the sink has."""
+        total = self._reader.totals().get(self._schema.dataset, Tally())
+        rows = sum(batch.num_rows for batch in self._sink.read(self._target, None))
+        return Found(source_rows=total.rows, sink_rows=rows, quarantined=total.quarantined, compared=False)
+
     def _look(self, comparison: Comparison, keys: pa.Table | None, *, twice: bool = False) -> None:
         batch = None if keys is None else _key_batch(self._schema, keys)
-        head = self._read_source(comparison, "source", batch)
-        self._pass(head)
+        for source, head in self._read_source(comparison, "source", batch):
+            self._pass(source, head)
         for rows in self._sink.read(self._target, keys):
             comparison.add("sink", rows)
         if twice:
@@ -158,7 +178,8 @@ class _Look:
 
     def _again(self, comparison: Comparison, pending: Sequence[Difference]) -> tuple[list[Difference], set[str]]:
         """What still differs of what did, and what of it is changing. By key; where rows have none that both sides know, all rows."""
-        by_key = bool(self._schema.key) and not any(name in self._route.columns for name in self._schema.key)
+        told = not any(origin.map for origin in self._origins)  # behind a map nobody knows by which key the source has a row
+        by_key = told and bool(self._schema.key) and not any(name in self._route.columns for name in self._schema.key)
         texts = [one.key for one in pending]
         if by_key:
             comparison.forget(texts)
@@ -175,29 +196,44 @@ class _Look:
     def _running(self) -> bool:
         return is_held(self._pipeline.state, "ingest") and is_held(self._pipeline.state, f"deliver-{self._sink.name}")
 
-    def _read_source(self, comparison: Comparison, side: str, keys: ChangeBatch | None) -> str:
+    def _read_source(self, comparison: Comparison, side: str, keys: ChangeBatch | None) -> list[tuple[Source, str]]:
         counting = not self._found.source_rows and side == "source"
 
         def receive(batch: ChangeBatch) -> None:
             if counting:
                 self._found.source_rows += len(batch)
+            judge(batch)
+
+        def map_and_judge(feed: FeedMap, batch: ChangeBatch) -> None:
+            if counting:
+                self._found.source_rows += len(batch)
+            mapped = feed.apply(batch)
+            if mapped.keys and self._schema.key:
+                self._held_back.update(comparison.keys(_key_rows(self._schema.key, mapped.keys)))
+            judge(mapped.passed)
+
+        def judge(batch: ChangeBatch) -> None:
             comparison.add(side, self._through(batch))
             judgement = undecodable(batch) if self._gate is None else self._gate.judge(batch)
             if not judgement.passed.all():
                 self._held_back.update(comparison.keys(self._through(batch.take(~judgement.passed))))
 
-        return self._source.read_table(self._table, self._schema, keys, receive)
+        heads = []
+        for origin in self._origins:
+            taker = receive if origin.map is None else partial(map_and_judge, origin.map)
+            heads.append((origin.source, origin.source.read_table(origin.table, origin.schema, keys, taker)))
+        return heads
 
     def _through(self, batch: ChangeBatch) -> pa.Table:
         """Rows of the source as the sink would hold them."""
         return self._sink.held(self._target, self._router.route(batch).batch)
 
-    def _pass(self, head: str) -> None:
+    def _pass(self, source: Source, head: str) -> None:
         """Waits until the sink holds what was committed at `head`; not at all where nothing runs."""
         deadline = time.monotonic() + _PATIENCE
         last: int | None = None
         while self._running and time.monotonic() < deadline:
-            if last is None and self._source.reached(resume_of(self._pipeline, self._source.context.name).watermark, head):
+            if last is None and source.reached(resume_of(self._pipeline, source.context.name).watermark, head):
                 last = self._reader.last_seq()
             progress = self._state.sinks().get(self._sink.name)
             if last is not None and progress is not None and progress.seq >= last:
@@ -220,8 +256,7 @@ class _Look:
         if not self._schema.key:
             return set()
         records = [*self._reader.quarantined_keys(self._schema.dataset), *self._state.refused_keys(self._sink.name, self._schema.dataset)]
-        rows = pa.table({name: pa.array([record.get(name) for record in records], pa.string()) for name in self._schema.key})
-        return set(comparison.keys(rows))
+        return set(comparison.keys(_key_rows(self._schema.key, records)))
 
     def _report(self, comparison: Comparison, differences: Sequence[Difference]) -> None:
         counted = self._counted(comparison, differences)
@@ -231,6 +266,10 @@ class _Look:
         names = self._schema.key or self._target.schema.names
         examples = sorted(counted, key=lambda one: (one.kind, one.key))[:_EXAMPLES]
         self._found.examples = [{"key": dict(zip(names, json.loads(one.key), strict=True)), "kind": one.kind} for one in examples]
+
+
+def _key_rows(key: Sequence[str], records: Sequence[Values]) -> pa.Table:
+    return pa.table({name: pa.array([record.get(name) for record in records], pa.string()) for name in key})
 
 
 def _key_batch(schema: TableSchema, keys: pa.Table) -> ChangeBatch:

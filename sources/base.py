@@ -117,6 +117,7 @@ class Preflight:
 
     missing   tables that the pipeline names and the source does not have; each has its problem too
     advice    what could be better at the source; it stops nothing
+    old_rows  table -> columns that are told of the old row of an update or delete; of a table that is not in it all are
     """
 
     problems: Sequence[Problem]
@@ -124,6 +125,7 @@ class Preflight:
     tables: Mapping[str, TableSchema]
     missing: Sequence[str] = ()
     advice: Sequence[Problem] = ()
+    old_rows: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def refusal(self) -> TerminalError | None:
         """The error that a command ends with: Refused (exit code 2) for a missing table, PreflightError (1) for other problems."""

@@ -101,11 +101,12 @@ class Judging:
             tables={label: table.as_schema(datasets[label], self._key(label), facts.generated) for label, table in tables.items()},
             missing=[label for label in absent if label not in self._resume.schemas],
             advice=advice,
+            old_rows={label: table.identifying for label, table in tables.items() if table.identifying is not None},
         )
         return Verdict(preflight, tables, stopped, datasets, make, add, remove, self._remake(), lost)
 
     def _key(self, label: str) -> tuple[str, ...]:
-        return self._context.keys.get(self._dataset(label), ())
+        return () if label in self._context.mapped else self._context.keys.get(self._dataset(label), ())
 
     def _dataset(self, label: str) -> str:
         return self._context.tables.get(label) or split_name(label)[-1]
@@ -117,7 +118,7 @@ class Judging:
             (table for table, schema in self._resume.schemas.items() if schema.dataset == dataset and table in self._facts.tables), None
         )
         other = next((table for table, name in datasets.items() if name == dataset), known)
-        if other is not None and other != label:
+        if other is not None and other != label and not self._context.tables.keys() >= {other, label}:
             yield Problem(f"{other} and {label} would both be the dataset `{dataset}`", hint="name one of them under `datasets`")
         else:
             datasets[label] = dataset
@@ -157,7 +158,8 @@ class Judging:
         facts, name = self._facts, self._publication
         if facts.publication is not None:
             return
-        create = "; ".join(publications.creation(name, list(facts.tables.values()), self._mark, facts.version)[:1])
+        fit = [table for table in facts.tables.values() if not unfit(table)]
+        create = "; ".join(publications.creation(name, fit, self._mark, facts.version)[:1])
         if self._watermark is not None or (facts.slot is not None and not self._remake()):
             hint = (
                 slots.RESYNC if self._watermark is not None else f"drop the slot, so that both are made anew: {slots.dropping(self._slot)}"

@@ -83,7 +83,7 @@ class Roster:
 
     def key(self, label: str) -> tuple[str, ...]:
         """The key that the pipeline file sets for it, if any."""
-        return self._context.keys.get(self.dataset(label), ())
+        return () if label in self._context.mapped else self._context.keys.get(self.dataset(label), ())
 
     def meant(self, label: str) -> bool:
         """Whether the pipeline means the table (still)."""
@@ -286,7 +286,7 @@ class Roster:
             other = next(
                 (o for o, m in self._members.items() if o != label and m.dataset == dataset and m.error is None and self.meant(o)), None
             )
-        if other is not None:
+        if other is not None and not self._context.tables.keys() >= {other, label}:
             yield Problem(f"{other} and {label} would both be the dataset `{dataset}`", hint="name one of them under `datasets`")
 
 
