@@ -99,6 +99,10 @@ def test_unlogged_and_foreign_tables_are_refused_by_name_and_left_out_by_pattern
     matched = _look(follow(shop, "public.*"))
     assert (matched.problems, set(matched.tables)) == ([], {"public.orders"})
     assert "unlogged" in "".join(advice.message for advice in matched.advice)
+    by_hand = next(problem.hint for problem in _look(follow(shop, "public.*", create=False)).problems)
+    assert by_hand is not None
+    assert "orders" in by_hand
+    assert "cache" not in by_hand
 
 
 def test_trap_29_a_table_without_replica_identity_is_refused_before_updates_break(shop: Database, follow: Follow) -> None:
