@@ -52,6 +52,10 @@ def _show(answer: dict[str, Any], equal: bool) -> None:
     for dataset, sink, found in _found(answer):
         for example in found.get("examples", ()):
             answer_line(f"  {dataset} in {sink}: {example}")
+    for dataset in sorted({dataset for dataset, _, found in _found(answer) if not found["compared"]}):
+        answer_line(f"{dataset}: counted, not compared: its source is a stream of changes, which does not tell the rows as they are now")
     if not answer["conserved"]:
         answer_line("the counts do not add up: in is not delivered + filtered + quarantined + dropped")
-    answer_line("every sink holds what its source holds" if equal else "they differ")
+    whole = all(found["compared"] for _, _, found in _found(answer))
+    same = "every sink holds what its source holds" if whole else "nothing is missing in what was compared, and the counts add up"
+    answer_line(same if equal else "they differ")

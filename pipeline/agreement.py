@@ -62,6 +62,7 @@ class Agreement:
     def check(self) -> None:
         """Reports everything that does not meet."""
         taken = self._feeds()
+        self._described()
         known = self._owners(taken)
         for sink in self.sinks.values():
             self._routes(sink, known)
@@ -82,6 +83,16 @@ class Agreement:
                     hint = nearest(feed.table, known) or "add it there"
                     self.report(f"`tables` of the source `{feed.source}` does not have {feed.table}", path, hint)
         return taken
+
+    def _described(self) -> None:
+        """A source that has no catalogue, and whose block says no columns either, takes those of its dataset's contract."""
+        for name, block in self.sources.items():
+            feeds = [
+                dataset for dataset in self.datasets.values() for feed in dataset.feeds if (feed.source, feed.table) == (name, block.stream)
+            ]
+            if self.complete and block.stream is not None and not block.described and not any(dataset.contract for dataset in feeds):
+                hint = "write `schema` (field -> Postgres type) in its block, or give its dataset a contract"
+                self.report(f"nothing says which fields the records of the source `{name}` have", ("sources", name), hint)
 
     def _owners(self, taken: Mapping[Feed, str]) -> set[str]:
         """The datasets that are sure to be there; a table that no entry names is one under its bare name."""

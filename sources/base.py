@@ -142,6 +142,8 @@ class Source(ABC):
     Config: ClassVar[type[BaseModel]]
     waited_for: ClassVar[bool] = False
     """Whether `sync` waits for a server that is away when it begins."""
+    compared: ClassVar[bool] = True
+    """Whether `read_table` can tell the rows as they are now. Where it can't, `verify` counts, and does not compare."""
 
     def __init__(self, config: BaseModel, context: SourceContext) -> None:
         self.config = config

@@ -73,8 +73,8 @@ class KafkaConfig(Block):
         return self.topic
 
     @property
-    def self_described(self) -> bool:
-        """Whether the block says which columns there are."""
+    def described(self) -> bool:
+        """See SourceBlock.described."""
         return bool(self.schema_)
 
     @property

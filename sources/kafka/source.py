@@ -24,6 +24,7 @@ class KafkaSource(Source):
     kind = "kafka"
     Config = KafkaConfig
     waited_for = True
+    compared = False
 
     def __init__(self, config: KafkaConfig, context: SourceContext) -> None:
         super().__init__(config, context)
