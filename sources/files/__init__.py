@@ -1,0 +1,1 @@
+"""Folders of files as sources: each file that comes to lie there is read once."""
