@@ -110,8 +110,9 @@ class Query:
             projections.append(
                 Projection(name, self._plain(item, given, columns), frozenset(reads), self._source(item, columns), self.line(item))
             )
-        twice = {one.name for i, one in enumerate(projections) if one.name.lower() in {other.name.lower() for other in projections[:i]}}
-        problems += [self.problem(f"the map gives the column `{one.name}` twice", one.node) for one in projections if one.name in twice][1:]
+        for place, one in enumerate(projections):
+            if one.name.lower() in {other.name.lower() for other in projections[:place]}:
+                problems.append(self.problem(f"the map gives the column `{one.name}` twice", items[place]))
         if problems:
             raise ConfigError.of(list(dict.fromkeys(problems)))
         return BoundQuery(self, tuple(projections), frozenset(everywhere))
@@ -160,8 +161,12 @@ class Query:
                 name = part["column_names"][0].lower()
                 if name in given and name not in seen and resolve_name(name, columns) is None:
                     return {**deepcopy(self._plain(given[name], given, columns)), "alias": part["alias"]}
-            if part.get("class") in ("SUBQUERY", "LAMBDA"):
+            if part.get("class") == "SUBQUERY":
                 return part
+            if part.get("class") == "LAMBDA" and part["lhs"].get("class") == "COLUMN_REF":
+                named = part["lhs"]["column_names"]
+                if any(node["column_names"][0] in named for node, _ in references(part["expr"])):
+                    return part  # a parameter, which has nothing to do with the column of that name
             return {key: replaced(one, seen) for key, one in part.items()}
 
         found: Node = replaced(item, frozenset({(_name(item) or "").lower()}))  # type: ignore[assignment]
@@ -291,8 +296,9 @@ def references(part: object, bound: frozenset[str] = frozenset(), inner: bool = 
         for one in part:
             yield from references(one, bound, inner)
     elif isinstance(part, dict):
-        if part.get("class") == "LAMBDA":
-            names = {name for node, _ in references(part["lhs"]) for name in node["column_names"]}
+        if part.get("class") == "LAMBDA":  # or the arrow of JSON, which reads alike: then its left side is a column
+            yield from references(part["lhs"], bound, inner=True)
+            names = {node["column_names"][0] for node, _ in references(part["lhs"])}
             yield from references(part["expr"], bound | names, inner)
             return
         if part.get("class") == "COLUMN_REF" and part["column_names"][0] not in bound:

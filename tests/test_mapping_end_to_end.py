@@ -119,7 +119,8 @@ def channels(database18: Database, make_database: MakeDatabase, make_pipeline: M
         " '2026-01-01 00:00:00+00'::timestamptz + n * interval '1 minute', repeat(md5(n::text), 100) FROM generate_series(1, 300) n",
     )
     market.execute(
-        "CREATE TABLE sales (seller int, number int, buyer jsonb, country text, amount numeric, at timestamp, PRIMARY KEY (seller, number))",
+        "CREATE TABLE sales (seller int, number int, buyer jsonb, country text, amount numeric, at timestamp,"
+        " PRIMARY KEY (seller, number))",
         "INSERT INTO sales SELECT n % 5, n, jsonb_build_object('email', 'buyer' || n), (ARRAY['DE','FR','US'])[1 + n % 3], n * 1.25,"
         " '2026-02-01'::timestamp + n * interval '1 hour' FROM generate_series(1, 200) n",
     )
@@ -147,7 +148,7 @@ def test_two_tables_become_one_dataset_and_stay_so(channels: Channels) -> None:
     market.execute(
         "UPDATE sales SET number = number + 1000 WHERE number % 31 = 0",
         "DELETE FROM sales WHERE number % 17 = 0",
-        "UPDATE sales SET buyer = '{\"email\": \"other\"}' WHERE seller = 3",
+        'UPDATE sales SET buyer = \'{"email": "other"}\' WHERE seller = 3',
         "INSERT INTO sales VALUES (9, 1, NULL, 'DE', 5, '2026-03-01')",
     )
     pipeline.sync()
@@ -191,7 +192,9 @@ def test_the_service_survives_a_kill_and_goes_on_with_the_columns_of_the_source(
     process = pipeline.start()
     wait_for(lambda: _counted(pipeline) >= 500, 60, lambda: pipeline.log[-3000:])
     pipeline.kill("ingest")
-    shop.execute("INSERT INTO orders SELECT n, 'late', 'EU', n, now(), NULL FROM generate_series(1000, 1100) n", "DELETE FROM orders WHERE id < 20")
+    shop.execute(
+        "INSERT INTO orders SELECT n, 'late', 'EU', n, now(), NULL FROM generate_series(1000, 1100) n", "DELETE FROM orders WHERE id < 20"
+    )
     wait_for(lambda: _counted(pipeline) >= 620, 60, lambda: pipeline.log[-3000:])
     assert pipeline.stop(process) == 0
     pipeline.sync()
