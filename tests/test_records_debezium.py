@@ -82,6 +82,7 @@ def test_what_is_unavailable_is_absent_and_not_a_value() -> None:
 
 
 CONNECT = "org.apache.kafka.connect.data."
+DECIMAL = CONNECT + "Decimal"
 TIME = "io.debezium.time."
 MICROS = 1767258000_500000  # 2026-01-01 09:00:00.5 UTC
 
@@ -144,7 +145,8 @@ def test_values_that_their_logical_type_does_not_have(name: str, value: Any, col
 def test_messages_that_are_no_change_of_a_row_have_their_reason() -> None:
     reader = decoder("debezium", FIELDS, ["id"], ["id"])
     found = decode(
-        reader, event("c", after={"id": 1}), b"", b"null", b"[]", b'{"id": 1}', event("m"), event("c"), event("d"), event("u", after={"id": "x"}),
+        reader, event("c", after={"id": 1}), b"", b"null", b"[]", b'{"id": 1}', event("m"), event("c"), event("d"),
+        event("u", after={"id": "x"}),
         event("u", before={"id": 1, "name": 5}, after={"id": 1}), b'{"op":5}', b'{"op":"c","after":7}', event("c", after={"name": "n"}),
     )  # fmt: skip
     said = {row: messages[0] for row, messages in reasons(found).items()}
@@ -172,12 +174,14 @@ def test_avro_envelopes_are_read_with_their_logical_names(registry: FakeRegistry
             {"name": "id", "type": "long"},
             {"name": "name", "type": ["null", "string"]},
             {"name": "at", "type": ["null", {"type": "long", "connect.version": 1, "connect.name": TIME + "MicroTimestamp"}]},
-            {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2, "connect.name": CONNECT + "Decimal"}},
+            {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2, "connect.name": DECIMAL}},
         ],
     }  # fmt: skip
     registry.add(1, {
         "type": "record", "name": "Envelope", "namespace": "shop.orders",
-        "fields": [{"name": "before", "type": ["null", value]}, {"name": "after", "type": ["null", "Value"]}, {"name": "op", "type": "string"}],
+        "fields": [
+            {"name": "before", "type": ["null", value]}, {"name": "after", "type": ["null", "Value"]}, {"name": "op", "type": "string"},
+        ],
     })  # fmt: skip
     registry.add(2, {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]})
     fields = {"id": "bigint", "name": "text", "at": "timestamp", "amount": "numeric(12,2)"}

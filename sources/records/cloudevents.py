@@ -153,7 +153,7 @@ def _binary(value: bytes, headers: Mapping[str, bytes], kind: bytes) -> bytes:
     if not said:
         if not any(name.startswith("ce_") for name in headers):
             raise Unfit("is no event: neither its content-type says so, nor has it headers that begin with ce_")
-        _check(lambda name: (headers.get(f"ce_{name}") or b"").decode("utf-8", "backslashreplace"))
+        _check(lambda name: (headers.get(f"ce_{name}") or b"").decode("utf-8", "backslashreplace") or None)
     _check_type(kind.decode("latin-1"))
     if not value:
         raise Unfit("the event has no data")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from journal.batch import Defect
 from sources.records.assembling import Careful, Rows, overruled
 from sources.records.base import DecodeOptions, RecordSchema
-from sources.records.columns import one_by_one
+from sources.records.columns import Mask, one_by_one
 from sources.records.connect import string
 from sources.records.objects import json_token, object_converter, object_text
 from sources.records.scalars import Unfit, pg_type
@@ -56,11 +56,12 @@ class ObjectColumns:
         if self._options.extra == "keep":
             columns.append(_kept(records, lacking, doubtful))
         for row in np.flatnonzero(doubtful).tolist():
-            looked[row] = self._careful(records[row], lacking, row, raw[row])
+            looked[row] = self.careful(records[row], lacking, row, raw[row])
         extra = Counter({name: len(records) for name in lacking} if len(records) else {})
         return overruled(Rows(columns, extra=extra), looked)
 
-    def _careful(self, record: Record, lacking: Sequence[str], row: int, raw: bytes) -> Careful:
+    def careful(self, record: Record, lacking: Sequence[str], row: int, raw: bytes) -> Careful:
+        """One record, value by value; `lacking` are its names that the schema lacks."""
         texts: list[str | None] = [None] * self._width
         defects: list[Defect] = []
         for place, (kind, path, field) in enumerate(zip(self._kinds, self._paths, self._schema.fields, strict=True)):
@@ -93,7 +94,7 @@ def _along(record: Any, path: tuple[str, ...]) -> Any:
     return record
 
 
-def _kept(records: Sequence[Record], lacking: Sequence[str], doubtful: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.StringArray:
+def _kept(records: Sequence[Record], lacking: Sequence[str], doubtful: Mask) -> pa.StringArray:
     if not lacking:
         return pa.nulls(len(records), pa.string())
     found: list[str | None] = []
