@@ -171,6 +171,9 @@ def test_fields_that_the_schema_lacks(registry: FakeRegistry, mode: str, kept: s
     assert rows(reader, found)[0].get("_extra") == kept
 
 
+DECIMAL = logical("bytes", "decimal", precision=9, scale=3)
+
+
 @pytest.mark.parametrize(
     "avro, value, column, message",
     [
@@ -180,7 +183,7 @@ def test_fields_that_the_schema_lacks(registry: FakeRegistry, mode: str, kept: s
         ("double", float("nan"), "numeric", "expected numeric, got the number 'nan'"),
         ("long", 1, "boolean", "expected boolean, got the number '1'"),
         ("string", "a\0b", "text", "holds a NUL character, which no text in Postgres can"),
-        (logical("bytes", "decimal", precision=9, scale=3), Decimal("1.005"), "numeric(9,2)", "'1.005' has more decimals than numeric(9,2) holds"),
+        (DECIMAL, Decimal("1.005"), "numeric(9,2)", "'1.005' has more decimals than numeric(9,2) holds"),
         (logical("long", "local-timestamp-micros"), dt.datetime(2026, 1, 1), "timestamptz", "'2026-01-01T00:00:00' has no time zone"),
     ],
 )  # fmt: skip
