@@ -11,6 +11,7 @@ import pytest
 from sources.postgres import stream, supervisor
 from tests.fix_postgres import Database
 from tests.follower import Follower
+from tests.two_tables import TABLES
 
 Follow = Callable[..., Follower]
 
@@ -31,3 +32,17 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow]:
     yield make
     for follower in made:
         follower.kill()
+
+
+@pytest.fixture
+def everywhere(database: Database) -> Database:
+    """The two tables, in turn on every version."""
+    database.execute(*TABLES)
+    return database
+
+
+@pytest.fixture
+def shop(database15: Database) -> Database:
+    """The two tables."""
+    database15.execute(*TABLES)
+    return database15

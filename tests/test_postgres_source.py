@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,40 +10,16 @@ from typing import Any
 
 import psycopg
 import pytest
-from structlog.testing import capture_logs
 
 from journal.batch import Presence
-from pipeline.errors import AlreadyRunningError, Refused, SlotLostError, TransientError
-from sources.postgres import supervisor, taker
+from pipeline.errors import Refused, TransientError
+from sources.postgres import recall, taker
 from sources.postgres.position import Watermark
-from sources.postgres.slot import timeline_parents
 from tests.fix_follower import Follow
 from tests.fix_postgres import Database, Launch
-from tests.follower import Follower, batches
+from tests.follower import batches
+from tests.two_tables import both_same
 from tests.waiting import wait_for
-
-_TABLES = (
-    "CREATE TABLE orders (id int PRIMARY KEY, region text, n int DEFAULT 0)",
-    "INSERT INTO orders SELECT n, 'r' || n % 3 FROM generate_series(1, 3000) n",
-    # without a key every change that comes twice or never shows
-    "CREATE TABLE events (what text, n int)",
-    "ALTER TABLE events REPLICA IDENTITY FULL",
-    "INSERT INTO events SELECT 'copied', n % 5 FROM generate_series(1, 50) n",
-)
-
-
-@pytest.fixture
-def everywhere(database: Database) -> Database:
-    """The two tables, in turn on every version."""
-    database.execute(*_TABLES)
-    return database
-
-
-@pytest.fixture
-def shop(database15: Database) -> Database:
-    """The two tables."""
-    database15.execute(*_TABLES)
-    return database15
 
 
 @contextmanager
@@ -79,27 +53,13 @@ def _writing(database: Database) -> Iterator[None]:
         thread.join()
 
 
-def _made(follower: Follower) -> str:
-    return f"SELECT pg_create_logical_replication_slot('{follower.slot}', 'pgoutput')"
-
-
-def _rests(follower: Follower) -> None:
-    query = f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{follower.slot}' AND NOT active"
-    wait_for(lambda: follower.database.rows(query), message="the slot to rest")
-
-
-def _both_same(follower: Follower) -> None:
-    follower.same("public.orders")
-    follower.same("public.events")
-
-
 def test_trap_25_the_copy_and_the_stream_meet_without_gap_or_overlap_under_concurrent_writes(everywhere: Database, follow: Follow) -> None:
     follower = follow(everywhere)
     with follower.running():
         with _writing(everywhere):
             follower.until(lambda: follower.copied == {"public.orders", "public.events"})
             follower.until(lambda: len(batches(follower, "public.orders")) > 20)
-        _both_same(follower)
+        both_same(follower)
 
 
 def test_after_a_restart_the_stream_goes_on_where_the_journal_ends(shop: Database, follow: Follow) -> None:
@@ -110,7 +70,7 @@ def test_after_a_restart_the_stream_goes_on_where_the_journal_ends(shop: Databas
                 seen = follower.segments
                 follower.until(lambda seen=seen: follower.segments > seen + 15)  # type: ignore[misc]
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
 
 
 def test_what_breaks_the_connection_is_followed_by_neither_loss_nor_repetition(everywhere: Database, follow: Follow) -> None:
@@ -130,13 +90,13 @@ def test_what_breaks_the_connection_is_followed_by_neither_loss_nor_repetition(e
                 follower.until(again)
                 seen = follower.segments
                 follower.until(lambda seen=seen: follower.segments > seen + 3)  # type: ignore[misc]
-        _both_same(follower)
+        both_same(follower)
 
 
 def test_a_transaction_of_which_half_was_taken_is_not_taken_twice(shop: Database, follow: Follow) -> None:
     follower = follow(shop)
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
         with shop.connect() as connection:
             # below logical_decoding_work_mem, so that it is sent at its commit, and larger than one chunk
             connection.execute("INSERT INTO events SELECT repeat('x', 80), n FROM generate_series(1, 60000) n")
@@ -152,7 +112,7 @@ def test_a_transaction_of_which_half_was_taken_is_not_taken_twice(shop: Database
 def test_a_stretch_that_ends_inside_a_transaction_is_committed_up_to_it(shop: Database, follow: Follow) -> None:
     follower = follow(shop)
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
     with shop.connect() as connection:
         for n in range(300):
             connection.execute("INSERT INTO events SELECT repeat('x', 60), %s FROM generate_series(1, 250)", [n])
@@ -228,7 +188,7 @@ def test_trap_27_a_crash_in_the_middle_of_the_first_copy_keeps_what_is_whole_and
             follower.until(lambda: follower.copied == {"public.events", "public.large", "public.orders"}, 60)
     assert not any((batch.op == ord("R")).any() for batch in batches(follower, "public.events")[seen:])
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
         follower.same("public.large")
 
 
@@ -240,146 +200,15 @@ def test_a_crash_after_the_slot_was_made_and_before_anything_was_journaled_heals
         follower.kill()
         everywhere.execute("INSERT INTO events VALUES ('between', 0)")
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
     assert not (follower.folder / "slot-portal.json").exists()
-
-
-def test_a_slot_that_nobody_here_made_is_not_taken(shop: Database, follow: Follow) -> None:
-    follower = follow(shop)
-    shop.execute(
-        "CREATE PUBLICATION p FOR TABLE orders, events", f"SELECT pg_create_logical_replication_slot('{follower.slot}', 'pgoutput')"
-    )
-    follower.config["publication"] = "p"
-    with follower.running(), pytest.raises(Exception, match="has never read from it"):
-        follower.until(lambda: False)
-
-
-def test_trap_10_a_slot_that_was_dropped_or_made_again_is_a_gap(shop: Database, follow: Follow) -> None:
-    follower = follow(shop)
-    with follower.running():
-        _both_same(follower)
-    wait_for(
-        lambda: shop.rows(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{follower.slot}' AND NOT active"),
-        message="the slot to rest",
-    )
-    shop.execute(f"SELECT pg_drop_replication_slot('{follower.slot}')")
-    with follower.running(), pytest.raises(SlotLostError, match="is gone") as gone:
-        follower.until(lambda: False)
-    assert "sluice resync" in (gone.value.hint or "")
-    shop.execute("INSERT INTO events VALUES ('lost', 1)", _made(follower))
-    with follower.running(), pytest.raises(SlotLostError, match="beyond") as again:
-        follower.until(lambda: False)
-    assert "sluice resync" in (again.value.hint or "")
-    assert follower.make().preflight(follower.resume).problems
-
-
-def test_trap_10_another_server_or_one_restored_to_an_earlier_time_is_a_gap(shop: Database, follow: Follow) -> None:
-    follower = follow(shop)
-    with follower.running():
-        _both_same(follower)
-    assert follower.watermark is not None
-    found = json.loads(follower.watermark)
-    for change, said in (
-        ({"system": "1"}, "another server"),
-        ({"lsn": found["lsn"] + (1 << 40)}, "restored"),
-        ({"slot": "x"}, "through the slot"),
-    ):
-        follower.watermark = json.dumps({**found, **change})
-        with follower.running(), pytest.raises(SlotLostError, match=said):
-            follower.until(lambda: False)
-
-
-def test_trap_10_a_slot_that_comes_back_as_another_while_running_ends_the_source(shop: Database, follow: Follow) -> None:
-    follower = follow(shop)
-    with follower.running():
-        _both_same(follower)
-
-        def dropped() -> bool:
-            shop.execute(f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{follower.slot}'")
-            try:
-                shop.execute(f"SELECT pg_drop_replication_slot('{follower.slot}')")
-            except psycopg.Error:
-                return False
-            return True
-
-        wait_for(dropped, message="the slot to be dropped")
-        with pytest.raises(SlotLostError):
-            follower.until(lambda: False)
-        assert follower.source is not None
-        assert follower.source.status().state == "stopped"
-
-
-@pytest.mark.parametrize("version", [15, 18])
-def test_trap_11_a_slot_whose_log_was_removed_is_lost(version: int, launch_postgres: Launch, follow: Follow) -> None:
-    server = launch_postgres(
-        version, settings={"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB", "wal_keep_size": 0}
-    )
-    database = Database(server, "postgres")
-    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
-    follower = follow(database, "public.t")
-    with follower.running():
-        follower.same("public.t")
-
-    def lost() -> bool:
-        database.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 8000000))", "SELECT pg_switch_wal()", "CHECKPOINT")
-        return database.rows("SELECT wal_status FROM pg_replication_slots") == [("lost",)]
-
-    wait_for(lost, message="the slot to be lost")
-    with follower.running(), pytest.raises(SlotLostError) as told:
-        follower.until(lambda: False)
-    assert "sluice resync" in (told.value.hint or "")
-
-
-def test_trap_11_a_slot_that_another_reads_is_waited_for_and_then_told(
-    shop: Database, follow: Follow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = follow(shop), follow(shop)
-    with first.running():
-        _both_same(first)
-        second.watermark, second.copied = first.watermark, set(first.copied)
-        second.config["slot"] = first.slot
-        with second.running():
-            second.until(lambda: second.source is not None and second.source.status().state == "retrying")
-        monkeypatch.setattr(supervisor, "_OCCUPIED", 1.0)
-        with second.running(), pytest.raises(AlreadyRunningError, match="active"):
-            second.until(lambda: False)
-
-
-def test_making_the_slot_waits_for_open_transactions_and_says_for_which(shop: Database, follow: Follow) -> None:
-    with shop.connect() as writer:
-        writer.execute("BEGIN")
-        writer.execute("SET application_name = 'the slow one'")
-        writer.execute("INSERT INTO events VALUES ('open', 1)")
-        pid = writer.info.backend_pid
-        follower = follow(shop)
-        with capture_logs() as logs, follower.running():
-            follower.until(lambda: any("waits for open transactions" in entry["event"] for entry in logs))
-            told = next(entry["oldest"] for entry in logs if "waits for open transactions" in entry["event"])
-            assert f"pid {pid}" in told
-            assert "the slow one" in told
-            writer.execute("COMMIT")
-            _both_same(follower)
-
-
-def test_closing_while_the_slot_waits_leaves_no_slot_behind(shop: Database, follow: Follow) -> None:
-    with shop.connect() as writer:
-        writer.execute("BEGIN")
-        writer.execute("INSERT INTO events VALUES ('open', 1)")
-        follower = follow(shop)
-        follower.start()
-        waits = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%' AND state = 'active'"
-        wait_for(lambda: shop.rows(waits), message="the slot to be in the making")
-        follower.kill()
-        wait_for(lambda: not shop.rows(waits), message="the making to end")
-        writer.execute("COMMIT")
-    assert shop.rows(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{follower.slot}'") == []
 
 
 def test_trap_28_the_position_moves_on_while_the_tables_rest(shop: Database, follow: Follow) -> None:
     shop.execute("CREATE TABLE busy (id int)")
     follower = follow(shop, "public.orders", "public.events")
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
         before = Watermark.decode(follower.watermark or "").lsn
         shop.execute("INSERT INTO busy SELECT generate_series(1, 10000)")
         end = shop.rows("SELECT pg_current_wal_flush_lsn() - '0/0'")[0][0]
@@ -400,7 +229,7 @@ def test_trap_28_the_position_moves_on_while_the_tables_rest(shop: Database, fol
 def test_nothing_is_acknowledged_that_was_not_confirmed(shop: Database, follow: Follow) -> None:
     follower = follow(shop)
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
         durable = Watermark.decode(follower.watermark or "").lsn
         assert follower.source is not None
         shop.execute("INSERT INTO events VALUES ('taken', 1)")
@@ -411,7 +240,7 @@ def test_nothing_is_acknowledged_that_was_not_confirmed(shop: Database, follow: 
         assert int(shop.rows(slot)[0][0]) <= durable
         follower.source = None
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
 
 
 def test_with_snapshot_never_only_what_comes_is_streamed(shop: Database, follow: Follow) -> None:
@@ -436,7 +265,7 @@ def test_a_slot_and_publication_made_by_hand_serve_a_copy_as_well(everywhere: Da
     with _writing(everywhere), follower.running():
         follower.until(lambda: follower.copied == {"public.orders", "public.events"})
     with follower.running():
-        _both_same(follower)
+        both_same(follower)
 
 
 def test_values_that_the_log_left_out_are_read_again_where_that_is_wanted(database: Database, follow: Follow) -> None:
@@ -474,7 +303,7 @@ def test_values_that_cannot_be_read_again_now_are_asked_for_now_and_then_and_not
         "INSERT INTO t VALUES (1, repeat('x', 5000), 0)",
     )
     asked: list[float] = []
-    read = taker.recalled
+    read = recall.recalled
 
     def away(*arguments: Any) -> Any:
         asked.append(time.monotonic())
@@ -546,53 +375,3 @@ def test_a_table_is_read_for_comparison_as_it_is_now(shop: Database, follow: Fol
         assert sorted(some) == sorted(keys.column("id").to_pylist())
         with pytest.raises(Refused, match="not there"):
             source.read_table("public.nowhere", schema, None, lambda batch: None)
-
-
-def test_starting_over_drops_the_slot_and_copies_everything_anew(shop: Database, follow: Follow) -> None:
-    follower = follow(shop)
-    with follower.running():
-        _both_same(follower)
-    wait_for(
-        lambda: shop.rows(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{follower.slot}' AND NOT active"),
-        message="the slot to rest",
-    )
-    source = follower.make()
-    told = source.start_over(do=False)
-    assert told == [f"SELECT pg_drop_replication_slot('{follower.slot}')"]
-    assert source.start_over(do=True) == told
-    assert source.start_over(do=True) == []
-    shop.execute("DELETE FROM orders WHERE id < 100", "INSERT INTO events VALUES ('while away', 1)")
-    follower.watermark, follower.begun, follower.copied = None, set(follower.copied), set()
-    with follower.running():
-        _both_same(follower)
-
-
-def test_timelines_are_read_from_their_history() -> None:
-    history = "1\t0/3000148\tno recovery target specified\n\n# a comment\n2\t1/A0\tbefore 2024-01-01\n"
-    assert timeline_parents(history) == ((1, 0x3000148), (2, (1 << 32) + 0xA0))
-
-
-def test_trap_10_after_a_failover_the_stream_goes_on_only_from_before_the_fork(launch_postgres: Launch, follow: Follow) -> None:
-    server = launch_postgres(18)
-    database = Database(server, "postgres")
-    database.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
-    follower = follow(database, "public.t")
-    with follower.running():
-        follower.same("public.t")
-    # the end of a recovery makes a new timeline, as a promotion does
-    server.settings["restore_command"] = "false"
-    server.stop()
-    recovery = server.data / "recovery.signal"
-    recovery.touch()
-    owner = server.data.stat()
-    os.chown(recovery, owner.st_uid, owner.st_gid)
-    server.start()
-    wait_for(lambda: database.rows("SELECT pg_is_in_recovery()") == [(False,)], message="the recovery to end")
-    assert database.rows("SELECT timeline_id FROM pg_control_checkpoint()") == [(2,)]
-    database.execute("INSERT INTO t VALUES (2)")
-    with follower.running():
-        follower.same("public.t")
-    found = json.loads(follower.watermark or "")
-    follower.watermark = json.dumps({**found, "timeline": 1})
-    with follower.running(), pytest.raises(SlotLostError, match="timeline"):
-        follower.until(lambda: False)
