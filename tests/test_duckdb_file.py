@@ -18,20 +18,13 @@ from pipeline.errors import AlreadyRunningError, Refused, TerminalError, Transie
 from sinks import duckdb_file
 from sinks.duckdb import DuckDBConfig, DuckDBSink
 from tests.duckdb_victim import COPIED, ROWS
+from tests.fix_duckdb import FilePlace
 from tests.sink_batches import ORDERS, insert
 from tests.sink_place import JOURNAL, Hand, mirror
-from tests.test_sink_duckdb import FilePlace
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent
 TARGET = mirror(ORDERS)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[FilePlace]:
-    made = FilePlace(tmp_path / "warehouse.duckdb")
-    yield made
-    made.close()
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
