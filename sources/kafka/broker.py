@@ -47,9 +47,10 @@ class Broker:
         except (KafkaException, ValueError, TypeError) as error:
             raise unmade(error, config) from None
 
-    def topic(self) -> Topic:
+    def topic(self, timeout: float | None = None) -> Topic:
         """Raises Refused for a topic that is not there or not for us, TransientError where no broker answers in time."""
-        found = self._ask(lambda: self._client.describe_topics(TopicCollection([self._topic]), request_timeout=self._timeout))
+        limit = timeout or self._timeout
+        found = self._ask(lambda: self._client.describe_topics(TopicCollection([self._topic]), request_timeout=limit), limit)
         (described,) = found.values()
         number = str(described.topic_id) if described.topic_id is not None else ""
         return Topic("" if set(number) <= {"A", "="} else number, tuple(sorted(one.id for one in described.partitions)))
@@ -71,30 +72,32 @@ class Broker:
         wanted = {TopicPartition(self._topic, partition): spec for partition in partitions}
         if not wanted:
             return {}
-        found = self._ask(lambda: self._client.list_offsets(wanted, isolation_level=isolation, request_timeout=self._timeout))
+        found = self._ask(
+            lambda: self._client.list_offsets(wanted, isolation_level=isolation, request_timeout=self._timeout), self._timeout
+        )
         return {place.partition: answer.offset for place, answer in found.items()}
 
-    def _ask(self, question: Callable[[], Mapping[Any, Future[Value]]]) -> dict[Any, Value]:
+    def _ask(self, question: Callable[[], Mapping[Any, Future[Value]]], limit: float) -> dict[Any, Value]:
         """The answers. What may pass by itself is asked again until the deadline, a refusal only while it may be a start's."""
         began = time.monotonic()
         while True:
             self._heard = None
             try:
-                return {about: self._answer(future, began) for about, future in question().items()}
+                return {about: self._answer(future, began, limit) for about, future in question().items()}
             except KafkaException as error:
                 problem = self._problem(error.args[0])
             except NotYet:
                 problem = self._problem(None)
-            if time.monotonic() - began > (_SOON if isinstance(problem, Refused) else self._timeout):
+            if time.monotonic() - began > (_SOON if isinstance(problem, Refused) else limit):
                 raise problem
             time.sleep(_PAUSE)
 
-    def _answer(self, future: Future[Value], began: float) -> Value:
+    def _answer(self, future: Future[Value], began: float, limit: float) -> Value:
         """Serves what the client has to say meanwhile: a broker that is away or refuses shows nowhere else."""
         while not future.done():
             self._client.poll(_PAUSE)
             late = time.monotonic() - began
-            if late > self._timeout or (late > _SOON and isinstance(self._refusal, Refused)):
+            if late > limit or (late > _SOON and isinstance(self._refusal, Refused)):
                 break
         if not future.done() and self._client not in _UNANSWERED:
             _UNANSWERED.append(self._client)

@@ -27,6 +27,7 @@ log = structlog.get_logger("sluice.kafka")
 _AHEAD = 16 << 20  # bytes of messages that wait to be taken
 _WATCH_EVERY = 10.0
 _AGAIN = 1.0
+_PATIENCE = 4.0  # seconds for an answer while reading, after which brokers are said to be away
 _JOIN = 5.0
 
 
@@ -134,7 +135,7 @@ class Supervisor:
         assert self._known is not None  # noqa: S101  (it has begun)
         was_away = self._standing.is_away
         try:
-            found = self._broker.topic()
+            found = self._broker.topic(_PATIENCE)
         except TransientError as error:
             if not was_away:
                 log.warning("brokers are away", source=self._source, error=error.message)
