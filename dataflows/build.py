@@ -74,24 +74,30 @@ def source_kind(block: SourceBlock) -> type[Source]:
 
 def build_sink(pipeline: Pipeline, block: SinkBlock) -> Sink:
     """The sink of a block; connects to nothing."""
-    made: Sink = kinds("sluice.sinks")[block.type].load()(block.name, block.config, pipeline.name)
-    return made
+    return sink_kind(block)(block.name, block.config, pipeline.name)
+
+
+def sink_kind(block: SinkBlock) -> type[Sink]:
+    """The class of a sink."""
+    kind: type[Sink] = kinds("sluice.sinks")[block.type].load()
+    return kind
 
 
 def dataset_name(pipeline: Pipeline, source: str, table: str) -> str:
-    """What a table is called in the pipeline: its entry under `datasets`, else its bare name."""
-    return pipeline.dataset_of(source, table) or split_name(table)[-1]
+    """What a table is called in the pipeline: its entry under `datasets`, else its bare name (of a source without tables: the stream's)."""
+    bare = table if pipeline.sources[source].stream == table else split_name(table)[-1]
+    return pipeline.dataset_of(source, table) or bare
 
 
 def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
-    """Whether a sink can get an update of a row that it lacks: behind a filter, in a history, when a contract held the row back, or where a map
-    needs every value of a row."""
+    """Whether a sink can get an update of a row that it lacks: behind a filter, in a history, when a contract held the row back, or
+    because it never looks at what it has; or a map needs every value of a row."""
     name = dataset_name(pipeline, source, table)
     dataset = pipeline.datasets.get(name)
     if dataset is not None and (dataset.contract is not None or any(feed.map is not None for feed in dataset.feeds)):
         return True
-    routes = [route for sink in pipeline.sinks.values() if (route := sink.route(name)) is not None]
-    return any(route.where is not None or route.mode == "history" for route in routes)
+    routes = [(route, sink) for sink in pipeline.sinks.values() if (route := sink.route(name)) is not None]
+    return any(route.where is not None or route.mode == "history" or sink_kind(sink).whole_rows for route, sink in routes)
 
 
 def contracts(pipeline: Pipeline) -> dict[str, Contract]:

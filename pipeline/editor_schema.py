@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.file import DatasetBlock, PipelineFile, RouteBlock
+from pipeline.file import DatasetBlock, PipelineFile
 from pipeline.kinds import kinds
 
 _REF = "#/$defs/{model}"
@@ -54,12 +54,12 @@ def _by_type(group: str, definitions: Schema) -> Schema:
         block["properties"] = {"type": {"const": name}, **block["properties"]}
         block["required"] = ["type", *block.get("required", ())]
         if group == "sinks":
-            block["properties"]["datasets"] = _routes(definitions)
+            block["properties"]["datasets"] = _routes(kind.Route, definitions)
         branches.append({"if": {"properties": {"type": {"const": name}}, "required": ["type"]}, "then": block})
     return {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(found)}}, "allOf": branches}
 
 
-def _routes(definitions: Schema) -> Schema:
+def _routes(model: type[BaseModel], definitions: Schema) -> Schema:
     return {
         "description": "The datasets that go here, by default all of them: their names, or names with how they go.",
         "anyOf": [
@@ -68,7 +68,7 @@ def _routes(definitions: Schema) -> Schema:
             {
                 "type": "object",
                 "minProperties": 1,
-                "additionalProperties": {"anyOf": [_reference(RouteBlock, definitions), {"type": "null"}]},
+                "additionalProperties": {"anyOf": [_reference(model, definitions), {"type": "null"}]},
             },
         ],
     }

@@ -69,7 +69,8 @@ class _Loading:
         datasets = {
             name: dataset for name, block in _mapping(content, "datasets") if (dataset := self.dataset(name, block, sources, content))
         }
-        sinks = {name: sink for name, block in _mapping(content, "sinks") if (sink := self.sink(name, block))}
+        called = written.pipeline if written is not None else ""
+        sinks = {name: sink for name, block in _mapping(content, "sinks") if (sink := self.sink(name, block, called))}
         Agreement(sources, datasets, sinks, self.report, complete=not self.problems).check()
         monitoring = self.monitoring(written.monitoring, sinks) if written is not None and written.monitoring is not None else {}
         problems = list(dict.fromkeys(sorted(self.problems, key=lambda problem: problem.line or 0)))
@@ -122,17 +123,18 @@ class _Loading:
         config = self.validated(found[0].Config, found[1], path)
         return None if config is None else SourceBlock(name, found[0].kind, config, self.document.line(path))
 
-    def sink(self, name: str, content: object) -> SinkBlock | None:
+    def sink(self, name: str, content: object, pipeline: str) -> SinkBlock | None:
         path: Keys = ("sinks", name)
         found = self.kind("sinks", content, path)
         if found is None:
             return None
         rest = {key: value for key, value in found[1].items() if key != "datasets"}
         config = self.validated(found[0].Config, rest, path)
-        routes = self.routes(found[1]["datasets"], (*path, "datasets")) if "datasets" in found[1] else None
-        return None if config is None else SinkBlock(name, found[0].kind, config, routes, self.document.line(path))
+        routes = self.routes(found[1]["datasets"], (*path, "datasets"), found[0].Route) if "datasets" in found[1] else None
+        prefix = found[0].prefix(pipeline)
+        return None if config is None else SinkBlock(name, found[0].kind, config, routes, self.document.line(path), prefix)
 
-    def routes(self, content: object, path: Keys) -> dict[str, Route]:
+    def routes(self, content: object, path: Keys, model: type[RouteBlock]) -> dict[str, Route]:
         if isinstance(content, str):
             content = [content]
         if isinstance(content, list) and all(isinstance(name, str) for name in content):
@@ -142,7 +144,7 @@ class _Loading:
                     self.report(f"`{name}` is there twice", (*path, i), "keep one of them")
                 routes[name] = Route(name, line=self.document.line((*path, i)))
         elif isinstance(content, dict):
-            routes = {name: route for name, block in content.items() if (route := self.route(name, block, (*path, name)))}
+            routes = {name: route for name, block in content.items() if (route := self.route(name, block, (*path, name), model))}
         else:
             self.report("`datasets` of a sink is a list of names, or a mapping of names to how they go there", path)
             return {}
@@ -150,8 +152,8 @@ class _Loading:
             self.report("`datasets` is empty: this sink would get nothing", path, "name some, or leave the key out for all of them")
         return routes
 
-    def route(self, name: str, block: object, path: Keys) -> Route | None:
-        written = self.validated(RouteBlock, {} if block is None else block, path)
+    def route(self, name: str, block: object, path: Keys, model: type[RouteBlock]) -> Route | None:
+        written = self.validated(model, {} if block is None else block, path)
         return None if written is None else Route(dataset=name, line=self.document.line(path), **written.model_dump())
 
     def dataset(self, name: str, block: object, sources: Mapping[str, SourceBlock], content: Mapping[str, object]) -> Dataset | None:

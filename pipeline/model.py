@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,6 +41,11 @@ class SourceBlock:
     type: str
     config: BaseModel
     line: int
+
+    @property
+    def described(self) -> bool:
+        """Whether the block, or the source itself, says which columns there are; else the dataset's contract has to."""
+        return bool(getattr(self.config, "described", True))
 
     @property
     def stream(self) -> str | None:
@@ -85,17 +90,19 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class SinkBlock:
-    """`routes` is None where the sink takes every dataset as it is."""
+    """`routes` is None where the sink takes every dataset as it is. Tables that no route names are called `prefix` and the dataset."""
 
     name: str
     type: str
     config: BaseModel
     routes: Mapping[str, Route] | None
     line: int
+    prefix: str = ""
 
     def route(self, dataset: str) -> Route | None:
         """How the dataset goes here, or None if it doesn't."""
-        return Route(dataset) if self.routes is None else self.routes.get(dataset)
+        found = Route(dataset) if self.routes is None else self.routes.get(dataset)
+        return replace(found, table=f"{self.prefix}{dataset}") if found is not None and self.prefix and found.table is None else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from journal.batch import ChangeBatch, CopyMarker, Longs
 from journal.schema import TableSchema
+from pipeline.file import RouteBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,10 @@ class Sink(ABC):
 
     kind: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
+    Route: ClassVar[type[RouteBlock]] = RouteBlock
+    """How a dataset goes into sinks of this kind; a sink with keys of its own has a model of its own."""
+    whole_rows: ClassVar[bool] = False
+    """Whether an update must bring every column: the sink cannot look up what the log left out as unchanged."""
     pace: ClassVar[float] = 0.0
     """Seconds from one commit to the next while changes come in small numbers, so that more of them share what a commit costs."""
     most_rows: ClassVar[int | None] = None
@@ -113,6 +118,11 @@ class Sink(ABC):
         self.name = name
         self.config = config
         self.pipeline = pipeline
+
+    @classmethod
+    def prefix(cls, pipeline: str) -> str:
+        """What the tables of a pipeline are called, before the dataset's name, where no route names them."""
+        return ""
 
     @abstractmethod
     def open(self, journal: str) -> Cursor | None:

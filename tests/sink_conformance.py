@@ -26,7 +26,11 @@ from tests.sink_conformance_schema import SchemaConformance
 from tests.sink_conformance_values import ValueConformance
 from tests.sink_place import JOURNAL, Hand, Place, mirror
 
-CAPABILITIES = ("transactions", "schema_change", "history", "soft_delete", "keyless", "fencing", "away", "permissions", "dropped_tables")
+# looks: at the rows that it holds, and continues them. own_tables: it tells those that it made from others.
+CAPABILITIES = (
+    "transactions", "schema_change", "history", "soft_delete", "keyless", "fencing", "away", "permissions", "dropped_tables", "looks",
+    "own_tables", "any_name",
+)  # fmt: skip
 
 
 class SinkConformance(MirrorConformance, ValueConformance, SchemaConformance, HistoryConformance, ModelConformance):

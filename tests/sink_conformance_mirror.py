@@ -47,6 +47,7 @@ class MirrorConformance:
         assert sorted(repr(row["word"]) for row in hand.live(target)) == ["''", "'a'", "None", "None"]
 
     def test_an_older_change_never_overwrites_a_newer_row(self, hand: Hand) -> None:
+        self.needs("looks")
         target = mirror(ORDERS)
         hand.next = 1000
         hand.write(target, insert(id="1", name="newer"), insert(id="2", name="newer"))
@@ -66,6 +67,7 @@ class MirrorConformance:
         assert hand.names(target, "doc") == {"5": "d", "2": None}
 
     def test_a_moved_row_keeps_what_the_log_left_out(self, hand: Hand) -> None:
+        self.needs("looks")
         target = mirror(ORDERS)
         hand.write(target, insert(id="1", name="a", doc="one"), insert(id="2", name="b", doc="two"))
         moves = [("1", "3"), ("2", "1"), ("3", "2")]  # swapped by way of a third
@@ -73,12 +75,14 @@ class MirrorConformance:
         assert hand.names(target, "doc") == {"1": "two", "2": "one"}
 
     def test_what_the_log_left_out_keeps_its_value(self, hand: Hand) -> None:
+        self.needs("looks")
         target = mirror(ORDERS)
         hand.write(target, insert(id="1", name="a", amount="1.00", doc="kept"))
         hand.write(target, update({"id": "1", "name": "A", "amount": None}, absent=["doc"]))
         assert counted(hand.live(target)) == hand.as_held(target, [{"id": "1", "name": "A", "amount": None, "doc": "kept"}])
 
     def test_what_was_read_again_counts_only_where_the_sink_has_no_row(self, hand: Hand) -> None:
+        self.needs("looks")
         target = mirror(ORDERS, filtered=True)
         hand.write(target, insert(id="1", doc="of its time"))
         hand.write(target, update({"id": "1"}, recalled={"doc": "read again"}), update({"id": "2"}, recalled={"doc": "read again"}))
@@ -193,6 +197,7 @@ class MirrorConformance:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_small_transactions_and_large_ones_come_to_the_same(self, hand: Hand, seed: int) -> None:
+        self.needs("looks")
         chance = random.Random(seed)
         one, other = mirror(ORDERS, "one"), mirror(ORDERS, "other")
         did = []

@@ -30,6 +30,11 @@ class SchemaConformance:
         hand = Hand(place)
         hand.write(target, insert(id="1", name="a"))
         assert not planning.plan([target])
+
+    def test_a_plan_says_how_a_table_would_change(self, place: Place) -> None:
+        self.needs("schema_change")
+        planning = place.sink()
+        Hand(place).write(mirror(ORDERS), insert(id="1", name="a"))
         wider = mirror(_schema(*ORDERS.columns, Column("more", "text", 9)))
         assert any("more" in statement for statement in planning.plan([wider]))
         assert "more" not in place.table("orders")[0]
@@ -139,6 +144,7 @@ class SchemaConformance:
         assert {row["name"]: row["id"] for row in hand.live(by_name)} == {"a": "7", "b": "2", "c": "8"}
 
     def test_a_table_that_is_not_ours_is_left_alone(self, place: Place, hand: Hand) -> None:
+        self.needs("own_tables")
         place.make_foreign_table("orders")
         hand.sink.begin()
         with pytest.raises(SinkShapeError) as met:
@@ -148,6 +154,7 @@ class SchemaConformance:
         assert "orders" in met.value.message
 
     def test_a_table_of_another_sink_is_left_alone(self, place: Place, hand: Hand) -> None:
+        self.needs("own_tables")
         hand.write(mirror(ORDERS), insert(id="1", name="a"))
         hand.sink.rest()
         other = Hand(place, "other")

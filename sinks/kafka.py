@@ -1,0 +1,237 @@
+"""The sink that tells every change in a Kafka topic: exactly once, with its cursor in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import ClassVar
+
+import pyarrow as pa
+import structlog
+from pydantic import BaseModel
+
+from journal.batch import ChangeBatch, CopyMarker, Longs
+from journal.schema_registry import SchemaRegistry
+from pipeline.errors import SinkShapeError, TerminalError, TransientError
+from pipeline.file import RouteBlock
+from pipeline.kafka_options import is_topic
+from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, Sink, Standing, Target
+from sinks.bookkeeping import check_names
+from sinks.kafka_config import KafkaConfig, KafkaRoute
+from sinks.kafka_cursor import KEY, SETTINGS, Record, topic_of
+from sinks.kafka_formats import BinaryCloudEvents, Format, JsonFormat, StructuredCloudEvents
+from sinks.kafka_link import Link
+from sinks.kafka_newest import Newest
+from sinks.kafka_reading import Reader
+from sinks.kafka_telling import Telling
+from sinks.kafka_topics import LARGEST, Topic, Topics
+
+log = structlog.get_logger("sluice.kafka")
+
+
+class KafkaSink(Sink):
+    """Messages and cursor in one transaction; see docs/kafka-sink.md."""
+
+    kind = "kafka"
+    Config: ClassVar[type[BaseModel]] = KafkaConfig
+    Route: ClassVar[type[RouteBlock]] = KafkaRoute
+    whole_rows = True
+    pace = 0.01
+    most_rows = 100_000
+
+    def __init__(self, name: str, config: KafkaConfig, pipeline: str) -> None:
+        super().__init__(name, config, pipeline)
+        self._config = config
+        self._client = {"client.id": f"sluice.{pipeline}.{name}", **config.client}
+        self._who = f"the sink {name} (Kafka at {config.bootstrap_servers})"
+        self._cursor_topic = topic_of(pipeline, name)
+        self._reader = Reader(self._client, f"sluice.{pipeline}.{name}", self._who)
+        self._format = _format(config, pipeline)
+        self._asking: Topics | None = None
+        self._link: Link | None = None
+        self._record = Record(Cursor("", 0))
+        self._known: dict[str, tuple[Target, Topic]] = {}
+        self._telling = Telling(name, self._format, lambda topic: self._reader.all(topic.name, self._topics.committed(topic)))
+        self._epoch = 0
+
+    @classmethod
+    def prefix(cls, pipeline: str) -> str:
+        return f"{pipeline}."
+
+    @property
+    def _topics(self) -> Topics:
+        self._asking = self._asking or Topics(self._client, self._who)
+        return self._asking
+
+    def open(self, journal: str) -> Cursor | None:
+        self.close()
+        self._check_journal(self._read_record(), journal)  # before anybody is fenced off
+        link, record = self._taken_over()
+        self._link = link
+        self._check_journal(record, journal)
+        if record is None:
+            return None
+        gone = self._topics.missing(set(record.topics.values()))
+        self._record = record.without(set(gone))
+        return replace(self._record.cursor, epoch=self._epoch)
+
+    def _check_journal(self, record: Record | None, journal: str) -> None:
+        if record is not None and record.cursor.journal != journal:
+            self.close()
+            raise TerminalError(f"{self._who} is fed by another journal", hint=ANOTHER_JOURNAL)
+
+    def _taken_over(self) -> tuple[Link, Record | None]:
+        """A link which fences off any other, and what the target holds from then on."""
+        self._topics.make(self._cursor_topic, 1, SETTINGS)
+        link = Link(self._client, f"sluice.{self.pipeline}.{self.name}", self._who)
+        try:
+            link.connect()
+            record = self._read_record(surely=True)
+        except BaseException:
+            link.close()
+            raise
+        self._record = record or Record(Cursor("", 0))
+        self._telling.newest = self._record.newest
+        self._epoch = self._record.cursor.epoch + 1
+        return link, record
+
+    def _read_record(self, *, surely: bool = False) -> Record | None:
+        topic = self._topics.find(self._cursor_topic, surely=surely)
+        if topic is None:
+            return None
+        value = self._reader.last(topic.name, self._topics.settled(topic)[0])
+        return None if value is None else Record.decode(value)
+
+    def standing(self) -> Standing:
+        record = self._read_record(surely=True)
+        return Standing(None, 0) if record is None else Standing(record.cursor, record.newest)
+
+    def adopt(self, cursor: Cursor) -> None:
+        self.close()
+        link, _ = self._taken_over()
+        try:
+            link.begin()
+            self._say(link, cursor)
+            link.commit()
+        finally:
+            link.close()
+
+    def plan(self, targets: Sequence[Target]) -> Sequence[str]:
+        found = [] if self._topics.find(self._cursor_topic) else [f"create topic {self._cursor_topic} (1 partition, compacted)"]
+        for target in targets:
+            check_names(target)
+            topic = self._topics.find(_named(target))
+            if topic is None:
+                size = f"{self._config.partitions} partitions" if self._config.partitions else "the brokers' number of partitions"
+                found.append(f"create topic {target.table} ({size}, {'compacted' if target.schema.key else 'not compacted'})")
+            else:
+                _check(target, topic)
+            found += self._format.plan(target.table, target.schema)
+        return found
+
+    def prepare(self, target: Target) -> None:
+        self._topic(target)
+
+    def _topic(self, target: Target) -> Topic:
+        known = self._known.get(target.table)
+        if known is not None and known[0] == target:
+            return known[1]
+        check_names(target)
+        topic = self._topics.make(_named(target), self._config.partitions or -1, _settings(target))
+        _check(target, topic)
+        self._format.prepare(target.table, target.schema)
+        self._known[target.table] = (target, topic)
+        self._record = replace(self._record, topics={**self._record.topics, target.dataset: (topic.name, topic.id)})
+        return topic
+
+    def _opened(self) -> Link:
+        if self._link is None:
+            raise TransientError(f"{self._who} is not connected")
+        return self._link
+
+    def begin(self) -> None:
+        self._opened().begin()
+
+    def write(self, target: Target, batch: ChangeBatch, leaving: Longs) -> Sequence[RefusedRow]:
+        return self._telling.write(self._opened(), target, self._topic(target), batch, leaving)
+
+    def mark(self, target: Target, marker: CopyMarker) -> None:
+        topic = self._topic(target)
+        if marker.phase == "end" and not marker.first and target.on_delete != "ignore":
+            self._telling.sweep(self._opened(), target, topic, marker.ordinal, 0)
+
+    def commit(self, cursor: Cursor) -> None:
+        link = self._opened()
+        self._say(link, cursor)
+        link.commit()
+        self._telling.committed()
+
+    def _say(self, link: Link, cursor: Cursor) -> None:
+        """Puts the cursor into the open transaction."""
+        self._record = replace(self._record, cursor=replace(cursor, epoch=self._epoch), newest=self._telling.newest)
+        link.send(self._cursor_topic, [KEY], [self._record.encode()], [[]])
+
+    def rollback(self) -> None:
+        self._telling.undone()
+        if self._link is not None and not self._link.abort():
+            self._link.close()
+            self._link = None
+
+    def held(self, target: Target, batch: ChangeBatch) -> pa.Table:
+        return pa.table(self._format.held(target.schema, batch.columns), list(target.schema.names))
+
+    def read(self, target: Target, keys: pa.Table | None) -> Iterator[pa.Table]:
+        topic = self._topics.find(target.table, surely=True)
+        if topic is None:
+            return
+        asked = None
+        if keys is not None:
+            given = [pa.concat_arrays(keys[name].cast(pa.string()).chunks or [pa.array([], pa.string())]) for name in target.schema.key]
+            asked, _ = self._format.keys(topic.name, target.schema, given)
+        with Newest(with_values=True) as newest:
+            newest.read(self._reader.all(topic.name, self._topics.settled(topic)))
+            for values in newest.values(asked):
+                yield pa.table(self._format.rows(target.schema, values), list(target.schema.names))
+
+    def close(self) -> None:
+        self.rollback()
+        if self._link is not None:
+            self._link.close()
+        self._link = None
+        self._asking = None
+        self._known = {}
+        self._telling.committed()
+        with suppress(TransientError):
+            self._format.close()
+
+
+def _format(config: KafkaConfig, pipeline: str) -> Format:
+    if config.format == "avro" and config.schema_registry is not None:
+        from sinks.kafka_avro import AvroFormat
+
+        return AvroFormat(pipeline, SchemaRegistry(config.schema_registry.options), record_keys=config.key == "record")
+    if config.format == "cloudevents":
+        return (StructuredCloudEvents if config.mode == "structured" else BinaryCloudEvents)(pipeline)
+    return JsonFormat(pipeline)
+
+
+def _named(target: Target) -> str:
+    if not is_topic(target.table):
+        raise SinkShapeError(
+            f"the dataset {target.dataset} cannot go into a topic {target.table!r}: such a name has letters, digits, `.`, `_` and `-`",
+            hint="give it another name with `topic`",
+        )
+    return target.table
+
+
+def _settings(target: Target) -> dict[str, str]:
+    return {"cleanup.policy": "compact" if target.schema.key else "delete", "max.message.bytes": str(LARGEST)}
+
+
+def _check(target: Target, topic: Topic) -> None:
+    if topic.compacted and not target.schema.key:
+        raise SinkShapeError(
+            f"the dataset {target.dataset} has no key, and the topic {topic.name} is compacted: it takes no message without one",
+            hint="give the dataset a `key`, or the topic `cleanup.policy=delete`, or name another with `topic`",
+        )

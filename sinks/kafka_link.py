@@ -1,0 +1,206 @@
+"""The transactional producer of a sink: one identity, so that of two processes the older one is fenced off by the brokers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from pipeline.errors import AlreadyRunningError, Refused, SluiceError, TransientError
+from sinks.kafka_errors import FENCED, SILENT, from_kafka
+
+_PATIENCE = 6.0  # seconds for which a call is repeated
+_DOWN_PATIENCE = 1.5  # where librdkafka says that no broker can be reached
+_STEP = 0.5
+_EACH = 2000  # messages between two looks at what the client has to say
+_FULL = 0.01
+
+_OURS: Mapping[str, Any] = {"enable.idempotence": "true", "delivery.report.only.error": True, "allow.auto.create.topics": "false"}
+_DEFAULTS = {
+    "linger.ms": "5",
+    "compression.type": "lz4",
+    "partitioner": "murmur2_random",  # that of Java's producers
+    "batch.size": "1000000",
+    "message.max.bytes": "1000000000",  # what a topic takes is asked of the topic
+    "queue.buffering.max.messages": "200000",
+    "queue.buffering.max.kbytes": "65536",
+    "transaction.timeout.ms": "300000",
+    "reconnect.backoff.max.ms": "1000",
+}
+
+
+class Link:
+    """A producer in one transaction after another. After any error but a refusal of arguments it has to be closed and made anew."""
+
+    def __init__(self, options: Mapping[str, str], identity: str, who: str) -> None:
+        """Connects to nothing. Raises Refused for options that no client can be made of."""
+        given = {**_DEFAULTS, **options, **_OURS, "transactional.id": identity}
+        self._who = who
+        self._timeout = int(given["transaction.timeout.ms"]) / 1000
+        self._heard: KafkaError | None = None  # what the client said of its connections since a call succeeded
+        self._down = False
+        self._lost: KafkaError | None = None  # the first message that could not be written
+        self._fatal: KafkaError | None = None
+        self._began = 0.0
+        self._open = False
+        callbacks: dict[str, Any] = {"error_cb": self._hear, "on_delivery": self._delivered, "logger": SILENT}
+        try:
+            self._producer = Producer({**given, **callbacks})
+        except (KafkaException, ValueError, TypeError) as error:
+            said = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+            raise Refused(f"{who}: {said}", hint="check `options`") from None
+
+    def connect(self) -> None:
+        """Fences off any older producer of this identity; what that had open is aborted when this returns."""
+        self._repeat(self._producer.init_transactions, "cannot begin")
+
+    def begin(self) -> None:
+        self._repeat(lambda _: self._producer.begin_transaction(), "cannot open a transaction")
+        self._began = time.monotonic()
+        self._open = True
+        self._lost = None
+
+    def send(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None] | Iterable[None],
+        values: Sequence[bytes | None],
+        headers: Sequence[list[Any]],
+    ) -> None:
+        """Puts messages into the open transaction, in their order. Waits while the queue to the brokers is full."""
+        produce = self._producer.produce
+        try:
+            for n, (key, value, header) in enumerate(zip(keys, values, headers, strict=False)):
+                if not n % _EACH:
+                    self._look()
+                try:
+                    produce(topic, value, key, headers=header)
+                except BufferError:
+                    self._wait(lambda t=topic, v=value, k=key, h=header: produce(t, v, k, headers=h))  # type: ignore[misc]
+        except KafkaException as error:
+            raise self._problem(error.args[0], f"cannot write to {topic}") from error
+
+    def commit(self) -> None:
+        """Everything since `begin` becomes visible. A TransientError leaves open whether it has: the target knows."""
+        self._repeat(self._producer.commit_transaction, "cannot commit")
+        self._open = False
+        self._look()
+
+    def flush(self) -> None:
+        """Every message of the open transaction is at the brokers when this returns."""
+        deadline = time.monotonic() + 10 * _PATIENCE
+        while self._producer.flush(_STEP):
+            self._look()
+            if self._given_up(deadline, time.monotonic()):
+                raise self._problem(None, "cannot write")
+
+    def abort(self) -> bool:
+        """Nothing since `begin` stays. Returns whether this producer can go on."""
+        if not self._open:
+            return True
+        self._open = False
+        if self._fatal is not None:
+            return False
+        try:
+            self._repeat(self._producer.abort_transaction, "cannot abort", patience=_DOWN_PATIENCE)
+        except SluiceError:
+            return False
+        return self._fatal is None
+
+    def close(self) -> None:
+        """Lets go at once: what is open stays so until the next producer of this identity, or the brokers, abort it."""
+        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+        self._producer.poll(0)
+
+    def _wait(self, produce: Callable[[], None]) -> None:
+        """Repeats until the queue takes the message."""
+        began = moved = time.monotonic()
+        waiting = len(self._producer)
+        while True:
+            self._producer.poll(_FULL)
+            self._look()
+            try:
+                return produce()
+            except BufferError:
+                if len(self._producer) < waiting:
+                    waiting, moved = len(self._producer), time.monotonic()
+                if self._given_up(moved + 5 * _PATIENCE, began):
+                    raise self._problem(None, "cannot write") from None
+
+    def _repeat(self, call: Callable[[float], object], failing: str, patience: float = _PATIENCE) -> None:
+        """Makes a call until it succeeds, as long as the client says that repeating may help, and there is time."""
+        began = time.monotonic()
+        while True:
+            if self._fatal is not None:
+                raise self._problem(self._fatal, failing)
+            try:
+                call(_STEP)
+            except (KafkaException, SystemError) as raised:
+                error = _kafka_error(raised)
+                if error is None:
+                    raise
+                self._producer.poll(0)
+                if error.fatal():
+                    self._fatal = error
+                again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
+                if not again or self._given_up(began + patience, began):
+                    raise self._problem(error, failing) from raised
+                time.sleep(_FULL)  # some calls are refused at once
+                continue
+            self._heard, self._down = None, False
+            return
+
+    def _given_up(self, deadline: float, began: float) -> bool:
+        now = time.monotonic()
+        hopeless = self._heard is not None and isinstance(from_kafka(self._heard, ""), Refused)
+        return now > deadline or ((self._down or hopeless) and now > began + _DOWN_PATIENCE)
+
+    def _look(self) -> None:
+        self._producer.poll(0)
+        if self._fatal is not None:
+            raise self._problem(self._fatal, "cannot go on")
+        if self._lost is not None:
+            raise self._problem(self._lost, "cannot write")
+
+    def _problem(self, error: KafkaError | None, failing: str) -> SluiceError:
+        """A call that got no answer says less than what was heard of the connections meanwhile."""
+        late = self._open and time.monotonic() - self._began > 0.9 * self._timeout
+        found = self._lost if error is None or (self._lost is not None and error.code() not in FENCED) else error
+        what = f"{self._who} {failing}"
+        if found is not None and found.fatal():
+            self._fatal = found
+        if found is not None and (found.code() in FENCED or self._is_fenced(found)):
+            if late:
+                message = f"{what}: the transaction took longer than the {self._timeout:.0f} s after which the brokers end it"
+                return TransientError(message, hint="raise `transaction.timeout.ms` in `options`")
+            message = f"another process has taken over {self._who}: the brokers have fenced this one off"
+            return AlreadyRunningError(message, hint="only one may deliver into it: stop one of them")
+        if found is None or (self._heard is not None and found.code() in (KafkaError._TIMED_OUT, KafkaError._PURGE_QUEUE)):
+            found = self._heard or found
+        if found is None:
+            return TransientError(f"{what}: no broker answers", hint="are the brokers running?")
+        return from_kafka(found, what)
+
+    @staticmethod
+    def _is_fenced(error: KafkaError) -> bool:
+        """A fatal error, as the callback has it, tells its cause in words alone."""
+        return error.code() == KafkaError._FATAL and "fenced" in error.str().lower()
+
+    def _hear(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = self._fatal or error
+        self._down |= error.code() == KafkaError._ALL_BROKERS_DOWN
+        if self._heard is None or error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self._heard = error
+
+    def _delivered(self, error: KafkaError | None, message: object) -> None:
+        if error is not None and self._lost is None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._lost = error
+
+
+def _kafka_error(raised: BaseException) -> KafkaError | None:
+    """What a call failed with; `flush` can raise a SystemError about the KafkaException that a callback made."""
+    cause = raised if isinstance(raised, KafkaException) else raised.__cause__
+    return cause.args[0] if isinstance(cause, KafkaException) else None
