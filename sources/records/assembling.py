@@ -17,6 +17,7 @@ from sources.records.keys import KeyReader
 from sources.records.scalars import Unfit
 
 Texts = Sequence[str | None]
+_FEW = 32  # rows
 Longs = npt.NDArray[np.int64]
 
 
@@ -48,13 +49,23 @@ def patched(columns: Sequence[pa.StringArray], rows: Mapping[int, Texts]) -> lis
     if not rows:
         return list(columns)
     places = sorted(rows)
+    texts = [pa.array([rows[row][place] for row in places], pa.string()) for place in range(len(columns))]
+    if len(places) <= _FEW:
+        return [_spliced(column, places, text) for column, text in zip(columns, texts, strict=True)]
     mask = np.zeros(len(columns[0]) if columns else 0, np.bool_)
     mask[places] = True
     where = pa.array(mask)
-    return [
-        pc.replace_with_mask(column, where, pa.array([rows[row][place] for row in places], pa.string()))
-        for place, column in enumerate(columns)
-    ]
+    return [pc.replace_with_mask(column, where, text) for column, text in zip(columns, texts, strict=True)]
+
+
+def _spliced(column: pa.StringArray, places: Sequence[int], texts: pa.StringArray) -> pa.StringArray:
+    """The same for a few rows: pieces put together are copied ten times as fast as values are chosen."""
+    pieces: list[pa.StringArray] = []
+    start = 0
+    for place, row in enumerate(places):
+        pieces += (column.slice(start, row - start), texts.slice(place, 1))
+        start = row + 1
+    return pa.concat_arrays([*pieces, column.slice(start)])
 
 
 def overruled(rows: Rows, found: Mapping[int, Careful]) -> Rows:

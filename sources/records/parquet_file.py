@@ -17,6 +17,7 @@ from sources.records.assembling import Careful, Rows, overruled, unreadable
 from sources.records.base import Decoded, DecodeOptions, Payload, RecordSchema
 from sources.records.columns import Converted, Mask, booleans, floats, moment_texts, numerics, text_converter
 from sources.records.files import BATCH, FileReader, FileRecords
+from sources.records.lines import Broken, broken
 from sources.records.object_rows import ObjectColumns
 from sources.records.objects import json_token, object_converter
 from sources.records.scalars import INTEGERS, TEXTS, Unfit, pg_type
@@ -44,10 +45,16 @@ class ParquetFile(FileReader):
                 if len(batch):
                     yield self._decoded(batch, number)
                     number += len(batch)
+        except Broken as error:
+            yield self._rest(str(error), number)
         except (pa.ArrowException, OSError, ValueError, ArithmeticError) as error:
-            broken = unreadable(len(self.schema.fields), 0, f"the file cannot be read: {error}; nothing behind this is read", b"")
-            nothing = Rows([pa.nulls(1, pa.string())] * len(self.schema.fields))
-            yield _records(overruled(nothing, {0: broken}), [Payload(None, b"")], number)
+            yield self._rest(f"cannot be read: {error}", number)
+
+    def _rest(self, why: str, before: int) -> FileRecords:
+        """What stands for the rest of a file that cannot be read any further."""
+        nothing = Rows([pa.nulls(1, pa.string())] * len(self.schema.fields))
+        refused = {0: unreadable(len(self.schema.fields), 0, broken(why), b"")}
+        return _records(overruled(nothing, refused), [Payload(None, b"")], before)
 
     def _decoded(self, batch: pa.RecordBatch, before: int) -> FileRecords:
         batch, odd = _readable(batch)
