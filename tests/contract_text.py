@@ -20,10 +20,15 @@ schema:
 """
 
 
+def contract_of(body: str, *, version: str = "v3.1.0") -> str:
+    """A contract whose schema object is `body`, indented by four spaces; its first line is line 8."""
+    return HEAD.format(version=version) + body
+
+
 def write_contract(folder: Path, body: str, *, version: str = "v3.1.0", name: str = "orders.odcs.yaml") -> Path:
-    """Writes a contract whose schema object is `body`, indented by four spaces; its first line is line 8 of the file."""
+    """Writes what `contract_of` gives."""
     file = folder / name
-    file.write_text(HEAD.format(version=version) + body)
+    file.write_text(contract_of(body, version=version))
     return file
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.contract_text import contract_of
 from tests.fix_pipeline import MakePipeline, PipelineUnderTest
 from tests.fix_postgres import PASSWORD, Database
 from tests.invoking import Ended, sluice
@@ -22,20 +23,13 @@ datasets:
 sinks:
   warehouse: {{type: duckdb, path: warehouse.duckdb}}
 """
-_CONTRACT = """
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
+_CONTRACT = contract_of("""\
     properties:
       - {name: id, logicalType: integer, primaryKey: true, required: true}
       - {name: amount, logicalType: number}
     quality:
       - {id: amount-positive, type: sql, query: amount > 0, mustBe: true}
-"""
+""")
 
 Shop = Callable[..., PipelineUnderTest]
 

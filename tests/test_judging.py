@@ -13,19 +13,13 @@ from journal.batch import ChangeBatch, CopyMarker, Defect, Op, batch_from_column
 from journal.schema import Column, TableSchema
 from quality.contract_reading import load_contract
 from quality.gate import Gate
+from tests.contract_text import contract_of
 
 SCHEMA = TableSchema("orders", (Column("id", "bigint"), Column("amount", "integer")), ("id",))
 
-_CONTRACT = """
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
+_CONTRACT = contract_of("""\
     properties:
-      - {{name: id, logicalType: integer, physicalType: bigint, primaryKey: true}}
+      - {name: id, logicalType: integer, physicalType: bigint, primaryKey: true}
       - name: amount
         logicalType: integer
         physicalType: integer
@@ -34,13 +28,13 @@ schema:
             type: sql
             query: amount > 0
             mustBe: true
-            customProperties: [{{property: action, value: {action}}}]
-"""
+            customProperties: [{property: action, value: ACTION}]
+""")
 
 
 def _judge(tmp_path: Path, action: str = "quarantine") -> Judge:
     file = tmp_path / "orders.yaml"
-    file.write_text(_CONTRACT.format(action=action))
+    file.write_text(_CONTRACT.replace("ACTION", action))
     contract = load_contract(file)
     record = partial(judged_records, "j" * 12, lambda batch, row: "0/1", "owner@example.com")
     return Judge(1, lambda schema: Gate(contract, schema), record)

@@ -10,6 +10,7 @@ import socket
 import httpx
 import pytest
 
+from tests.contract_text import contract_of
 from tests.fix_pipeline import MakePipeline, PipelineUnderTest
 from tests.fix_postgres import Database, MakeDatabase
 from tests.waiting import wait_for
@@ -18,21 +19,14 @@ pytestmark = pytest.mark.timeout(180)
 
 Service = tuple[PipelineUnderTest, Database, Database, int]
 
-_CONTRACT = """
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
+_CONTRACT = contract_of("""\
     properties:
       - {name: id, logicalType: integer, physicalType: bigint, primaryKey: true}
       - name: amount
         logicalType: integer
         physicalType: integer
         quality: [{id: positive, type: sql, query: amount > 0, mustBe: true}]
-"""
+""")
 
 
 def _free_ports() -> int:
