@@ -14,7 +14,7 @@ from sources.postgres import supervisor
 from sources.postgres.slot import timeline_parents
 from tests.fix_follower import Follow
 from tests.fix_postgres import Database, Launch
-from tests.two_tables import both_same, slot_made_by_hand
+from tests.two_tables import both_same, slot_made_by_hand, slot_rests
 from tests.waiting import wait_for
 
 
@@ -32,10 +32,7 @@ def test_trap_10_a_slot_that_was_dropped_or_made_again_is_a_gap(shop: Database, 
     follower = follow(shop)
     with follower.running():
         both_same(follower)
-    wait_for(
-        lambda: shop.rows(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{follower.slot}' AND NOT active"),
-        message="the slot to rest",
-    )
+    slot_rests(follower)
     shop.execute(f"SELECT pg_drop_replication_slot('{follower.slot}')")
     with follower.running(), pytest.raises(SlotLostError, match="is gone") as gone:
         follower.until(lambda: False)
@@ -153,10 +150,7 @@ def test_starting_over_drops_the_slot_and_copies_everything_anew(shop: Database,
     follower = follow(shop)
     with follower.running():
         both_same(follower)
-    wait_for(
-        lambda: shop.rows(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{follower.slot}' AND NOT active"),
-        message="the slot to rest",
-    )
+    slot_rests(follower)
     source = follower.make()
     dropped = f"SELECT pg_drop_replication_slot('{follower.slot}')"
     told = source.start_over(do=False).actions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.follower import Follower
+from tests.waiting import wait_for
 
 TABLES = (
     "CREATE TABLE orders (id int PRIMARY KEY, region text, n int DEFAULT 0)",
@@ -23,3 +24,9 @@ def both_same(follower: Follower) -> None:
 def slot_made_by_hand(follower: Follower) -> str:
     """The statement that makes the follower's slot."""
     return f"SELECT pg_create_logical_replication_slot('{follower.slot}', 'pgoutput')"
+
+
+def slot_rests(follower: Follower) -> None:
+    """Nobody reads the follower's slot any more: the server may notice later than who has left."""
+    query = f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{follower.slot}' AND NOT active"
+    wait_for(lambda: follower.database.rows(query), message="the slot to rest")
