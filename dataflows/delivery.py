@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
+from dataflows.copy_names import CopyNames
 from dataflows.observe import DeliverMetrics
 from dataflows.records import Place, refused_records
 from journal.batch import ChangeBatch, CopyMarker
@@ -42,10 +43,12 @@ class Delivery:
         forget: Callable[[int], None],
         committed: Callable[[Cursor], None],
         place: Place,
+        names: CopyNames,
     ) -> None:
         """`ask_copy` asks ingest for a copy of datasets for this sink; `remind` says that it still waits for some; `keep` stores refused
         rows (with their entry's seq) before the commit that passes them; `forget` drops those behind a seq, which the target does not hold
-        and will be offered again; `committed` is told each cursor that the target holds; `place` words the position of a change."""
+        and will be offered again; `committed` is told each cursor that the target holds; `place` words the position of a change;
+        `names` are those of copies."""
         self.sink = sink
         self._block = block
         self._reader = reader
@@ -57,6 +60,7 @@ class Delivery:
         self._forget = forget
         self._committed = committed
         self._place = place
+        self._names = names
         self._routers: dict[str, Router] = {}
         self._prepared: dict[str, str] = {}
         self._open = False
@@ -91,13 +95,17 @@ class Delivery:
             if self._reader.first_seq() <= 1:
                 return Cursor(self._reader.id, 0, routes=routes), frozenset()
             passed = passed_over(self._reader, self._block)
-            return replace(passed, waiting=frozenset(passed.counts)), frozenset(passed.counts)
+            whole = self._copies(passed.counts)
+            return replace(passed, waiting=whole), whole
         if held.seq > self._reader.last_seq():
             raise TerminalError(f"the sink {self.sink.name} holds more than the journal ever had", hint=ANOTHER_JOURNAL)
         lost = held.seq + 1 < self._reader.first_seq()  # the target was set back to an old state
         routed = [name for name in self._reader.totals() if self._block.route(name) is not None]
-        new = frozenset(name for name in routed if lost or _way(held.routes, name) != _way(routes, name))
+        new = self._copies(name for name in routed if lost or _way(held.routes, name) != _way(routes, name))
         return replace(held, routes=routes, waiting=held.waiting | new, begun=held.begun - new), new
+
+    def _copies(self, datasets: Iterable[str]) -> frozenset[str]:
+        return frozenset(copy for dataset in datasets for copy in self._names.of(dataset))
 
     def write(self, seq: int, entry: ChangeBatch | CopyMarker) -> None:
         """Writes one entry inside the open transaction. Raises TransientError or TerminalError, never loses a row."""
@@ -107,21 +115,22 @@ class Delivery:
         if not self._open:
             self.sink.begin()
             self._open = True
+        copy = self._names.at(entry.source, entry.table)
         if isinstance(entry, CopyMarker):
-            self._mark(route, entry)
-        elif entry.dataset not in self.cursor.waiting or (entry.sink is not None and entry.dataset in self.cursor.begun):
+            self._mark(route, entry, copy)
+        elif copy not in self.cursor.waiting or (entry.sink is not None and copy in self.cursor.begun):
             self._write(seq, route, entry)
         elif entry.sink is None:
             self._count(entry.dataset, delivered=len(entry))  # the copy that the sink waits for has it
 
-    def _mark(self, route: Route, marker: CopyMarker) -> None:
-        waiting, begun, this = self.cursor.waiting, self.cursor.begun, {marker.dataset}
-        if marker.sink is None and marker.dataset in waiting:
+    def _mark(self, route: Route, marker: CopyMarker, copy: str) -> None:
+        waiting, begun, this = self.cursor.waiting, self.cursor.begun, {copy}
+        if marker.sink is None and copy in waiting:
             return  # of a copy for all, whose rows are passed over too
         if marker.phase == "start" and marker.sink is not None:
             # what the stream brings from here on comes again behind the copy, for this sink
             self.cursor = replace(self.cursor, waiting=waiting | this, begun=begun | this)
-        elif marker.dataset in waiting - begun:
+        elif copy in waiting - begun:
             return  # of a copy that began before this target, or this way into it
         target = self._target(route, marker.schema)
         self.sink.mark(target, marker)

@@ -133,8 +133,10 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         ringer: Ringer,
         copy_requested: Callable[[str, str], float | None],
         copy_done: Callable[[str, str, float], None],
+        copy_name: Callable[[str, str], str],
     ) -> None:
-        """`copy_requested` tells when a copy of a dataset was asked for, for a sink; `copy_done` is told so when that one has become
+        """`copy_name` names the copy of a source's table; `copy_requested` tells when one was asked for, for a sink;
+        `copy_done` is told so when that one has become
         durable: who asks while a copy is being made gets another one."""
         self._journal = journal
         self._judge = judge
@@ -144,6 +146,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         self._ringer = ringer
         self._copy_requested = copy_requested
         self._copy_done = copy_done
+        self._copy_name = copy_name
         self._copying: dict[tuple[str, str, str], float | None] = {}  # by source, table and sink: when the copy was asked for
         self._copied: list[tuple[str, str, float]] = []
 
@@ -181,13 +184,13 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         elif isinstance(entry, CopyMarker):
             sink = entry.sink or EVERY_SINK
             if entry.phase == "start":
-                self._copying[entry.source, entry.table, sink] = self._copy_requested(sink, entry.dataset)
+                self._copying[entry.source, entry.table, sink] = self._copy_requested(sink, self._copy_name(entry.source, entry.table))
             self._journal.mark(entry)
             if entry.phase == "end":
                 self.release(entry.source, entry.table, entry.sink)
                 requested = self._copying.pop((entry.source, entry.table, sink), None)
                 if requested is not None:
-                    self._copied.append((sink, entry.dataset, requested))
+                    self._copied.append((sink, self._copy_name(entry.source, entry.table), requested))
         else:
             self._journal.hold(entry.batch)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dataflows.build import build_gate, build_source, contracts, dataset_name
+from dataflows.copy_names import CopyNames
 from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
@@ -77,7 +78,8 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
             metrics,
             ringer,
             state.copy_requested,
-            lambda sink, dataset, requested: state.copies_done(sink, [dataset], requested),
+            lambda sink, copy, requested: state.copies_done(sink, [copy], requested),
+            CopyNames(pipeline).at,
         )
         _begin(sources, journal, step, flow_state)
         log.info("ingesting", sources=list(sources), pid=os.getpid())
@@ -123,6 +125,7 @@ class _Report:
         """`size` gives the bytes of the journal."""
         self._size = size
         self._pipeline = pipeline
+        self._names = CopyNames(pipeline)
         self._sources = sources
         self._state = state
         self._flow = flow
@@ -191,9 +194,9 @@ class _Report:
             return
         wanted = self._state.copy_requests()
         for name, source in self._sources.items() if wanted else ():
-            for table, schema in self._reader.resume(name).schemas.items():
-                for sink, datasets in wanted.items():
-                    if schema.dataset in datasets and (sink == EVERY_SINK or sink in self._pipeline.sinks):
+            for table in self._reader.resume(name).schemas:
+                for sink, copies in wanted.items():
+                    if self._names.at(name, table) in copies and (sink == EVERY_SINK or sink in self._pipeline.sinks):
                         source.copy_again(table, None if sink == EVERY_SINK else sink)
 
     def health(self) -> Health:

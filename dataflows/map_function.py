@@ -60,7 +60,8 @@ class FunctionMap:
         try:
             given = self._called(nothing)
         except RowsError as error:
-            raise ConfigError(f"{dotted}: {error}, when it is called without rows to see what it gives") from error
+            said = f": {error.__cause__}" if error.__cause__ is not None else ""  # of no row, so it repeats no value
+            raise ConfigError(f"the map {dotted}, which is called without rows to see what it gives: {error}{said}") from error
         self.columns = self._fitted(given.schema)
 
     @property
@@ -93,7 +94,8 @@ class FunctionMap:
         try:
             answer = self._function(given)
         except Exception as error:
-            own = traceback.extract_tb(error.__traceback__)[-1]
+            frames = traceback.extract_tb(error.__traceback__)
+            own = frames[min(1, len(frames) - 1)]  # the function itself, whatever library it was in
             raise RowsError(f"it raised {type(error).__name__} ({Path(own.filename).name}:{own.lineno})") from error
         if not isinstance(answer, pa.Table):
             raise RowsError(f"it returned {type(answer).__name__}, and no pyarrow.Table")

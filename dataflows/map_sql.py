@@ -60,6 +60,12 @@ class SqlMap:
         """The column of the input that this one is as it stands, if it is one."""
         return self._by_name[name].source
 
+    @property
+    def computed_with(self) -> frozenset[str]:
+        """The columns of the input that are cast from Postgres' text."""
+        names = [name for name, target in self.columns.items() if not self._as_it_is(self._by_name[name], target)]
+        return self.reads(names)
+
     def _fitted(self, dataset: TableSchema | None) -> dict[str, str]:
         held = self._held()
         found: dict[str, str] = {}

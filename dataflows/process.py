@@ -14,6 +14,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
 from dataflows.build import build_sink, router_for
+from dataflows.copy_names import CopyNames
 from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
 from dataflows.ending import Ending
@@ -145,6 +146,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
             forget=lambda seq: state.forget_refused(block.name, seq),
             committed=report.committed,
             place=Places(pipeline, lambda source: reader.resume(source).notes),
+            names=CopyNames(pipeline),
         )
         log.info("delivering", sink=block.name, pid=os.getpid())
         try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from dataflows.build import build_source, check_routes, contracts, dataset_name
+from dataflows.copy_names import CopyNames
 from dataflows.given import resume_from
 from dataflows.maps import Maps
 from dataflows.stopping import Stop
@@ -162,13 +163,14 @@ class _Sync:
         requested = self.state.copy_requests().get(sink, frozenset())
         if not requested:
             return False
+        names = CopyNames(self.pipeline)
         read = {
-            dataset_name(self.pipeline, name, table)
+            (dataset_name(self.pipeline, name, table), names.at(name, table))
             for name, status in self.state.sources().items()
             for table, found in status["tables"].items()
             if found["state"] != "stopped" and f"source {name}" not in self.failed
         }
-        routed = {dataset for dataset in read if sink == EVERY_SINK or self.pipeline.sinks[sink].route(dataset) is not None}
+        routed = {copy for dataset, copy in read if sink == EVERY_SINK or self.pipeline.sinks[sink].route(dataset) is not None}
         return bool(requested & routed)
 
 

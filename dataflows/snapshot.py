@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
+from dataflows.copy_names import CopyNames
 from journal.local import JournalReader
 from journal.locks import is_held
 from journal.state import EVERY_SINK, State
@@ -34,7 +35,9 @@ def request_copy(pipeline: Pipeline, table: str, sink: str | None) -> Asked:
         problem = f"no table `{table}` is read" if not meant else f"several sources have a table `{table}`"
         raise ConfigError(problem, hint=nearest(table, known) or f"known: {', '.join(sorted(known))}")
     dataset = meant.pop()
-    if sink is None and any(pipeline.sources[source].stream == name for (source, name), found in tables.items() if found == dataset):
+    names = CopyNames(pipeline)
+    chosen = [one for one, name in tables.items() if name == dataset and table in (dataset, one[1], ".".join(one))]
+    if sink is None and any(pipeline.sources[source].stream == name for source, name in chosen):
         hint = "name one sink with --sink; for all of them `sluice resync` reads it again from its earliest message"
         raise ConfigError(f"{table} is a stream without tables: it is not copied again for all sinks at once", hint=hint)
     if sink is not None:
@@ -43,5 +46,5 @@ def request_copy(pipeline: Pipeline, table: str, sink: str | None) -> Asked:
         if pipeline.sinks[sink].route(dataset) is None:
             raise ConfigError(f"the sink `{sink}` does not take {dataset}", hint="add it to `datasets` of the sink")
     with closing(State.open(pipeline.state)) as state:
-        state.request_copies(sink or EVERY_SINK, [dataset])
+        state.request_copies(sink or EVERY_SINK, sorted({names.at(*one) for one in chosen}))
     return Asked(dataset, is_held(pipeline.state, "ingest"))

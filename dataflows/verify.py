@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
+from dataflows.copy_names import CopyNames
 from dataflows.judging import undecodable
 from dataflows.mapping import FeedMap
 from dataflows.maps import Maps
@@ -281,13 +282,14 @@ def _key_batch(schema: TableSchema, keys: pa.Table) -> ChangeBatch:
 def _unbalanced(pipeline: Pipeline, reader: JournalReader, state: State) -> list[str]:
     """Datasets and sinks whose counts do not add up; sinks that are not just where the journal is are left out."""
     wrong = []
+    names = CopyNames(pipeline)
     last, totals = reader.balance()
     for sink, progress in state.sinks().items():
         cursor = cursor_of(progress)
         if sink not in pipeline.sinks or cursor is None or cursor.seq != last:
             continue
         for dataset, total in totals.items():
-            if pipeline.sinks[sink].route(dataset) is None or dataset in cursor.waiting:
+            if pipeline.sinks[sink].route(dataset) is None or not cursor.waiting.isdisjoint(names.of(dataset)):
                 continue
             counts = cursor.counts.get(dataset, Counts())
             settled = counts.delivered + counts.filtered + counts.quarantined

@@ -187,6 +187,21 @@ def test_a_copy_of_one_source_again_leaves_the_rows_of_the_others(channels: Chan
     channels.same()
 
 
+def test_a_sink_that_comes_later_gets_a_copy_of_every_source(channels: Channels) -> None:
+    pipeline, shop, market = channels.pipeline, channels.shop, channels.market
+    pipeline.sync()
+    shop.execute("UPDATE orders SET email = 'changed' WHERE id % 7 = 0")
+    pipeline.sync()  # what the first commands brought is gone from the journal
+    text = pipeline.file.read_text("utf-8")
+    pipeline.write(text.replace("  warehouse:", "  late: {type: duckdb, path: late.duckdb}\n  warehouse:"))
+    shop.execute("DELETE FROM orders WHERE id % 11 = 0")
+    market.execute("UPDATE sales SET country = 'US' WHERE number % 7 = 0")
+    pipeline.sync()
+    channels.same()
+    everything = "SELECT CAST(COLUMNS(* EXCLUDE (_sluice_position)) AS VARCHAR) FROM all_orders ORDER BY order_id"
+    assert pipeline.duckdb(everything, "late.duckdb") == pipeline.duckdb(everything)
+
+
 def test_the_service_survives_a_kill_and_goes_on_with_the_columns_of_the_source(channels: Channels) -> None:
     pipeline, shop = channels.pipeline, channels.shop
     process = pipeline.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,7 +42,7 @@ def _map(sql: str, dataset: TableSchema | None = _ORDERS) -> SqlMap:
     return SqlMap(parse_query(sql, _FILE), _INPUT, dataset)
 
 
-def _run(found: SqlMap, **columns: list[str | None]) -> Answer:
+def _run(found: SqlMap, **columns: Sequence[str | None]) -> Answer:
     rows = len(next(iter(columns.values())))
     given = {name: pa.array(columns.get(name, [None] * rows), pa.string()) for name in _INPUT}
     return found.run(given, rows)
