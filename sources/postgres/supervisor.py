@@ -30,6 +30,7 @@ from sources.postgres.taker import Taker
 
 _COPY_BYTES = 48 << 20  # of copied rows that wait to be taken
 _LOOK_AT_SLOT = 5.0
+_AGAIN = 0.25  # seconds after which a look is tried again whose connection was ended
 _DISCOVER = 10.0
 _LONGEST_PAUSE = 10.0
 _OCCUPIED = 70.0  # seconds for a server (wal_sender_timeout is 60) to notice that who read the slot before is gone
@@ -250,9 +251,14 @@ class Supervisor:
             check_resumable(read_slot(connection, self._slot), self._slot, identity, self._position)
 
     def _watch(self, stream: ReplicationStream) -> None:
-        """Until the session breaks: looks at the slot, and for tables that come and go, over a connection beside the stream."""
+        """Until the session breaks: looks at the slot, and for tables that come and go, over a connection beside the stream.
+
+        A server that has ended that connection and lets nobody in any more is shutting down. It then waits until all that it has sent
+        is confirmed, however long that takes: the session is given up, so that it can go.
+        """
         self._standing.tell("streaming")
         connection: Connection | None = None
+        ended = False
         look_at_slot = time.monotonic()
         discover = look_at_slot + _DISCOVER
         try:
@@ -267,6 +273,7 @@ class Supervisor:
                     continue
                 try:
                     connection = connection or self._server.connect()
+                    ended = False
                     with self._server.told():
                         if now >= look_at_slot:
                             look_at_slot = now + _LOOK_AT_SLOT
@@ -279,7 +286,10 @@ class Supervisor:
                 except (TransientError, TerminalError) as error:
                     # the stream is a session of its own: what ends that one, the taker sees
                     self._log.warning("the source could not be looked at", error=error.message)
-                    look_at_slot, discover = now + _LOOK_AT_SLOT, now + _DISCOVER
+                    if ended and isinstance(error, TransientError):
+                        raise
+                    ended = connection is not None and connection.closed
+                    look_at_slot, discover = now + (_AGAIN if ended else _LOOK_AT_SLOT), now + _DISCOVER
                     if connection is not None:
                         connection.close()
                         connection = None

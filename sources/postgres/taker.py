@@ -236,6 +236,10 @@ class Taker:
         except TransientError as error:
             if error.message != self._trouble:
                 log.warning("values that the log left out cannot be read now", source=self._source, error=error.message)
+            if self._trouble is not None and self._stream is not None:
+                # a server that shuts down lets nobody in, and waits until this session has confirmed all that it was sent
+                stream, self._stream = self._stream, None
+                self._broken(stream, error)
             self._trouble = error.message
             self._drop_session()
             self._retry_at = time.monotonic() + _AGAIN
