@@ -30,6 +30,7 @@ _UTC = f"{_NEAR}-{_MONTH_DAY}[T ]{_CLOCK}(?:Z|[+]00:00)"
 _ZONED = f"^(?:{_UTC}|{_SHIFTED})$"
 _UNZONED = f"^{_NEAR}-{_MONTH_DAY}[T ]{_CLOCK}$"
 _DATE = f"^{_NEAR}-{_MONTH_DAY}$"
+_NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?$"
 _UUID = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _MANY_DIGITS = 10_000
 _ARROW_DIGITS = 250  # RE2 repeats a class at most 1000 times
@@ -47,7 +48,9 @@ def text_converter(kind: PgType) -> Converter:
             return lambda text: _integers(text, base)
         case "numeric":
             return numerics(kind)
-        case base if base in FLOATS or base in ("boolean", "bytea"):
+        case base if base in FLOATS:
+            return lambda text: _floats(text, base)
+        case "boolean" | "bytea":
             return one_by_one(scalar_reader(kind, loose=True))
         case "timestamp with time zone":
             return lambda text: moments(text, zoned=True)
@@ -139,6 +142,17 @@ def _integers(text: pa.StringArray, base: str) -> Converted:
     number = known.cast(pa.int64())
     outside = _true(pc.or_(pc.less(number, low), pc.greater(number, high)))
     return text, outside if doubtful is None else doubtful | outside
+
+
+def _floats(text: pa.StringArray, base: str) -> Converted:
+    known, doubtful = _known(text, _NUMBER)
+    values = known.cast(pa.float64())
+    if base == "real":
+        values = values.cast(pa.float32())
+    endless = pc.is_inf(values)
+    if endless.true_count:
+        doubtful = _true(endless) if doubtful is None else doubtful | _true(endless)
+    return floats(values), doubtful
 
 
 def moments(text: pa.StringArray, *, zoned: bool) -> Converted:

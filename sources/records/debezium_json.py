@@ -111,7 +111,7 @@ def _row(token: msgspec.Raw) -> Buffer | None:
     """The token of a row; MongoDB's are JSON within a string."""
     if token is MISSING:
         return None
-    first = bytes(memoryview(token)[:1])
+    first = bytes(token)[:1]
     if first == b"n":
         return None
     return _text(token).encode() if first == b'"' else token

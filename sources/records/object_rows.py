@@ -41,7 +41,7 @@ class ObjectColumns:
         columns: list[pa.StringArray] = []
         doubtful = np.zeros(len(records), np.bool_)
         for place, (kind, path, field) in enumerate(zip(self._kinds, self._paths, self._schema.fields, strict=True)):
-            values = [_along(record, path) for record in records]
+            values = [record.get(path[0]) for record in records] if len(path) == 1 else [_along(record, path) for record in records]
             read = self._readers.get(place)
             text, doubt = object_converter(kind)(values) if read is None else one_by_one(read)(values)
             columns.append(text)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +23,8 @@ from sources.records.json_values import quoted
 from sources.records.scalars import FLOATS, INTEGERS, JSONS, Unfit, scalar_reader, shown
 
 _DEEPEST = 200
+_ODD = ("null", "\\u0000", "NaN", "Infinity")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _NUMBERS = {*INTEGERS, *FLOATS, "numeric"}
 _MOMENTS = {"timestamp with time zone", "timestamp without time zone"}
 _WORDS: tuple[tuple[type, str], ...] = (
@@ -37,7 +40,7 @@ def object_text(value: Any, kind: PgType) -> str | None:
     if kind.array:
         return _array(value, kind, 0)
     if kind.base in JSONS:
-        return json_token(value)
+        return json_text(value)
     base = kind.base
     read = scalar_reader(kind)
     match value:
@@ -112,6 +115,15 @@ def _array(value: object, kind: PgType, depth: int) -> str:
             text = object_text(item, element)
             parts.append("NULL" if text is None else quoted(text))
     return "{" + ",".join(parts) + "}"
+
+
+def json_text(value: object) -> str:
+    """A value as JSON. What msgspec would make null or could not hold is looked at part by part."""
+    try:
+        text = _encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return json_token(value)
+    return json_token(value) if any(odd in text for odd in _ODD) else text
 
 
 def json_token(value: object, depth: int = 0) -> str:

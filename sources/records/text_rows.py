@@ -12,7 +12,7 @@ from journal.batch import Defect
 from journal.types import PgType
 from sources.records.assembling import Careful, Rows, overruled
 from sources.records.base import RecordSchema
-from sources.records.columns import text_converter
+from sources.records.columns import one_by_one, text_converter
 from sources.records.connect import document, string
 from sources.records.scalars import JSONS, TEXTS, Unfit, pg_type, scalar_reader
 
@@ -32,7 +32,8 @@ class TextColumns:
         columns: list[pa.StringArray] = []
         doubtful = np.zeros(count, np.bool_)
         for values, kind, field in zip(cells, self._kinds, self._schema.fields, strict=True):
-            text, doubt = text_converter(kind)(pa.array([value or None for value in values], pa.string()))
+            convert = one_by_one(document) if kind.base in JSONS and not kind.array else text_converter(kind)
+            text, doubt = convert(pa.array([value or None for value in values], pa.string()))
             columns.append(text)
             if doubt is not None:
                 doubtful |= doubt
