@@ -15,11 +15,8 @@ from pipeline.names import nearest
 
 def map_problems(pipeline: Pipeline) -> list[Problem]:
     """Every problem of every map; types and columns of the input as far as its source's block, or a contract, tells them."""
-    try:
-        maps = Maps(pipeline)
-    except ConfigError as error:
-        return list(error.problems)
     problems: list[Problem] = []
+    maps = Maps(pipeline, problems)
     for dataset in pipeline.datasets.values():
         for feed in dataset.feeds:
             if (feed.source, feed.table) in maps.feeds:
@@ -57,4 +54,4 @@ def _named(query: Query, dataset: Dataset, contract: TableSchema | None) -> list
         if name not in query.names:
             message = f"the map gives no `{name}`, which is in the key of {dataset.name}"
             problems.append(Problem(message, query.file, 1, nearest(name, query.names)))
-    return problems
+    return sorted(problems, key=lambda one: one.line or 0)

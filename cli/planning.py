@@ -69,8 +69,7 @@ class Plan:
 def make_plan(pipeline: Pipeline) -> Plan:
     """Connects to every source and sink. A server that cannot be asked is an error of its own part; the others are looked at."""
     plan = Plan(pipeline)
-    maps, error = _attempt(lambda: Maps(pipeline))
-    plan.problems += error.problems if isinstance(error, ConfigError) else ()
+    maps = Maps(pipeline, plan.problems)
     for block in pipeline.sources.values():
         plan.sources[block.name] = _source(plan, block, maps)
     schemas = _datasets(plan)
@@ -87,7 +86,7 @@ def _attempt(do: Callable[[], Value]) -> tuple[Value | None, SluiceError | None]
         return None, error
 
 
-def _source(plan: Plan, block: SourceBlock, maps: Maps | None) -> SourcePlan:
+def _source(plan: Plan, block: SourceBlock, maps: Maps) -> SourcePlan:
     resume, error = _attempt(lambda: resume_of(plan.pipeline, block.name))
     if resume is None:
         return SourcePlan(error=error)
@@ -100,7 +99,7 @@ def _source(plan: Plan, block: SourceBlock, maps: Maps | None) -> SourcePlan:
         one if one.file else Problem(f"source {block.name}: {one.message}", plan.pipeline.file, line, one.hint) for one in found.problems
     ]
     plan.missing |= bool(found.missing)
-    mapped, problems = ({}, []) if maps is None else maps.tables(block.name, found.tables, found.old_rows)
+    mapped, problems = maps.tables(block.name, found.tables, found.old_rows)
     plan.problems += problems
     return SourcePlan(list(found.actions), dict(found.tables), mapped, list(found.advice))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dataflows.build import declared_schema
@@ -38,12 +38,15 @@ class Maps:
     Of a table without a map in such a dataset the columns that the contract has are taken, under their names.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        """Raises ConfigError with every problem of the maps that can be told without the columns of the sources."""
+    def __init__(self, pipeline: Pipeline, problems: list[Problem] | None = None) -> None:
+        """Raises ConfigError with every problem of the maps that can be told without the columns of the sources.
+
+        Given a list, puts them there instead, and leaves those maps out.
+        """
         self._pipeline = pipeline
         self._feeds: dict[tuple[str, str], _Mapped] = {}
         self._bound: dict[tuple[str, str, str], FeedMap] = {}
-        problems: list[Problem] = []
+        found: list[Problem] = []
         for dataset in pipeline.datasets.values():
             merged = len(dataset.feeds) > 1
             for feed in dataset.feeds:
@@ -53,11 +56,14 @@ class Maps:
                     contract = declared_schema(dataset)
                     load = _loader(feed.map, pipeline.file, contract)
                 except ConfigError as error:
-                    problems += error.problems
+                    found += [one if one.file else replace(one, file=pipeline.file, line=dataset.line) for one in error.problems]
                     continue
                 self._feeds[feed.source, feed.table] = _Mapped(feed, dataset, contract, load, merged)
-        if problems:
-            raise ConfigError.of(list(dict.fromkeys(problems)))
+        found = list(dict.fromkeys(found))
+        if problems is not None:
+            problems += found
+        elif found:
+            raise ConfigError.of(found)
 
     @property
     def feeds(self) -> Collection[tuple[str, str]]:
