@@ -90,6 +90,8 @@ def test_nested_fields_are_read_along_their_path() -> None:
 def test_two_fields_from_one_place_are_a_mistake_in_the_pipeline_file() -> None:
     with pytest.raises(ConfigError, match="more than one field is read from 'x'"):
         decoder("json", {"a": "text", "b": "text"}, paths={"a": "x", "b": "x"})
+    with pytest.raises(ConfigError, match="the key has b"):
+        decoder("json", {"a": "text"}, ["a", "b"])
     with pytest.raises(ConfigError, match="not a format"):
         make_decoder("yaml", schema({"a": "text"}))
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from pipeline.errors import ConfigError
 from sources.records.base import RecordSchema
 from sources.records.connect import connect_type, described
 from sources.records.json_types import json_type
@@ -23,6 +24,9 @@ class KeyReader:
 
     def __init__(self, schema: RecordSchema, paths: Mapping[str, str]) -> None:
         types = {field.name: pg_type(field.type) for field in schema.fields}
+        missing = [name for name in schema.key if name not in types]
+        if missing:
+            raise ConfigError(f"the key has {', '.join(missing)}, which the schema does not", hint="add it to `schema`")
         self._columns = tuple((name, types[name]) for name in schema.key)
         self._paths = paths
 
