@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pipeline.errors import TerminalError
 from sinks.base import Counts
 from tests.invoking import sluice
 from tests.journal_cases import opened
+from tests.test_cli_check import CONTRACT, PIPELINE
 from tests.test_cli_quarantine import Shop
 
 _NOBODY = 65534
@@ -25,7 +25,7 @@ _NOBODY = 65534
 def read_only(folder: Path) -> Iterator[None]:
     """The folder as somebody sees it who may not write there.
 
-    Whatever is imported in there has to be loaded before: that somebody may not be able to read the interpreter's modules.
+    That somebody may not be able to read the interpreter's modules: see `loaded`.
     """
     for path in (folder, *folder.iterdir()):
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -48,6 +48,18 @@ def open_folder() -> Iterator[Path]:
         Path(name).chmod(0o755)
         (Path(name) / "state").mkdir()
         yield Path(name) / "state"
+
+
+@pytest.fixture(autouse=True)
+def loaded(tmp_path: Path) -> None:
+    """Every module that the commands need, by letting them meet a state folder that cannot even be made."""
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(PIPELINE.replace("pipeline: shop", "pipeline: shop\nstate: pipeline.yaml/state"))
+    (tmp_path / "orders.odcs.yaml").write_text(CONTRACT)
+    for command in (["run"], ["sync"], ["report"]):
+        assert sluice(*command, file).code == 1
+    for command in (["status"], ["quarantine", "list"]):
+        assert sluice(*command, file).code == 0
 
 
 @pytest.fixture(params=["stopped", "killed", "running"])
@@ -89,7 +101,6 @@ def test_who_only_reads_gets_answers(shop: Shop, open_folder: Path) -> None:
 
 @pytest.mark.parametrize("shop", ["stopped"], indirect=True)
 def test_reports_that_would_go_into_the_folder_are_refused_with_the_reason(shop: Shop) -> None:
-    sluice("report", shop.file, "--out", shop.folder / "before")
     with read_only(shop.state_folder):
         done = sluice("report", shop.file)
     assert done.code == 1
@@ -99,7 +110,6 @@ def test_reports_that_would_go_into_the_folder_are_refused_with_the_reason(shop:
 
 @pytest.mark.parametrize("command", ["run", "sync"])
 def test_who_has_to_write_is_refused_before_anything_begins(shop: Shop, command: str) -> None:
-    importlib.import_module("dataflows.service")
     with read_only(shop.state_folder):
         done = sluice(command, shop.file)
     assert done.code == 1
