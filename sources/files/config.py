@@ -111,8 +111,8 @@ class FilesConfig(Block):
         return ""
 
     @property
-    def self_described(self) -> bool:
-        """Whether the block says which columns there are."""
+    def described(self) -> bool:
+        """See SourceBlock.described."""
         return bool(self.schema_)
 
     @property

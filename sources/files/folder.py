@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -78,10 +79,9 @@ class LocalFolder(Folder):
                     if (deepest is None or depth < deepest) and not entry.name.startswith("."):
                         yield from self._inner(entry.path, f"{name}/", depth + 1)
                 elif (deepest is None or depth == deepest) and self._pattern.matches(name):
-                    with suppress(FileNotFoundError):  # it went meanwhile, or is a link to nothing
-                        found = entry.stat()
-                        if stat.S_ISREG(found.st_mode):
-                            yield Found(name, found.st_size, found.st_mtime_ns)
+                    found = _looked_at(entry)
+                    if found is not None and stat.S_ISREG(found.st_mode):
+                        yield Found(name, found.st_size, found.st_mtime_ns)
 
     def _inner(self, folder: str, prefix: str, depth: int) -> Iterator[Found]:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -99,6 +99,18 @@ class LocalFolder(Folder):
             stream.close()
             raise Gone(f"{file.shown} has changed")
         return stream
+
+
+def _looked_at(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None for what went meanwhile, and for a link that leads nowhere."""
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
 
 
 def printable(name: str) -> str:

@@ -26,6 +26,8 @@ _EVERY = 1.0  # seconds between two looks at the folder
 _SOON = 0.05
 _SHARE = 20  # a look may take a twentieth of the time
 _SELDOM = 30.0
+_SILENT = 10.0  # seconds for which the position stays as it is where there is nothing to do
+_ENOUGH = 10  # files that cannot be read, after which the folder is looked at again
 _BACKOFF = (0.1, 5.0)
 
 
@@ -57,7 +59,7 @@ class Reader:
         self._mark = watermark or Watermark()
         self._open: Found | None = None if self._mark.whole else roster.number(self._mark.file)
         self._unreadable: dict[str, str] = {}
-        self._behind = True  # whether the position may be ahead of `since` in the journal
+        self._behind = True  # whether the last look found something to do, or there was none yet
         self._backoff = _BACKOFF[0]
 
     def run(self) -> None:
@@ -94,6 +96,8 @@ class Reader:
             self._standing.reading()
         if self._read_all(look.ready):
             self._reach(look.since, news=bool(look.ready) or look.since < now)
+        else:
+            self._behind = True
         self._closing.wait(pause)
 
     def _files(self) -> list[Found]:
@@ -108,12 +112,14 @@ class Reader:
         return found
 
     def _read_all(self, files: list[Found]) -> bool:
-        """Whether all of them have been read; one that cannot be is told, and tried again at the next look."""
+        """Whether all of them have been read; one that cannot be is told, and tried again at the next look, behind the others."""
         unreadable: dict[str, str] = {}
         gone = False
-        for file in files:
+        for file in sorted(files, key=lambda one: one.name in self._unreadable):
             if self._closing.is_set():
                 return False
+            if len(unreadable) >= _ENOUGH:
+                break
             try:
                 self._begin(file)
             except Gone:
@@ -130,28 +136,34 @@ class Reader:
         return not unreadable and not gone
 
     def _reach(self, since: float, *, news: bool) -> None:
-        """Everything that was there at `since` is read: told to the journal when somebody may wait for it, not at every look."""
-        if since > self._mark.since and (news or self._behind):
+        """Everything that was there at `since` is read: the journal is told now where somebody may wait for it, else now and then."""
+        if since > self._mark.since + (0.0 if news or self._behind else _SILENT):
             self._mark = Watermark(self._mark.file, self._mark.records, self._mark.place, True, since)
             self._segment([], {}, 0)
         self._behind = news
 
     def _begin(self, file: Found) -> None:
+        """Reads a new file. Raises Gone and Unreadable only where nothing of it has been given yet, TransientError where something has."""
+        number = self._mark.file + 1
         stream = contents(self._folder, file, packed=self._packed)
         self._open = file
-        self._through(file, stream, self._mark.file + 1, 0)
+        try:
+            self._through(file, stream, number, 0)
+        except TransientError as error:
+            if self._mark.file == number:
+                raise
+            self._open = None
+            raise Unreadable(error.message, hint=error.hint) from error
 
     def _go_on(self, file: Found) -> None:
         """Reads on in a file that was begun, by this process or by one before it."""
-        number, done = (self._mark.file + 1, 0) if self._mark.whole else (self._mark.file, self._mark.records)
         try:
             stream = contents(self._folder, file, packed=self._packed)
         except Gone as error:
-            self._open = None
-            if not self._mark.whole:
-                self._give_up(file, error)
+            self._files()  # raises where it is the folder that is away
+            self._give_up(file, error)
             return
-        self._through(file, stream, number, done)
+        self._through(file, stream, self._mark.file, self._mark.records)
 
     def _through(self, file: Found, stream: BinaryIO, number: int, done: int) -> None:
         """From the record behind `done` to the end. The last records go with the word that they are the last."""

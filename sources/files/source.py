@@ -27,6 +27,7 @@ class FilesSource(Source):
     kind = "files"
     Config = FilesConfig
     waited_for = True
+    compared = False
 
     def __init__(self, config: FilesConfig, context: SourceContext) -> None:
         super().__init__(config, context)

@@ -22,7 +22,7 @@ class Standing:
         self._lock = threading.Lock()
         self._status = SourceStatus("starting")
         self._confirmed = confirmed
-        self._waiting: list[Found] = []
+        self._waiting: dict[str, Found] = {}
         self._changed: list[str] = []
         self._copying = False
 
@@ -41,12 +41,12 @@ class Standing:
     def waiting(self, files: Sequence[Found]) -> None:
         """Files that are there and have not been read to their end."""
         with self._lock:
-            self._waiting = list(files)
+            self._waiting = {file.name: file for file in files}
 
     def done(self, file: Found) -> None:
         """Of those one has been read."""
         with self._lock:
-            self._waiting = [one for one in self._waiting if one.name != file.name]
+            self._waiting.pop(file.name, None)
 
     def changed(self, file: Found) -> None:
         """After it was read."""
@@ -69,7 +69,7 @@ class Standing:
 
     def status(self, unknown: Iterable[tuple[str, int]]) -> SourceStatus:
         with self._lock:
-            waiting = self._waiting
+            waiting = self._waiting.values()
             oldest = min((file.modified for file in waiting), default=None)
             table = TableStatus("copying" if self._copying else "streaming", error=self._changes())
             return replace(
