@@ -150,7 +150,7 @@ class Reader:
 
     def _sized(self, messages: list[Any]) -> int:
         """Bytes of the messages; the next segment is to have no more than it should."""
-        size = sum(len(message) for message in messages)
+        size = sum(map(len, messages))
         self._most = max(1, min(_MOST, _LARGE * len(messages) // max(1, size)))
         return size
 

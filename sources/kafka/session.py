@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.errors import PositionLostError, TransientError
 from sources.kafka.broker import unmade
@@ -14,6 +14,7 @@ from sources.kafka.config import KafkaConfig
 from sources.kafka.errors import UNKNOWN_TOPIC, expired, from_kafka, truncated
 
 _QUERY = 5.0
+_NONE = frozenset({type(None)})
 _DAY = 86_400_000
 _TUNED = {
     "fetch.queue.backoff.ms": "5",  # by default reading stalls for a second whenever the local queue is full
@@ -69,10 +70,11 @@ class Session:
         found = self._consumer.consume(1, timeout)
         if found and most > 1:
             found += self._consumer.consume(most - 1, 0)
-        good = [message for message in found if message.error() is None]
-        taken = Taken(good)
-        for message in found if len(good) < len(found) else ():
-            error = message.error()
+        errors = list(map(Message.error, found))
+        if _NONE.issuperset(map(type, errors)):  # a KafkaError cannot be compared with None
+            return Taken(found)
+        taken = Taken([message for message, error in zip(found, errors, strict=True) if error is None])
+        for message, error in zip(found, errors, strict=True):
             if error is not None:
                 self._event(message, error, taken)
         return taken

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import structlog
+from confluent_kafka import Message
 
 from journal.batch import ChangeBatch, Defect, Op, Payload, Payloads, Presence
 from journal.schema import Column, TableSchema
@@ -22,6 +24,7 @@ from sources.records.base import Decoded, Field, RecordSchema, make_decoder
 
 log = structlog.get_logger("sluice.kafka")
 
+_PAYLOAD = partial(tuple.__new__, Payload)  # no call of Python's own for a message
 _MOST_NAMES = 100  # of unknown fields: they come from outside, and each is a line in the log and a metric
 
 
@@ -50,7 +53,7 @@ class Translator:
     def batch(self, messages: Sequence[Any], sink: str | None = None) -> ChangeBatch:
         """One row for each message, in order. Raises TransientError where a schema registry is away."""
         headers, unreadable = _headers(messages)
-        payloads = [Payload(message.key(), message.value(), found) for message, found in zip(messages, headers, strict=True)]
+        payloads = list(map(_PAYLOAD, zip(map(Message.key, messages), map(Message.value, messages), headers, strict=True)))
         decoded = self._decoder.decode(payloads)
         columns, presence, defects = list(decoded.columns), dict(decoded.presence), [*decoded.defects, *unreadable]
         if self._keys is not None:
@@ -62,9 +65,9 @@ class Translator:
             source=self._source,
             table=self._topic,
             op=decoded.op,
-            lsn=np.fromiter((message.partition() for message in messages), np.int64, n),
-            nth=np.fromiter((message.offset() for message in messages), np.int64, n),
-            time=np.fromiter((max(0, message.timestamp()[1]) for message in messages), np.int64, n) * 1000,
+            lsn=np.fromiter(map(Message.partition, messages), np.int64, n),
+            nth=np.fromiter(map(Message.offset, messages), np.int64, n),
+            time=np.fromiter((max(0, time) for _, time in map(Message.timestamp, messages)), np.int64, n) * 1000,
             ordinal=np.zeros(n, np.int64),
             columns=tuple(columns),
             presence=presence,
@@ -124,9 +127,11 @@ class Translator:
 
 def _headers(messages: Sequence[Any]) -> tuple[list[Sequence[tuple[str, bytes]]], list[Defect]]:
     try:
-        found = [message.headers() for message in messages]
+        found: list[Any] = list(map(Message.headers, messages))
     except UnicodeDecodeError:
         return _headers_one_by_one(messages)
+    if found.count(None) == len(found):
+        return [()] * len(found), []
     return [() if one is None else [(name, value or b"") for name, value in one] for one in found], []
 
 
