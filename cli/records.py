@@ -12,12 +12,14 @@ from typing import Any
 
 import structlog
 
+from dataflows.map_answer import MAP
 from journal.local import JournalReader, journal_exists
 from journal.quarantine import QuarantineRecord, Values, Wanted
 from journal.state import State
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
 from quality.contract_reading import load_contract
+from quality.judgement import UNDECODABLE
 
 log = structlog.get_logger("sluice.quarantine")
 
@@ -88,11 +90,13 @@ class Quarantine:
 class Masks:
     """Which columns are hidden wherever people look: those that the dataset's contract calls confidential or restricted.
 
-    Where a contract cannot be read every column is hidden.
+    Where a contract cannot be read every column is hidden; so are, where any is, those of a row that no map has made a row of the dataset
+    of: nobody has said what a source's columns hold.
     """
 
     def __init__(self, pipeline: Pipeline, *, off: bool = False) -> None:
         self._hidden: dict[str, frozenset[str] | None] = {}  # None: all of them
+        self._mapped = {name for name, dataset in pipeline.datasets.items() if any(feed.map for feed in dataset.feeds)}
         for name, dataset in pipeline.datasets.items():
             if dataset.contract is None or off:
                 continue
@@ -109,7 +113,8 @@ class Masks:
         if values is None:
             return None
         hidden = self._hidden.get(record.dataset, frozenset())
-        if hidden is None:
+        given = record.dataset in self._mapped and any(reason.rule in (MAP, UNDECODABLE) for reason in record.reasons)
+        if hidden is None or (hidden and given and values is not record.key):
             hidden = frozenset(values)
         return {name: MASKED if value is not None and name in hidden else _text(value) for name, value in values.items()}
 

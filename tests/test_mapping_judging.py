@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cli.records import Masks
 from dataflows.given import given_note, resume_from
 from dataflows.judging import Judge, JudgedBatch, Stopped
 from dataflows.maps import Maps
@@ -87,6 +88,20 @@ def test_what_the_map_made_is_judged_and_every_row_has_its_one_place(judge: Judg
     assert (unmapped.ordinal, unmapped.key, unmapped.raw) == (3, {"order_id": "shop-3"}, {"id": "3", "cents": "99999999999999"})
     assert (broken.ordinal, broken.key, broken.raw) == (2, {"order_id": "shop-2"}, {"order_id": "shop-2", "total": "-0.05"})
     assert len({record.id for record in judged.records}) == 2
+
+
+def test_of_a_row_without_a_map_nothing_is_shown_where_the_contract_hides_anything(judge: Judge, tmp_path: Path) -> None:
+    judged = judge.batch(_orders(("2", "-5"), ("3", "99999999999999")))
+    assert isinstance(judged, JudgedBatch)
+    unmapped, broken = judged.records
+    open_masks = Masks(load_pipeline(tmp_path / "pipeline.yaml"))
+    assert open_masks(unmapped, unmapped.raw) == {"id": "3", "cents": "99999999999999"}
+    contract = tmp_path / "canonical.odcs.yaml"
+    contract.write_text(contract.read_text().replace("name: total", "name: total\n        classification: confidential"))
+    masks = Masks(load_pipeline(tmp_path / "pipeline.yaml"))
+    assert masks(unmapped, unmapped.raw) == {"id": "***", "cents": "***"}
+    assert masks(unmapped, unmapped.key) == {"order_id": "shop-3"}
+    assert masks(broken, broken.raw) == {"order_id": "shop-2", "total": "***"}
 
 
 def test_a_table_without_a_map_gives_the_columns_that_the_contract_has(judge: Judge) -> None:
