@@ -152,6 +152,8 @@ class _Work:
         self.has_old = np.zeros(self.n, np.bool_)
         self.has_old[index[there]] = True
         self.old = {name: self._spread(text, index) for name, text in answer.columns.items()}
+        if not feed.schema.key:  # then the whole old row tells which one it was, and what no map gives was null in it
+            self.old |= {name: self.columns[name] for name in feed.schema.names if name not in self.old}
 
     def _map_deletes(self) -> None:
         """Deletes have their key from the map of the old row where that is known, else as the source hands it."""
@@ -175,7 +177,7 @@ class _Work:
             self._note(answer, mapped)
             for name, text in answer.columns.items():
                 self._put(name, text, mapped)
-        for name in feed.schema.names:
+        for name in feed.schema.names if feed.schema.key else ():
             if name not in feed._identity:
                 codes = self.presence.get(name, np.zeros(self.n, np.uint8)).copy()
                 codes[index] = Presence.ABSENT

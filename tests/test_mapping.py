@@ -146,6 +146,27 @@ def test_a_truncate_passes_where_the_dataset_has_one_source_and_is_held_back_whe
     assert "TRUNCATE" in mapped.rows[0].reasons[0].message
 
 
+def test_without_a_key_the_whole_old_row_goes_through_the_map() -> None:
+    bag = TableSchema("orders", _ORDERS.columns)
+    rows = SqlMap(parse_query(_SQL, Path("m.sql")), _GIVEN.types, bag)
+    feed = FeedMap(rows, TableSchema("orders", _GIVEN.columns), bag, declared=True, merged=False)
+    batch = _with(
+        _batch(Op.UPDATE, ("1", "a", "x", "5"), ("2", "b", "y", "6")),
+        op=np.array([Op.UPDATE, Op.DELETE], np.uint8),
+        old={c: pa.array([value, None], pa.string()) for c, value in enumerate(("1", "a", "w", "4"))},
+        has_old=np.array([True, False]),
+    )
+    mapped = feed.apply(batch).passed
+    assert [column.to_pylist() for column in mapped.columns] == [["a-1", "b-2"], ["x", "y"], ["10", "12"], [None, None]]
+    assert {c: column.to_pylist() for c, column in mapped.old.items()} == {
+        0: ["a-1", None],
+        1: ["w", None],
+        2: ["8", None],
+        3: [None, None],
+    }
+    assert not mapped.presence
+
+
 _FUNCTION = """
 import pyarrow as pa
 import pyarrow.compute as pc
