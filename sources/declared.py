@@ -22,7 +22,7 @@ def declared_records(schema: Mapping[str, str], stream: str, context: SourceCont
         key = context.keys.get(dataset) or (declared.key if declared is not None else ())
     if schema:
         fields = [Field(name, kind, name in key) for name, kind in schema.items()]
-    elif declared is not None and stream not in context.mapped:
+    elif declared is not None:
         fields = [Field(one.name, one.type, not one.nullable or one.name in key) for one in declared.columns]
     else:
         hint = "write `schema` in its block (field -> Postgres type), or give its dataset a contract"
