@@ -193,6 +193,52 @@ def test_values_that_their_type_does_not_hold(registry: FakeRegistry, avro: Any,
     assert refusal(reader, registry.message(1, {"v": value})) == ("v", message)
 
 
+MICROS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-(10**17), 10**17), st.integers(-(10**9), 10**9))
+NUMBERS = st.fixed_dictionaries({
+    "us": st.none() | MICROS, "ms": st.none() | MICROS, "day": st.none() | st.integers(-(2**31), 2**31 - 1) | st.integers(-900, 900),
+    "dec": st.none() | st.integers(-(10**12), 10**12) | st.integers(-(2**80), 2**80),
+})  # fmt: skip
+
+
+def test_times_and_decimals_are_what_their_numbers_say() -> None:
+    kinds = {
+        "us": (logical("long", "timestamp-micros"), "timestamptz", 1), "ms": (logical("long", "timestamp-millis"), "timestamp", 1000),
+        "day": (logical("int", "date"), "date", 1), "dec": (logical("bytes", "decimal", precision=30, scale=2), "numeric(12,2)", 1),
+    }  # fmt: skip
+    with fake_registry() as registry:
+        registry.add(1, record(*((name, ["null", kind]) for name, (kind, _, _) in kinds.items())))
+        registry.add(2, record(*((name, ["null", kind["type"]]) for name, (kind, _, _) in kinds.items())))
+        reader = decoder("avro", {name: column for name, (_, column, _) in kinds.items()}, registry=registry.options)
+
+        def expected(name: str, number: int) -> str | None:
+            """Text, or None for what does not fit."""
+            if name == "dec":
+                return f"{Decimal(number).scaleb(-2):f}" if abs(number) < 10**12 else None
+            try:
+                if name == "day":
+                    return (dt.date(1970, 1, 1) + dt.timedelta(number)).isoformat()
+                at = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=number * kinds[name][2])
+            except OverflowError:
+                return None
+            text = at.isoformat(" ", "microseconds").rstrip("0").rstrip(".")
+            return text + "+00" if name == "us" else text
+
+        @settings(max_examples=100, deadline=None)
+        @given(st.lists(NUMBERS, min_size=1))
+        def numbers(records: list[dict[str, int | None]]) -> None:
+            raw = [{**one, "dec": None if one["dec"] is None else one["dec"].to_bytes(16, "big", signed=True)} for one in records]
+            values = [b"\0\0\0\0\1" + registry.message(2, one)[5:] for one in raw]
+            found = decode(reader, *values)
+            said = reasons(found)
+            for row, (one, texts) in enumerate(zip(records, rows(reader, found), strict=True)):
+                wanted = {name: None if number is None else expected(name, number) for name, number in one.items()}
+                assert texts == wanted
+                bad = [name for name, number in one.items() if number is not None and wanted[name] is None]
+                assert [column for column, _ in said.get(row, [])] == bad
+
+        numbers()
+
+
 def test_hostile_bytes_never_raise() -> None:
     with fake_registry() as registry:
         registry.add(

@@ -6,7 +6,7 @@ https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-d
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastavro import schemaless_reader
 from fastavro.schema import SchemaParseException
 
 from sources.records.assembling import Careful, Rows, assembled, merged, overruled, unreadable
+from sources.records.avro_lean import lean
 from sources.records.avro_schemas import WriterSchema, WriterSchemas, field_reader, field_readers
 from sources.records.base import Decoded, DecodeOptions, Decoder, Payload, RecordSchema
 from sources.records.keys import KeyReader
@@ -33,9 +34,10 @@ class AvroDecoder(Decoder):
 
     def __init__(self, schema: RecordSchema, options: DecodeOptions) -> None:
         super().__init__(schema, options)
-        self._messages = AvroMessages(WriterSchemas(options))
+        schemas = WriterSchemas(options)
+        self._messages = AvroMessages(schemas, self._prepared)
         self._columns: dict[int, ObjectColumns] = {}
-        self._keys = AvroKeys(schema, options, self._messages)
+        self._keys = AvroKeys(schema, options, AvroMessages(schemas))
 
     def decode(self, payloads: Sequence[Payload]) -> Decoded:
         return assembled(self.schema, self._keys, payloads, self._read)
@@ -55,22 +57,27 @@ class AvroDecoder(Decoder):
             rows.append(row)
             records.append(found)
         parts = [
-            (rows, self._of(number, schema).read(records, list(schema.fields), [values[row] for row in rows]))
+            (rows, self._columns[number].read(records, list(schema.fields), [values[row] for row in rows]))
             for number, (schema, rows, records) in groups.items()
         ]
         return overruled(merged(parts, len(values), width), refused)
 
-    def _of(self, number: int, schema: WriterSchema) -> ObjectColumns:
-        if number not in self._columns:
-            self._columns[number] = ObjectColumns(self.given, self.options, readers=field_readers(self.given, self.options, schema.fields))
-        return self._columns[number]
+    def _prepared(self, number: int, schema: WriterSchema) -> WriterSchema:
+        """How messages of this schema are read, and what reads their columns."""
+        bare, readers = lean(schema, self.given, self.options)
+        readers |= field_readers(self.given, self.options, schema.fields)
+        self._columns[number] = ObjectColumns(self.given, self.options, readers=readers)
+        return bare
 
 
 class AvroMessages:
     """Takes messages apart: which schema they were written with, and what they hold."""
 
-    def __init__(self, schemas: WriterSchemas) -> None:
+    def __init__(self, schemas: WriterSchemas, prepare: Callable[[int, WriterSchema], WriterSchema] | None = None) -> None:
+        """`prepare` is called once for each schema, and says with which one its messages are read."""
         self._schemas = schemas
+        self._prepare = prepare
+        self._prepared: dict[int, WriterSchema] = {}
 
     def read(self, values: Sequence[bytes]) -> Iterator[tuple[int, WriterSchema | None, Any]]:
         """For each message its schema's id, the schema and the value; without a schema the reason in place of the value.
@@ -86,7 +93,7 @@ class AvroMessages:
             schema = known.get(number)
             if schema is None:
                 try:
-                    schema = self._schemas.of(number)
+                    schema = self._of(number)
                 except Unfit as error:
                     schema = str(error)
                 known[number] = schema
@@ -105,6 +112,13 @@ class AvroMessages:
                 yield number, None, f"has {behind} bytes behind the record"
             else:
                 yield number, schema, found
+
+    def _of(self, number: int) -> WriterSchema:
+        if self._prepare is None:
+            return self._schemas.of(number)
+        if number not in self._prepared:
+            self._prepared[number] = self._prepare(number, self._schemas.of(number))
+        return self._prepared[number]
 
     def close(self) -> None:
         """Lets go of connections."""

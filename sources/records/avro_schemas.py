@@ -16,7 +16,9 @@ from journal.schema_registry import SchemaRegistry, UnknownSchemaError
 from journal.types import PgType
 from pipeline.errors import ConfigError, TransientError
 from sources.records.base import DecodeOptions, RecordSchema
+from sources.records.columns import one_by_one
 from sources.records.connect import reader, written
+from sources.records.object_rows import Readers
 from sources.records.scalars import INTEGERS, Unfit, pg_type
 
 _UNKNOWN_FOR = 30.0  # seconds before an id that was not there is asked for again: registries of several nodes lag
@@ -111,13 +113,13 @@ def record_fields(kind: Any, named: Mapping[str, Any]) -> dict[str, Any]:
     return {} if record is None else {field["name"]: _resolved(field["type"], named) for field in record["fields"]}
 
 
-def field_readers(schema: RecordSchema, options: DecodeOptions, fields: Mapping[str, Any]) -> dict[int, Callable[[Any], str | None]]:
+def field_readers(schema: RecordSchema, options: DecodeOptions, fields: Mapping[str, Any]) -> dict[int, Readers]:
     """Column -> how its values are read, for those whose meaning Connect or Debezium has put beside the avro type."""
-    found: dict[int, Callable[[Any], str | None]] = {}
+    found: dict[int, Readers] = {}
     for place, field in enumerate(schema.fields):
         read = field_reader(fields.get(options.paths.get(field.name, field.name)), pg_type(field.type))
         if read is not None:
-            found[place] = read
+            found[place] = one_by_one(read), read
     return found
 
 

@@ -125,7 +125,7 @@ def decimal_text(value: object, scale: int) -> str:
     unscaled = _bytes(value)
     if len(unscaled) > _LONGEST or abs(scale) > 99_999:
         raise Unfit("is a number of too many digits")
-    return f"{int.from_bytes(unscaled, 'big', signed=True)}e{-scale}"
+    return scalar_reader(PgType("numeric"))(f"{int.from_bytes(unscaled, 'big', signed=True)}e{-scale}")
 
 
 def _is_number(value: str) -> bool:

@@ -12,20 +12,21 @@ import pyarrow as pa
 from journal.batch import Defect
 from sources.records.assembling import Careful, Rows, overruled
 from sources.records.base import DecodeOptions, RecordSchema
-from sources.records.columns import Mask, one_by_one
+from sources.records.columns import Converted, Mask
 from sources.records.connect import string
 from sources.records.objects import json_token, object_converter, object_text
 from sources.records.scalars import Unfit, pg_type
 
 Record = Mapping[str, Any]
 Reader = Callable[[Any], str | None]
+Readers = tuple[Callable[[Sequence[Any]], Converted], Reader]  # of a column, and of one value where the first is not sure
 
 
 class ObjectColumns:
-    """Reads records of one kind: `readers` are for fields whose values mean something else than what they are (see connect.py)."""
+    """Reads records of one kind: `readers` are for fields whose values mean something else than what they are."""
 
     def __init__(
-        self, schema: RecordSchema, options: DecodeOptions, *, readers: Mapping[int, Reader] | None = None, required: bool = True
+        self, schema: RecordSchema, options: DecodeOptions, *, readers: Mapping[int, Readers] | None = None, required: bool = True
     ) -> None:
         self._schema = schema
         self._kinds = [pg_type(field.type) for field in schema.fields]
@@ -43,7 +44,7 @@ class ObjectColumns:
         for place, (kind, path, field) in enumerate(zip(self._kinds, self._paths, self._schema.fields, strict=True)):
             values = [record.get(path[0]) for record in records] if len(path) == 1 else [_along(record, path) for record in records]
             read = self._readers.get(place)
-            text, doubt = object_converter(kind)(values) if read is None else one_by_one(read)(values)
+            text, doubt = (object_converter(kind) if read is None else read[0])(values)
             columns.append(text)
             if doubt is not None:
                 doubtful |= doubt
@@ -68,7 +69,7 @@ class ObjectColumns:
             value = _along(record, path)
             try:
                 read = self._readers.get(place)
-                texts[place] = None if value is None else object_text(value, kind) if read is None else read(value)
+                texts[place] = None if value is None else object_text(value, kind) if read is None else read[1](value)
                 if value is None and self._required and field.required:
                     raise Unfit("is required, and the message has none")
             except Unfit as error:
