@@ -21,7 +21,7 @@ from sinks.bookkeeping import check_names
 from sinks.kafka_config import KafkaConfig, KafkaRoute
 from sinks.kafka_cursor import KEY, SETTINGS, Record, topic_of
 from sinks.kafka_formats import BinaryCloudEvents, Format, JsonFormat, StructuredCloudEvents
-from sinks.kafka_link import Link
+from sinks.kafka_link import BATCH_BYTES, Link
 from sinks.kafka_newest import Newest
 from sinks.kafka_reading import Reader
 from sinks.kafka_telling import Telling
@@ -54,6 +54,7 @@ class KafkaSink(Sink):
         self._known: dict[str, tuple[Target, Topic]] = {}
         self._telling = Telling(name, self._format, lambda topic: self._reader.all(topic.name, self._topics.committed(topic)))
         self._epoch = 0
+        self._batch_bytes = int(self._client.get("batch.size", BATCH_BYTES))
 
     @classmethod
     def prefix(cls, pipeline: str) -> str:
@@ -84,7 +85,7 @@ class KafkaSink(Sink):
     def _taken_over(self) -> tuple[Link, Record | None]:
         """A link which fences off any other, and what the target holds from then on."""
         self._topics.make(self._cursor_topic, 1, SETTINGS)
-        link = Link(self._client, f"sluice.{self.pipeline}.{self.name}", self._who)
+        link = Link({**self._client, "batch.size": str(self._batch_bytes)}, f"sluice.{self.pipeline}.{self.name}", self._who)
         try:
             link.connect()
             record = self._read_record(surely=True)
@@ -140,6 +141,10 @@ class KafkaSink(Sink):
         check_names(target)
         topic = self._topics.make(_named(target), self._config.partitions or -1, _settings(target))
         _check(target, topic)
+        if topic.max_bytes < self._batch_bytes:
+            self._batch_bytes = topic.max_bytes
+            message = f"{self._who}: {topic.name} takes no more than {topic.max_bytes} bytes at once"
+            raise TransientError(message, hint="nothing to do: the sink begins again with smaller batches of messages")
         self._format.prepare(target.table, target.schema)
         self._known[target.table] = (target, topic)
         self._record = replace(self._record, topics={**self._record.topics, target.dataset: (topic.name, topic.id)})

@@ -17,12 +17,13 @@ _STEP = 0.5
 _EACH = 2000  # messages between two looks at what the client has to say
 _FULL = 0.01
 
+BATCH_BYTES = 1_000_000
+"""Bytes of messages that go to a partition at once, at most."""
 _OURS: Mapping[str, Any] = {"enable.idempotence": "true", "delivery.report.only.error": True, "allow.auto.create.topics": "false"}
 _DEFAULTS = {
     "linger.ms": "5",
     "compression.type": "lz4",
     "partitioner": "murmur2_random",  # that of Java's producers
-    "batch.size": "1000000",
     "message.max.bytes": "1000000000",  # what a topic takes is asked of the topic
     "queue.buffering.max.messages": "200000",
     "queue.buffering.max.kbytes": "65536",
