@@ -94,15 +94,20 @@ class Delivery:
         if held is None:
             if self._reader.first_seq() <= 1:
                 return Cursor(self._reader.id, 0, routes=routes), frozenset()
-            passed = passed_over(self._reader, self._block)
-            whole = self._copies(passed.counts)
-            return replace(passed, waiting=whole), whole
+            return self._beginning_anew()
         if held.seq > self._reader.last_seq():
             raise TerminalError(f"the sink {self.sink.name} holds more than the journal ever had", hint=ANOTHER_JOURNAL)
-        lost = held.seq + 1 < self._reader.first_seq()  # the target was set back to an old state
+        if held.seq + 1 < self._reader.first_seq():  # it was out of the file for long, or the target was set back to an old state
+            return self._beginning_anew()
         routed = [name for name in self._reader.totals() if self._block.route(name) is not None]
-        new = self._copies(name for name in routed if lost or _way(held.routes, name) != _way(routes, name))
+        new = self._copies(name for name in routed if _way(held.routes, name) != _way(routes, name))
         return replace(held, routes=routes, waiting=held.waiting | new, begun=held.begun - new), new
+
+    def _beginning_anew(self) -> tuple[Cursor, frozenset[str]]:
+        """Nothing is taken of what the journal has held so far, some of which it has forgotten: copies of everything bring it."""
+        passed = passed_over(self._reader, self._block)
+        whole = self._copies(passed.counts)
+        return replace(passed, waiting=whole), whole
 
     def _copies(self, datasets: Iterable[str]) -> frozenset[str]:
         return frozenset(copy for dataset in datasets for copy in self._names.of(dataset))

@@ -158,6 +158,31 @@ def test_a_sink_that_comes_late_asks_for_a_copy_and_takes_nothing_else_before_it
     assert pipeline.stop(process) == 0
 
 
+def test_a_sink_that_comes_back_after_the_journal_has_forgotten_what_it_lacks_gets_a_copy(shop: Shop) -> None:
+    pipeline, feeder, store = shop
+    process = pipeline.start("--only", "deliver:eu")
+    feeder.commit(Op.INSERT, ("1", "EU", "10"), ("2", "EU", "20"))
+    _await(store, [(1, "EU", 10), (2, "EU", 20)], pipeline)
+    assert pipeline.stop(process) == 0
+    for amount in ("11", "12", "13"):
+        feeder.commit(Op.UPDATE, ("1", "EU", amount))
+    feeder.journal.prune(3)
+    process = pipeline.start("--only", "deliver:eu")
+    with closing(State.open(pipeline.state)) as asked:
+        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, 20, lambda: f"the request\n{pipeline.log}")
+    start = CopyMarker(SCHEMA, "portal", "public.orders", "start", feeder.journal.next_ordinal, sink="eu")
+    feeder.add(start)
+    feeder.commit(Op.READ, ("1", "EU", "13"), sink="eu")
+    feeder.add(replace(start, phase="end"))
+    feeder.commit(Op.INSERT, ("3", "EU", "30"))
+    _await(store, [(1, "EU", 13), (3, "EU", 30)], pipeline)
+    assert pipeline.stop(process) == 0
+    with closing(State.open(pipeline.state)) as state:
+        cursor = state.sinks()["eu"].cursor
+    assert cursor is not None
+    assert '"orders": [6, 0, 0]' in cursor
+
+
 @pytest.mark.parametrize("change", ["another way", "another target"])
 def test_the_rest_of_a_copy_is_no_copy_for_a_sink_that_lacks_its_beginning(shop: Shop, change: str) -> None:
     pipeline, feeder, store = shop
