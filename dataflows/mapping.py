@@ -121,8 +121,8 @@ class _Work:
         for name, text in answer.columns.items():
             self.columns[name] = self._spread(text, index)
             codes = _codes([absent.get(read) for read in feed.rows.reads((name,))])
-            if codes is not None and codes.any():
-                self.presence[name] = codes
+            if codes is not None and codes[self.new].any():
+                self.presence[name] = np.where(self.new, codes, np.uint8(Presence.PRESENT))
         for name in feed.schema.key:
             if name in self.presence:
                 self._refuse(

@@ -123,6 +123,8 @@ def test_a_tombstone_is_taken_by_the_key_that_its_source_hands_over() -> None:
     mapped = _feed(given=given).apply(batch)
     assert _values(mapped, "order_id") == ["a-1", "b-9"]
     assert mapped.passed.op.tolist() == [Op.INSERT, Op.DELETE]
+    assert not mapped.passed.absent(0).any()
+    assert [mapped.passed.absent(c).tolist() for c in (1, 2, 3)] == [[False, True]] * 3
     assert [row.reasons[0].message for row in mapped.rows] == ["the delete tells no order_id"]
 
 
