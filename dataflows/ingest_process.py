@@ -17,6 +17,7 @@ from dataflows.copy_names import CopyNames
 from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
+from dataflows.lean import seldom_collect
 from dataflows.maps import Maps
 from dataflows.observe import Health, HealthServer, IngestMetrics
 from dataflows.process import Beat, run_flow
@@ -82,6 +83,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
             CopyNames(pipeline).at,
         )
         _begin(sources, journal, step, flow_state)
+        seldom_collect()
         log.info("ingesting", sources=list(sources), pid=os.getpid())
         relief = Relief(journal, partial(state.passed, journal.id, list(pipeline.sinks)))
         run_flow(ingest_flow("ingest", sources, judge, step, flow_state, stop, relief), flow_state.ending)
