@@ -228,6 +228,11 @@ def _shape(query: Query, reads_input: bool) -> Iterator[Problem]:
             yield query.problem(f"{_ONE_ROW}; {_WORDS[modifier['type']]} leaves some out", modifier.get("limit") or start)
     if tree["group_expressions"] or tree["group_sets"] or tree["aggregate_handling"] != "STANDARD_HANDLING":
         yield query.problem(f"{_ONE_ROW}; GROUP BY makes one of several", (tree["group_expressions"] or [start])[0])
+    for table in _nodes(tree["from_table"], lambda node: node.get("type") == "BASE_TABLE"):
+        if table["sample"] is not None:
+            yield query.problem(f"{_ONE_ROW}; a sample leaves some out", table)
+        if table["column_name_alias"] and table["table_name"].lower() == INPUT:
+            yield query.problem("the columns of `input` keep their names", table, "name them in SELECT: … AS name")
     for clause in ("having", "qualify", "sample"):
         if tree[clause] is not None:
             yield query.problem(f"{_ONE_ROW}; {clause.upper()} looks at several", start)

@@ -7,7 +7,7 @@ told, it is mapped to the key that it had, so that a key which changes under the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -38,38 +38,35 @@ class RowMap(Protocol):
 class Mapped:
     """What became of a batch of n rows.
 
-    passed  the rows that the map made, as changes of the dataset; `origin` int64[m], which of the n each one is
+    passed  the rows that the map made, as changes of the dataset
     failed  the others, as they were given, with why (`rows` in their order) and the key in the dataset as far as it is known
     """
 
     passed: ChangeBatch
-    origin: Longs
     failed: ChangeBatch | None = None
     rows: Sequence[QuarantinedRow] = ()
     keys: Sequence[Values] = ()
-    lost: Longs = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class FeedMap:
-    """One feed's way into its dataset, bound to the columns of the one and the other."""
+    """One feed's way into its dataset, bound to the columns of the one and the other.
+
+    identity     columns of the dataset that say which row it is: its key, or all of them
+    identifying  columns of the source that those are made of
+    handed       column of the key -> place of the column in which the source hands it over for deletes
+    """
 
     def __init__(self, rows: RowMap, given: TableSchema, dataset: TableSchema, *, declared: bool, merged: bool) -> None:
         """`given`: the columns of the source; `declared`: a contract judges what comes out; `merged`: the dataset has other feeds."""
         self.rows = rows
         self.schema = dataset
-        self._names = tuple(name for name in given.names if not name.startswith(KEY_PREFIX))
-        self._index = {name: given.index(name) for name in self._names}
-        self._handed = {name: given.names.index(KEY_PREFIX + name) for name in dataset.key if KEY_PREFIX + name in given.names}
-        self._identity = tuple(name for name in (dataset.key or dataset.names) if name in rows.columns)
-        self._needed = rows.reads(rows.columns)
-        self._identifying = rows.reads(self._identity)
-        self._declared = declared
-        self._merged = merged
-
-    @property
-    def identifying(self) -> frozenset[str]:
-        """The columns of the source that say whose row of the dataset a row is."""
-        return self._identifying
+        self.index = {name: place for place, name in enumerate(given.names) if not name.startswith(KEY_PREFIX)}
+        self.handed = {name: given.names.index(KEY_PREFIX + name) for name in dataset.key if KEY_PREFIX + name in given.names}
+        self.identity = tuple(name for name in (dataset.key or dataset.names) if name in rows.columns)
+        self.needed = rows.reads(rows.columns)
+        self.identifying = rows.reads(self.identity)
+        self.declared = declared
+        self.merged = merged
 
     def apply(self, batch: ChangeBatch) -> Mapped:
         """Maps a batch of the source's columns."""
@@ -85,7 +82,7 @@ class _Work:
         self.n = len(batch)
         self.bad: dict[int, list[Reason]] = {}
         for defect in batch.defects:
-            value = None if feed._declared else defect.raw.decode("utf-8", "backslashreplace")
+            value = None if feed.declared else defect.raw.decode("utf-8", "backslashreplace")
             self.bad.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, value))
         op = batch.op
         self.sound = np.ones(self.n, np.bool_)
@@ -103,7 +100,7 @@ class _Work:
         self._map_new()
         self._map_old()
         self._map_deletes()
-        if self.feed._merged and self.truncates.any():
+        if self.feed.merged and self.truncates.any():
             said = "a TRUNCATE of one of several sources of a dataset: which of the dataset's rows came from it, nobody knows"
             self._refuse(np.flatnonzero(self.truncates), bad_row(said))
         return self._mapped()
@@ -112,9 +109,9 @@ class _Work:
         feed, index = self.feed, np.flatnonzero(self.new)
         if not len(index):
             return
-        answer = feed.rows.run(self._taken(feed._needed, index), len(index))
+        answer = feed.rows.run(self._taken(feed.needed, index), len(index))
         self._note(answer, index)
-        absent = {name: codes for name, c in feed._index.items() if (codes := self.batch.presence.get(c)) is not None}
+        absent = {name: codes for name, c in feed.index.items() if (codes := self.batch.presence.get(c)) is not None}
         for name in feed.rows.reads(()) & absent.keys():
             gone = np.flatnonzero(self.new & (absent[name] == Presence.ABSENT))
             self._refuse(gone, bad_row(f"the map needs {name}, which the log left out as unchanged, and the row is gone"))
@@ -129,7 +126,7 @@ class _Work:
                     np.flatnonzero(self.new & (self.presence[name] == Presence.ABSENT)),
                     bad_row(f"the log left out what {name} is made of", name),
                 )
-            if not feed._declared and self.columns[name].null_count:
+            if not feed.declared and self.columns[name].null_count:
                 self._refuse(np.flatnonzero(self.new & np.asarray(self.columns[name].is_null())), bad_row(f"the map gives no {name}", name))
 
     def _map_old(self) -> None:
@@ -140,13 +137,13 @@ class _Work:
         index = np.flatnonzero(batch.has_old & self.new & (batch.op == Op.UPDATE))
         if not len(index):
             return
-        lacking = [name for name in feed._identifying if feed._index[name] not in batch.old]
+        lacking = [name for name in feed.identifying if feed.index[name] not in batch.old]
         if lacking:
             self._refuse(index, bad_row(f"the map makes the key of {lacking[0]}, and {FULL}"))
             return
         chosen = pa.array(index)
-        given = {name: batch.old[feed._index[name]].take(chosen) for name in feed._identifying}
-        answer = feed.rows.run(given, len(index), feed._identity)
+        given = {name: batch.old[feed.index[name]].take(chosen) for name in feed.identifying}
+        answer = feed.rows.run(given, len(index), feed.identity)
         there = np.ones(len(index), np.bool_)
         there[list(answer.bad)] = False
         self.has_old = np.zeros(self.n, np.bool_)
@@ -163,22 +160,22 @@ class _Work:
             return
         unknown = np.zeros(self.n, np.bool_)
         lacking: dict[str, Mask] = {}
-        for name in feed._identifying:
-            lacking[name] = self.batch.absent(feed._index[name]) & self.deletes
+        for name in feed.identifying:
+            lacking[name] = self.batch.absent(feed.index[name]) & self.deletes
             unknown |= lacking[name]
         mapped = np.flatnonzero(self.deletes & ~unknown)
-        if feed._handed:
+        if feed.handed:
             self._hand_keys(np.flatnonzero(unknown))
         else:
             for name, mask in lacking.items():
                 self._refuse(np.flatnonzero(mask), bad_row(f"the map makes the key of {name}, and {FULL}"))
         if len(mapped):
-            answer = feed.rows.run(self._taken(feed._identifying, mapped), len(mapped), feed._identity)
+            answer = feed.rows.run(self._taken(feed.identifying, mapped), len(mapped), feed.identity)
             self._note(answer, mapped)
             for name, text in answer.columns.items():
                 self._put(name, text, mapped)
         for name in feed.schema.names if feed.schema.key else ():
-            if name not in feed._identity:
+            if name not in feed.identity:
                 codes = self.presence.get(name, np.zeros(self.n, np.uint8)).copy()
                 codes[index] = Presence.ABSENT
                 self.presence[name] = codes
@@ -187,7 +184,7 @@ class _Work:
             self._refuse(np.flatnonzero(null), bad_row(f"the delete tells no {name}", name))
 
     def _hand_keys(self, index: Longs) -> None:
-        for name, column in self.feed._handed.items():
+        for name, column in self.feed.handed.items():
             self._put(name, self.batch.columns[column].take(pa.array(index)), index)
 
     def _mapped(self) -> Mapped:
@@ -203,12 +200,12 @@ class _Work:
             defects=(),
         )
         if not self.bad:
-            return Mapped(made, np.arange(self.n))
+            return Mapped(made)
         failed = np.array(sorted(self.bad), np.int64)
         good = np.ones(self.n, np.bool_)
         good[failed] = False
         rows = [QuarantinedRow(place, tuple(self.bad[int(row)])) for place, row in enumerate(failed)]
-        return Mapped(made.take(good), np.flatnonzero(good), replace(batch.take(failed), defects=()), rows, self._keys(failed), failed)
+        return Mapped(made.take(good), replace(batch.take(failed), defects=()), rows, self._keys(failed))
 
     def _keys(self, failed: Longs) -> list[Values]:
         """The keys of rows that are held back, as far as the map gives them all the same."""
@@ -217,15 +214,15 @@ class _Work:
         asked = np.array(
             [place for place, row in enumerate(failed) if self.new[row] and any(found[name][place] is None for name in found)], np.int64
         )
-        if found and len(asked) and set(feed.schema.key) <= set(feed._identity):
-            answer = feed.rows.run(self._taken(feed._identifying, failed[asked]), len(asked), feed._identity)
+        if found and len(asked) and set(feed.schema.key) <= set(feed.identity):
+            answer = feed.rows.run(self._taken(feed.identifying, failed[asked]), len(asked), feed.identity)
             for name, text in answer.columns.items():
                 for place, value in zip(asked, text.to_pylist(), strict=True):
                     found[name][place] = found[name][place] if value is None else value
         return [{name: values[place] for name, values in found.items()} for place in range(len(failed))]
 
     def _taken(self, names: Iterable[str], index: Longs) -> dict[str, pa.StringArray]:
-        columns = {name: self.batch.columns[self.feed._index[name]] for name in names}
+        columns = {name: self.batch.columns[self.feed.index[name]] for name in names}
         if len(index) == self.n:
             return columns
         chosen = pa.array(index)

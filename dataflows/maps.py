@@ -11,7 +11,7 @@ from dataflows.build import declared_schema
 from dataflows.map_function import Function, FunctionMap, load_function
 from dataflows.map_query import Query, parse_query, read_query
 from dataflows.map_sql import SqlMap
-from dataflows.mapping import FULL, FeedMap, Mapped
+from dataflows.mapping import FeedMap, Mapped
 from journal.batch import ChangeBatch
 from journal.duckdb_session import quoted
 from journal.schema import Column, TableSchema
@@ -178,6 +178,3 @@ def declared_input(pipeline_source: object, stream: bool, contract: TableSchema 
     if columns is not None and getattr(pipeline_source, "extra", None) == "keep":
         columns["_extra"] = "jsonb"
     return columns
-
-
-__all__ = ["FULL", "Maps", "declared_input"]

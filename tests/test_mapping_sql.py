@@ -67,6 +67,8 @@ def _problems(sql: str, dataset: TableSchema | None = _ORDERS) -> list[str]:
         ("SELECT orderNo FROM input GROUP BY ALL", "GROUP BY"),
         ("SELECT orderNo FROM input LIMIT 5", "LIMIT"),
         ("SELECT orderNo FROM input USING SAMPLE 10%", "SAMPLE"),
+        ("SELECT orderNo FROM input TABLESAMPLE 10%", "sample"),
+        ("SELECT a FROM input AS i(a, b)", "keep their names"),
         ("SELECT orderNo FROM input UNION ALL SELECT orderNo FROM input", "UNION"),
         ("SELECT 1 AS one", "FROM input"),
         ("SELECT orderNo FROM orders", "FROM input"),
