@@ -141,6 +141,17 @@ def test_killed_behind_any_segment_a_record_comes_exactly_once(
         }
 
 
+def test_names_may_be_any_bytes(folder: Path, make_taking: MakeTaking) -> None:
+    name = os.fsdecode(b"caf\xe9\n\x1b[31m.csv")
+    put(folder, name, "id,name\nx,y\n1,z\n")
+    taking = make_taking().until_read()
+    taking.kill()
+    taking.until_read()
+    assert taking.ids == ["1"]
+    assert taking.bad[0].place == {"file": "caf\\xe9\n\x1b[31m.csv", "line": 2}
+    assert json.loads(taking.notes["file:1"])["name"] == name
+
+
 @pytest.mark.parametrize("what", ["changed", "went"])
 def test_a_file_that_changes_or_goes_in_the_middle_leaves_a_record_in_quarantine(
     folder: Path, make_taking: MakeTaking, monkeypatch: pytest.MonkeyPatch, what: str

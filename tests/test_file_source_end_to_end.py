@@ -73,7 +73,7 @@ def test_killed_again_and_again_every_record_is_there_exactly_once(make_pipeline
             found = _in(pipeline)
             return found if found > before or found == files * rows else 0
 
-        done = wait_for(more, 30, "more rows")
+        done = wait_for(more, 30, lambda: f"more rows; {pipeline.log}")
         pipeline.kill("ingest")
     put(folder, "late.csv", _lines(files * rows, 10), age=0)
     total = files * rows + 10

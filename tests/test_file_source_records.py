@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -119,6 +120,18 @@ def test_xml_is_read_by_its_records_and_a_dtd_is_refused(folder: Path, make_taki
         {"file": "c.xml", "record": 2},
     ]
     assert "DTD" in taking.bad[1].message
+
+
+def test_compressed_xml_that_ends_too_soon_gives_what_is_before(folder: Path, make_taking: MakeTaking) -> None:
+    text = "<all>" + "".join(f'<order id="{one}" name="{one * 7919 % 9973}"/>' for one in range(5000)) + "</all>"
+    put(folder, "a.xml.gz", gzip.compress(text.encode())[:-5000], age=90)
+    put(folder, "b.xml", '<order id="9999"/>')
+    taking = make_taking(format="xml", record="order").until_read()
+    assert taking.ids == [*map(str, range(len(taking.ids) - 1)), "9999"]
+    assert len(taking.ids) > 100
+    (bad,) = taking.bad
+    assert bad.place == {"file": "a.xml.gz", "record": len(taking.ids)}
+    assert "cannot be unpacked" in bad.message
 
 
 def test_parquet_of_other_types_fits_the_schema_or_is_held_back(folder: Path, make_taking: MakeTaking) -> None:

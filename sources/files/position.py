@@ -58,6 +58,7 @@ def noted(notes: Mapping[str, str]) -> dict[int, Note]:
 
 
 def place_in(notes: Mapping[str, str], number: int, nth: int) -> str:
-    """The place of a record, as JSON."""
+    """The place of a record, as JSON. Bytes of a file's name that are no UTF-8 are shown as `\\xff`: JSON has nothing for them."""
     note = Note(**json.loads(notes[f"{_NOTE}{number}"]))
-    return json.dumps({"file": note.name, note.unit: nth})
+    name = note.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return json.dumps({"file": name, note.unit: nth})
