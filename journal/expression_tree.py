@@ -132,7 +132,11 @@ def _walk(value: object, bound: frozenset[str]) -> Iterator[tuple[Node, frozense
     elif isinstance(value, dict):
         if value.get("class") == "LAMBDA":
             names = {name for node, _ in _walk(value["lhs"], frozenset()) for name in node.get("column_names", ())}
-            yield from _walk(value["expr"], bound | names)
+            if any(node.get("column_names", [""])[0] in names for node, _ in _walk(value["expr"], frozenset())):
+                yield from _walk(value["expr"], bound | names)
+            else:  # the arrow of JSON, which the parser cannot tell from a lambda that does not use what it is given
+                yield from _walk(value["lhs"], bound)
+                yield from _walk(value["expr"], bound)
             return
         if "class" in value:
             yield value, bound

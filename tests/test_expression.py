@@ -133,6 +133,7 @@ def test_the_table_may_be_written_before_a_column() -> None:
         ("octet_length(bits) = 2", {"bits": ["\\x00ff", "\\x"]}, [True, False]),
         ("s LIKE 'a%' -- the end", {"s": ["ab", "b"]}, [True, False]),
         ("list_contains(list_transform([1, 2], lambda s: s + a), 3)", {"a": ["1", "5"]}, [True, False]),
+        ("(doc->'x')->>'y' = '1'", {"doc": ['{"x": {"y": 1}}', '{"x": 2}', None]}, [True, None, None]),
         ("1 = 1", {}, [True]),
     ],
 )
