@@ -13,6 +13,7 @@ from journal.batch import Presence
 from pipeline.errors import PositionLostError, PreflightError, Refused, TerminalError
 from sources.base import KEY_PREFIX, CopyState, Resume
 from sources.kafka.position import Watermark
+from tests.fake_registry import fake_registry
 from tests.fix_kafka import LaunchKafka
 from tests.kafka_following import Followed, following, make_source
 from tests.kafka_place import Kafka, Message
@@ -180,6 +181,22 @@ def test_unknown_fields_are_kept_where_asked_and_each_is_told_once(kafka: Kafka,
     assert [row["_extra"] and json.loads(row["_extra"]) for row in rows] == [{"colour": "red"}, None, {"colour": {"r": 1}, "size": 4}]
     told = [line["field"] for line in logs if "schema lacks" in line["event"]]
     assert sorted(told) == ["colour", "size"]
+
+
+def test_a_schema_registry_that_is_away_is_waited_for(kafka: Kafka, tmp_path: Path) -> None:
+    topic = kafka.make_topic(1)
+    schema = {"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}, {"name": "name", "type": "string"}]}
+    with fake_registry() as registry:
+        registry.add(7, schema)
+        kafka.produce(topic, [registry.message(7, {"id": n, "name": f"order {n}"}) for n in range(3)])
+        registry.away = True
+        url = {"url": registry.options.url}
+        with following(kafka.plain, topic, tmp_path, format="avro", schema_registry=url) as read:
+            wait_for(lambda: not read.step(0.05) and read.source.status().state == "retrying", 20, "the registry to be missed")
+            assert registry.options.url in (read.source.status().error or "")
+            registry.away = False
+            assert [row["name"] for row in read.until(3).rows] == ["order 0", "order 1", "order 2"]
+            assert read.source.status().state == "streaming"
 
 
 def test_for_a_map_the_key_of_a_delete_is_handed_on_in_columns_of_its_own(kafka: Kafka, tmp_path: Path) -> None:

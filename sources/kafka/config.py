@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -11,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.file import Text
 from pipeline.kafka_options import Options, Servers, TopicName, Written, checked, revealed
 from pipeline.model import Block
+from pipeline.names import nearest
 from pipeline.schema_registry import RegistryBlock
 from sources.records.base import DecodeOptions, RecordSchema, make_decoder
 from sources.records.base import Field as RecordField
@@ -61,11 +63,19 @@ class KafkaConfig(Block):
         if self.format == "avro" and self.schema_registry is None:
             raise ValueError("`format: avro` needs a `schema_registry`: write `schema_registry: {url: https://…}`")
         if self.schema_:
+            self.check_paths(self.schema_)
             try:
                 make_decoder(self.format, RecordSchema(tuple(RecordField(*field) for field in self.schema_.items())), self.decoding).close()
             except ConfigError as error:
                 raise ValueError(str(error)) from None
         return self
+
+    def check_paths(self, fields: Collection[str]) -> None:
+        """Raises ValueError for a path of a field that is not one of these."""
+        for name in self.paths:
+            if name not in fields:
+                hint = nearest(name, fields)
+                raise ValueError(f"`{name}` is in `paths` and not in the schema" + (f": {hint}" if hint else ""))
 
     @property
     def stream(self) -> str:

@@ -163,6 +163,10 @@ def _records(config: KafkaConfig, context: SourceContext) -> RecordSchema:
         hint = "write `schema` in its block (field -> Postgres type), or give its dataset a contract"
         raise Refused(f"nothing says which fields the messages of {topic} have", hint=hint)
     known = [one.name for one in fields]
+    try:
+        config.check_paths(known)
+    except ValueError as error:
+        raise Refused(f"topic {topic}: {error}") from None
     for name in key:
         if name not in known:
             raise Refused(f"{name}, of the key of {dataset}, is not in the schema of the topic {topic}", hint=nearest(name, known))
