@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Context, Decimal
 from typing import Any
 
@@ -193,7 +193,7 @@ class AvroFormat(Format):
         data, bad = encode(schema.columns, columns, schema.key)
         return pc.binary_join_element_wise(self._prefix(f"{topic}-value", self._value_schema(schema)), data, b""), bad
 
-    def headers(self, schema: TableSchema, facts: Facts) -> Sequence[list[Header]]:
+    def headers(self, schema: TableSchema, facts: Facts) -> Iterator[list[Header]]:
         return plain_headers(None, facts)
 
     def held(self, schema: TableSchema, columns: Sequence[pa.StringArray]) -> list[pa.StringArray]:

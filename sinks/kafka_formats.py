@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import quote
@@ -22,7 +22,6 @@ Encoded = tuple[pa.Array, Mapping[int, Mask]]
 """A string or binary array, and for each column (of those given) with values that do not fit bool[] of those."""
 
 POSITION = "sluice-position"
-OP = "sluice-op"
 _CONTENT_TYPE = "content-type"
 
 
@@ -76,8 +75,8 @@ class Format(ABC):
         """The values of messages; `facts` are of these alone."""
 
     @abstractmethod
-    def headers(self, schema: TableSchema, facts: Facts) -> Sequence[list[Header]]:
-        """The headers of each message."""
+    def headers(self, schema: TableSchema, facts: Facts) -> Iterator[list[Header]]:
+        """The headers of each message, made as they are asked for: ten thousand lists at once would keep the garbage collector busy."""
 
     @abstractmethod
     def held(self, schema: TableSchema, columns: Sequence[pa.StringArray]) -> list[pa.StringArray]:
@@ -102,16 +101,14 @@ def positions(facts: Facts) -> list[bytes]:
     return found
 
 
-def plain_headers(content_type: str | None, facts: Facts) -> list[list[Header]]:
-    """The operation and the position, and what kind of value it is where there is one."""
-    words = [(OP, word) for word in facts.op.cast(pa.binary()).to_pylist()]
+def plain_headers(content_type: str | None, facts: Facts) -> Iterator[list[Header]]:
+    """The position, and what kind of value it is where there is one."""
     if content_type is None:
-        return [[word, (POSITION, at)] for word, at in zip(words, positions(facts), strict=True)]
+        return ([(POSITION, at)] for at in positions(facts))
     kind = (_CONTENT_TYPE, content_type.encode())
-    return [
-        [kind, word, (POSITION, at)] if put else [word, (POSITION, at)]
-        for word, at, put in zip(words, positions(facts), facts.put.tolist(), strict=True)
-    ]
+    if facts.put.all():
+        return ([kind, (POSITION, at)] for at in positions(facts))
+    return ([kind, (POSITION, at)] if put else [(POSITION, at)] for at, put in zip(positions(facts), facts.put.tolist(), strict=True))
 
 
 class JsonFormat(Format):
@@ -122,7 +119,7 @@ class JsonFormat(Format):
     def values(self, topic: str, schema: TableSchema, columns: Sequence[pa.StringArray], facts: Facts) -> Encoded:
         return objects(schema.columns, columns)
 
-    def headers(self, schema: TableSchema, facts: Facts) -> Sequence[list[Header]]:
+    def headers(self, schema: TableSchema, facts: Facts) -> Iterator[list[Header]]:
         return plain_headers("application/json", facts)
 
     def held(self, schema: TableSchema, columns: Sequence[pa.StringArray]) -> list[pa.StringArray]:
@@ -145,17 +142,15 @@ class BinaryCloudEvents(JsonFormat):
 
     name = "cloudevents"
 
-    def headers(self, schema: TableSchema, facts: Facts) -> Sequence[list[Header]]:
+    def headers(self, schema: TableSchema, facts: Facts) -> Iterator[list[Header]]:
         kind = (_CONTENT_TYPE, b"application/json")
         version = ("ce_specversion", b"1.0")
         source = ("ce_source", self.source(schema).encode())
         types = {word: ("ce_type", f"{schema.dataset}.{word}".encode()) for word in facts.op.unique().to_pylist()}
-        found = []
         each = (facts.op, facts.ids.cast(pa.binary()), facts.moments.cast(pa.binary()))
         for word, number, moment, at, put in zip(*(one.to_pylist() for one in each), positions(facts), facts.put.tolist(), strict=True):
             event = [version, ("ce_id", number), source, types[word], ("ce_time", moment), (POSITION, at)]
-            found.append([kind, *event] if put else event)
-        return found
+            yield [kind, *event] if put else event
 
     def source(self, schema: TableSchema) -> str:
         """The attribute `source` of a dataset's events."""
@@ -175,7 +170,7 @@ class StructuredCloudEvents(BinaryCloudEvents):
         before = ['{"specversion":"1.0","id":"', facts.ids, f'","source":{source},"type":', kinds, ',"time":"', facts.moments]
         return pc.binary_join_element_wise(*before, '","datacontenttype":"application/json","data":', data, "}", ""), bad
 
-    def headers(self, schema: TableSchema, facts: Facts) -> Sequence[list[Header]]:
+    def headers(self, schema: TableSchema, facts: Facts) -> Iterator[list[Header]]:
         return plain_headers("application/cloudevents+json; charset=UTF-8", facts)
 
     def rows(self, schema: TableSchema, values: Sequence[bytes]) -> list[pa.StringArray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -14,7 +15,6 @@ from sinks.kafka_errors import FENCED, SILENT, from_kafka
 _PATIENCE = 6.0  # seconds for which a call is repeated
 _DOWN_PATIENCE = 1.5  # where librdkafka says that no broker can be reached
 _STEP = 0.5
-_EACH = 2000  # messages between two looks at what the client has to say
 _FULL = 0.01
 
 BATCH_BYTES = 1_000_000
@@ -66,20 +66,19 @@ class Link:
     def send(
         self,
         topic: str,
-        keys: Sequence[bytes | None] | Iterable[None],
+        keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
-        headers: Sequence[list[Any]],
+        headers: Iterable[list[Any]],
     ) -> None:
         """Puts messages into the open transaction, in their order. Waits while the queue to the brokers is full."""
         produce = self._producer.produce
         try:
-            for n, (key, value, header) in enumerate(zip(keys, values, headers, strict=False)):
-                if not n % _EACH:
-                    self._look()
+            self._look()
+            for key, value, header in zip(keys, values, headers, strict=True):
                 try:
                     produce(topic, value, key, headers=header)
                 except BufferError:
-                    self._wait(lambda t=topic, v=value, k=key, h=header: produce(t, v, k, headers=h))  # type: ignore[misc]
+                    self._wait(partial(produce, topic, value, key, headers=header))
         except KafkaException as error:
             raise self._problem(error.args[0], f"cannot write to {topic}") from error
 
