@@ -16,6 +16,7 @@ from journal.quarantine import QuarantineRecord, Reason, Values, record_id
 from pipeline.model import Pipeline
 from quality.judgement import QuarantinedRow
 from sinks.base import RefusedRow
+from sources.base import KEY_PREFIX
 
 if TYPE_CHECKING:
     from quality.gate import Gate
@@ -89,7 +90,7 @@ def _records(
         received: dict[str, str | bytes | None] = {
             name: raw_bytes.get((row, name), values[c][place])
             for c, name in enumerate(names)
-            if c not in batch.presence or batch.presence[c][row] == Presence.PRESENT
+            if (c not in batch.presence or batch.presence[c][row] == Presence.PRESENT) and not name.startswith(KEY_PREFIX)
         }
         key: Values = {name: values[batch.schema.index(name)][place] for name in batch.schema.key}
         before: Values | None = None

@@ -13,14 +13,14 @@ from confluent_kafka import KafkaError
 
 from journal.batch import ChangeBatch, CopyMarker, Entry, Segment
 from pipeline.errors import PositionLostError, TransientError
+from sources.copies import Copies
 from sources.kafka.config import KafkaConfig
-from sources.kafka.copies import Copies
 from sources.kafka.errors import from_kafka, recreated
-from sources.kafka.outlet import Outlet
 from sources.kafka.position import Watermark
 from sources.kafka.session import Session, Taken
 from sources.kafka.standing import Standing
 from sources.kafka.translator import Translator
+from sources.outlet import Outlet
 
 log = structlog.get_logger("sluice.kafka")
 

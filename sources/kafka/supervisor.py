@@ -11,16 +11,16 @@ import structlog
 from journal.batch import Segment
 from pipeline.errors import TransientError
 from sources.base import SourceContext, SourceStatus
+from sources.copies import Copies
 from sources.kafka.broker import Broker
 from sources.kafka.config import KafkaConfig
-from sources.kafka.copies import Copies
 from sources.kafka.errors import UnknownTopic, deleted
-from sources.kafka.outlet import Outlet
 from sources.kafka.position import Watermark
 from sources.kafka.reader import Reader
 from sources.kafka.standing import Standing
 from sources.kafka.survey import check_same, known_position, survey
 from sources.kafka.translator import Translator
+from sources.outlet import Outlet
 
 log = structlog.get_logger("sluice.kafka")
 

@@ -158,7 +158,7 @@ def _records(config: KafkaConfig, context: SourceContext) -> RecordSchema:
     if config.schema_:
         fields = [Field(name, kind, name in key) for name, kind in config.schema_.items()]
     elif declared is not None:
-        fields = [Field(one.name, one.type, not one.nullable or one.name in key) for one in declared.columns]
+        fields = [Field(one.name, one.type, one.name in key) for one in declared.columns]  # what is required, the gate judges
     else:
         hint = "write `schema` in its block (field -> Postgres type), or give its dataset a contract"
         raise Refused(f"nothing says which fields the messages of {topic} have", hint=hint)
