@@ -11,14 +11,14 @@ import structlog
 
 from journal.batch import ChangeBatch, CopyMarker, Entry, Segment
 from pipeline.errors import Refused, TransientError
+from sources.copies import Copies
 from sources.files.contents import contents
 from sources.files.folder import Folder, Found, Gone, Unreadable
 from sources.files.position import Note, Watermark
 from sources.files.roster import Roster
 from sources.files.standing import Standing
 from sources.files.translator import Translator
-from sources.kafka.copies import Copies
-from sources.kafka.outlet import Outlet
+from sources.outlet import Outlet
 
 log = structlog.get_logger("sluice.files")
 

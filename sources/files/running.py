@@ -8,6 +8,7 @@ import structlog
 
 from journal.batch import Segment
 from sources.base import Resume, SourceContext, SourceStatus
+from sources.copies import Copies
 from sources.files.config import FilesConfig
 from sources.files.folder import Folder
 from sources.files.position import Watermark, noted
@@ -15,8 +16,7 @@ from sources.files.reader import Reader
 from sources.files.roster import Roster
 from sources.files.standing import Standing
 from sources.files.translator import Translator
-from sources.kafka.copies import Copies
-from sources.kafka.outlet import Outlet
+from sources.outlet import Outlet
 
 log = structlog.get_logger("sluice.files")
 
