@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from dataflows.build import needs_recall
+from examples.kafka_listeners import STRANGER
 from journal.batch import Op
 from journal.schema import Column, TableSchema
 from pipeline.errors import ConfigError, Refused, SinkShapeError, TransientError
@@ -38,8 +42,6 @@ def hand(place: KafkaPlace) -> Hand:
 
 
 def _config(place: KafkaPlace, topic: str, name: str) -> str:
-    from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
-
     resource = ConfigResource(ResourceType.TOPIC, topic)
     return str(place.kafka.admin.describe_configs([resource])[resource].result(30)[name].value)
 
@@ -304,3 +306,34 @@ def test_an_incompatible_change_ends_sync_with_a_no(
     assert subject in done.out + done.err
     assert "compatible" in done.out + done.err
     assert kafka.consume(f"{kafka.prefix}.orders") == []
+
+
+def test_the_grants_of_the_page_are_enough(kafka: Kafka) -> None:
+    given = AclPermissionType.ALLOW
+    pipeline = f"{kafka.prefix}-test"
+    wanted = [
+        (ResourceType.TOPIC, f"{kafka.prefix}.", "READ WRITE CREATE DESCRIBE DESCRIBE_CONFIGS"),
+        (ResourceType.TOPIC, f"_sluice_cursor.{pipeline}.", "READ WRITE CREATE DESCRIBE DESCRIBE_CONFIGS"),
+        (ResourceType.TRANSACTIONAL_ID, f"sluice.{pipeline}.", "WRITE DESCRIBE"),
+        (ResourceType.GROUP, f"sluice.{pipeline}.", "READ"),
+    ]
+    bindings = [
+        AclBinding(kind, name, ResourcePatternType.PREFIXED, f"User:{STRANGER}", "*", AclOperation[word], given)
+        for kind, name, words in wanted
+        for word in words.split()
+    ]
+    for answer in kafka.admin.create_acls(bindings).values():
+        answer.result(30)
+    options = dict(kafka.listeners.stranger)
+    servers = options.pop("bootstrap.servers")
+    place = KafkaPlace(kafka, bootstrap_servers=servers, options=options)
+    hand = Hand(place)
+    hand.write(mirror(ORDERS), insert(id="1", name="a"), insert(id="2"))
+    hand.write(mirror(ORDERS), truncate(), insert(id="3", name="c"))
+    assert hand.names(mirror(ORDERS)) == {"3": "c"}
+    assert place.sink().standing().newest == 4
+    hand.sink.begin()
+    with pytest.raises(Refused) as met:
+        KafkaSink.prepare(hand.sink, mirror(ORDERS, f"elsewhere-{kafka.prefix}"))  # type: ignore[arg-type]
+    hand.sink.rollback()
+    assert "CREATE" in str(met.value.hint)
