@@ -29,6 +29,7 @@ from journal.locks import is_held
 from journal.quarantine import Values
 from journal.schema import TableSchema
 from journal.state import State
+from pipeline.errors import TableGone
 from pipeline.model import Pipeline, Route
 from quality.gate import Gate
 from sinks.base import Counts, Sink, Target
@@ -77,7 +78,11 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
                 sink = build_sink(pipeline, sink_block)
                 held.callback(sink.close)
                 look = _Look(pipeline, reader, state, origins, schema, gate, sink, route, make_router(route, schema))
-                found[sink_name] = vars(look.settle() if all(origin.source.compared for origin in origins) else look.counted())
+                try:
+                    here = look.settle() if all(origin.source.compared for origin in origins) else look.counted()
+                except TableGone:
+                    here = look.counted()
+                found[sink_name] = vars(here)
         answer["unbalanced"] = _unbalanced(pipeline, reader, state)
         answer["conserved"] = not answer["unbalanced"]
     return answer

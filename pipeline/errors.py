@@ -4,6 +4,7 @@
     ├── ConfigError                a file is wrong; carries every Problem with file:line
     ├── TerminalError              somebody has to fix something; trying again changes nothing
     │   ├── Refused                a server said no for good: credentials, grants, a missing table
+    │   │   └── TableGone          a table that was read is not at its source any more
     │   ├── PreflightError         the source is not ready for what the pipeline asks of it
     │   ├── SlotLostError          the slot is gone, invalidated, or not the one we left
     │   ├── PositionLostError      a topic is another one than before, or does not hold any more what comes next
@@ -86,6 +87,10 @@ class Refused(TerminalError):  # noqa: N818  (reads as what happened)
     """A server said no for good."""
 
     exit_code = EXIT_USAGE
+
+
+class TableGone(Refused):
+    """A table that was read is not at its source any more."""
 
 
 class PreflightError(TerminalError):

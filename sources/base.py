@@ -216,5 +216,5 @@ class Source(ABC):
     def read_table(self, table: str, schema: TableSchema, keys: ChangeBatch | None, receive: Callable[[ChangeBatch], None]) -> str:
         """For `verify`: reads the table as it is now, in batches of one snapshot; only rows with the keys in `keys`, if given.
 
-        Returns a watermark which covers everything that was read.
+        Returns a watermark which covers everything that was read. Raises TableGone.
         """

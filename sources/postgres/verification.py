@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from journal.batch import ChangeBatch
 from journal.schema import TableSchema
-from pipeline.errors import Refused
+from pipeline.errors import Refused, TableGone
 from pipeline.names import join_name
 from sources.postgres.catalogue import matching, read_publication, read_tables
 from sources.postgres.copier import read_batch
@@ -31,7 +31,8 @@ def read_now(
 ) -> None:
     """Gives the rows that the publication would have, with the columns of `schema`, in one snapshot; only rows with `keys`, if given.
 
-    `looked` is called once the snapshot is taken. Raises Refused where the table or a column is not there, and TransientError.
+    `looked` is called once the snapshot is taken. Raises TableGone where the table is not there, Refused where a
+    column is not, and TransientError.
     """
     with closing(server.connect()) as connection:
         with server.told():
@@ -59,7 +60,7 @@ def _table(connection: Connection, label: str, publication: str) -> Table:
     tables = read_tables(connection, (match.oid for match in found), read_publication(connection, publication))
     table = next((table for table in tables.values() if join_name(table.schema, table.name) == label), None)
     if table is None:
-        raise Refused(f"{label} is not there any more")
+        raise TableGone(f"{label} is not there any more")
     return table
 
 
