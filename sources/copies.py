@@ -1,4 +1,4 @@
-"""Which sinks wait for a topic to be read again for them."""
+"""Which sinks wait for a stream (a topic, a folder of files) to be read again for them."""
 
 from __future__ import annotations
 

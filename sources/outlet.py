@@ -8,7 +8,7 @@ from collections import deque
 from journal.batch import Segment
 
 _MOST = 3
-"""Segments that wait. Few: while nothing is taken, messages gather in the client, and the next segment is a larger one."""
+"""Segments that wait. Few: while nothing is taken, what comes gathers where it comes from, and the next segment is a larger one."""
 
 
 class Outlet:

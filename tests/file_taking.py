@@ -42,6 +42,7 @@ class Taking:
     copies: list[Any] = field(default_factory=list)
     commits: int = 0
     source: FilesSource | None = None
+    key: tuple[str, ...] = ()
 
     def start(self) -> FilesSource:
         """A new process where the journal stands."""
@@ -51,7 +52,8 @@ class Taking:
 
     def make(self) -> FilesSource:
         """The source, not started."""
-        context = SourceContext("shop", "drops", self.state, lambda table: False)
+        keys = {"orders": self.key} if self.key else {}
+        context = SourceContext("shop", "drops", self.state, lambda table: False, {"drops": "orders"}, keys)
         config = FilesConfig.model_validate({"format": "csv", "schema": SCHEMA, "settle_seconds": 0, **self.block})
         self.source = FilesSource(config, context)
         return self.source

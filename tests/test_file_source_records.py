@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Refused
 from pipeline.load import load_pipeline
 from tests.file_taking import put
 from tests.fix_files import MakeTaking
@@ -71,14 +71,34 @@ def test_a_huge_line_is_held_back_in_bounded_memory(folder: Path, make_taking: M
     assert len(bad.raw) == 64 << 10
 
 
-def test_a_header_without_a_required_column_holds_every_line_back_and_hurts_no_other_file(folder: Path, make_taking: MakeTaking) -> None:
-    put(folder, "a.csv", "name\nx\ny\n", age=90)
+def test_a_header_that_makes_no_sense_holds_every_line_back_and_hurts_no_other_file(folder: Path, make_taking: MakeTaking) -> None:
     put(folder, "b.csv", "other\n1\n", age=80)
     put(folder, "c.csv", "id,id\n1,2\n", age=70)
     put(folder, "d.csv", "id,name\n9,z\n")
     taking = make_taking().until_read()
-    assert [row for row in taking.rows if row["id"]] == [{"id": "9", "name": "z"}]
+    assert taking.rows == [{"id": "9", "name": "z"}]
     assert [(one.place["file"], one.place["line"]) for one in taking.bad] == [("b.csv", 2), ("c.csv", 2)]
+
+
+def test_a_record_without_its_key_is_held_back(folder: Path, make_taking: MakeTaking) -> None:
+    put(folder, "a.csv", "id,name\n,a\n2,b\n", age=90)
+    put(folder, "b.csv", "name\nx\ny\n")
+    taking = make_taking()
+    taking.key = ("id",)
+    taking.until_read()
+    assert taking.ids == ["2"]
+    assert [(one.place, one.column) for one in taking.bad] == [
+        ({"file": "a.csv", "line": 2}, "id"),
+        ({"file": "b.csv", "line": 2}, "id"),
+        ({"file": "b.csv", "line": 3}, "id"),
+    ]
+
+
+def test_a_key_that_the_schema_lacks_stops_the_source_before_anything_is_read(folder: Path, make_taking: MakeTaking) -> None:
+    taking = make_taking()
+    taking.key = ("idd",)
+    with pytest.raises(Refused, match="did you mean id"):
+        taking.start()
 
 
 @pytest.mark.parametrize("extra", ["keep", "drop", "quarantine"])
@@ -160,6 +180,7 @@ def test_parquet_of_other_types_fits_the_schema_or_is_held_back(folder: Path, ma
         ("format: csv, pattern: ../x", "pattern"),
         ("format: csv, schema: {id: nonsense(}", "type"),
         ("format: csv, s3: {access_key: a}", "secret_key"),
+        ("format: json, schema: {id: bigint}, paths: {ide: a.b}", "did you mean id?"),
         ("format: csv, settle: 1", "settle_seconds"),
         ("format: csv, path: 's3://'", "bucket"),
     ],

@@ -11,6 +11,7 @@ from journal.types import parse_type
 from pipeline.errors import ConfigError
 from pipeline.file import Duration, Text
 from pipeline.model import Block
+from sources.declared import unknown_path
 from sources.files.pattern import Pattern
 from sources.records.base import DecodeOptions, RecordSchema
 from sources.records.base import Field as RecordField
@@ -98,6 +99,9 @@ class FilesConfig(Block):
         if self.record is not None and self.format != "xml":
             raise ValueError(f"`record` says which element of xml is one record; the format here is {self.format}")
         if self.schema_:
+            problem = unknown_path(self.paths, self.schema_)
+            if problem is not None:
+                raise ValueError(problem)
             schema = RecordSchema(tuple(RecordField(*field) for field in self.schema_.items()))
             try:
                 make_reader(self.format, schema, self.decoding, self.record)

@@ -37,7 +37,7 @@ class Translator:
     def __init__(self, config: FilesConfig, context: SourceContext) -> None:
         """Raises Refused where nothing says which columns there are, ConfigError for columns that cannot be read."""
         self._source = context.name
-        records = declared_records(config.schema_, context.name, context)
+        records = declared_records(config.schema_, config.paths, context.name, context)
         self.packed = config.format != "parquet"
         self.reader = make_reader(config.format, records, config.decoding, config.record)
         columns = [Column(one.name, str(parse_type(one.type)), nullable=not one.required) for one in self.reader.schema.fields]
