@@ -115,6 +115,7 @@ class Telling:
                 sink=self._sink, dataset=target.dataset, topic=topic.name,
             )  # fmt: skip
             return
+        self.newest = max(self.newest, position)
         number = 0
         with Newest(with_values=False) as newest:
             newest.read(self._read(topic))
