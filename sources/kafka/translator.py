@@ -58,7 +58,8 @@ class Translator:
         columns, presence, defects = list(decoded.columns), dict(decoded.presence), [*decoded.defects, *unreadable]
         if self._keys is not None:
             defects += self._delete_keys(decoded, payloads, columns, presence, defects)
-        self._note(decoded.extra)
+        if sink is None:  # a copy for one sink has no news
+            self._note(decoded.extra)
         n = len(messages)
         return ChangeBatch(
             schema=self.schema,
