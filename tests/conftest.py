@@ -2,7 +2,14 @@
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.fix_postgres", "tests.fix_duckdb", "tests.fix_pipeline", "tests.fix_follower", "tests.fix_files", "tests.fix_kafka"]
+pytest_plugins = [
+    "tests.fix_postgres",
+    "tests.fix_duckdb",
+    "tests.fix_pipeline",
+    "tests.fix_follower",
+    "tests.fix_files",
+    "tests.fix_kafka",
+]
 
 # Busy machines make single examples slow; what takes too long as a whole is for pytest-timeout to say.
 settings.register_profile("sluice", deadline=None)
