@@ -96,4 +96,10 @@ class KafkaConfig(Block):
     def client(self) -> dict[str, str]:
         """librdkafka's options for any client of this source: secrets are in the clear."""
         given = revealed(self.options)
-        return {"log_level": "0", "allow.auto.create.topics": "false", **given, "bootstrap.servers": self.bootstrap_servers}
+        return {
+            "log_level": "0",
+            "allow.auto.create.topics": "false",
+            "enable.metrics.push": "false",
+            **given,
+            "bootstrap.servers": self.bootstrap_servers,
+        }
