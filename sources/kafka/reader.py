@@ -132,14 +132,15 @@ class Reader:
         """Moves the position behind what was taken. Raises PositionLostError where offsets go back."""
         offsets = dict(self._watermark.offsets)
         if batch is not None:
-            for partition in np.unique(batch.lsn).tolist():
-                found = batch.nth[batch.lsn == partition]
-                if found[0] < offsets.get(partition, 0):
+            partitions, first = np.unique(batch.lsn, return_index=True)
+            last = len(batch) - 1 - np.unique(batch.lsn[::-1], return_index=True)[1]
+            for partition, begin, end in zip(partitions.tolist(), batch.nth[first].tolist(), batch.nth[last].tolist(), strict=True):
+                if begin < offsets.get(partition, 0):
                     raise recreated(self._config.topic)
-                offsets[partition] = int(found[-1]) + 1
+                offsets[partition] = end + 1
         for partition, end in ends.items():
             offsets[partition] = max(end, offsets.get(partition, 0))
-        self._standing.ends({partition: offsets[partition] for partition in ends})
+        self._standing.ends(offsets)
         moved = offsets != self._watermark.offsets
         self._watermark = Watermark(self._config.topic, self._watermark.id, offsets)
         self._partitions.update(offsets)

@@ -47,9 +47,10 @@ class Standing:
             self._last = last
 
     def ends(self, ends: Mapping[int, int]) -> None:
-        """What is known of the partitions' ends."""
+        """What is known of the partitions' ends; they only grow."""
         with self._lock:
-            self._ends |= ends
+            for partition, end in ends.items():
+                self._ends[partition] = max(end, self._ends.get(partition, 0))
 
     def confirmed(self, offsets: Mapping[int, int]) -> None:
         with self._lock:
