@@ -32,6 +32,31 @@ _DEFAULTS = {
 }
 
 
+class _Ears:
+    """What a producer says by itself. Apart from the Link, so that a producer which nobody has any more is gone at once.
+
+    heard  what it said of its connections since a call succeeded; down: that no broker can be reached
+    lost   the first message that could not be written; fatal: the error after which nothing works
+    """
+
+    def __init__(self) -> None:
+        self.heard: KafkaError | None = None
+        self.down = False
+        self.lost: KafkaError | None = None
+        self.fatal: KafkaError | None = None
+
+    def hear(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self.fatal = self.fatal or error
+        self.down |= error.code() == KafkaError._ALL_BROKERS_DOWN
+        if self.heard is None or error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self.heard = error
+
+    def delivered(self, error: KafkaError | None, message: object) -> None:
+        if error is not None and self.lost is None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self.lost = error
+
+
 class Link:
     """A producer in one transaction after another. After any error but a refusal of arguments it has to be closed and made anew."""
 
@@ -40,13 +65,10 @@ class Link:
         given = {**_DEFAULTS, **options, **_OURS, "transactional.id": identity}
         self._who = who
         self._timeout = int(given["transaction.timeout.ms"]) / 1000
-        self._heard: KafkaError | None = None  # what the client said of its connections since a call succeeded
-        self._down = False
-        self._lost: KafkaError | None = None  # the first message that could not be written
-        self._fatal: KafkaError | None = None
+        self._ears = _Ears()
         self._began = 0.0
         self._open = False
-        callbacks: dict[str, Any] = {"error_cb": self._hear, "on_delivery": self._delivered, "logger": SILENT}
+        callbacks: dict[str, Any] = {"error_cb": self._ears.hear, "on_delivery": self._ears.delivered, "logger": SILENT}
         try:
             self._producer = Producer({**given, **callbacks})
         except (KafkaException, ValueError, TypeError) as error:
@@ -61,7 +83,7 @@ class Link:
         self._repeat(lambda _: self._producer.begin_transaction(), "cannot open a transaction")
         self._began = time.monotonic()
         self._open = True
-        self._lost = None
+        self._ears.lost = None
 
     def send(
         self,
@@ -101,13 +123,13 @@ class Link:
         if not self._open:
             return True
         self._open = False
-        if self._fatal is not None:
+        if self._ears.fatal is not None:
             return False
         try:
             self._repeat(self._producer.abort_transaction, "cannot abort", patience=_DOWN_PATIENCE)
         except SluiceError:
             return False
-        return self._fatal is None
+        return self._ears.fatal is None
 
     def close(self) -> None:
         """Lets go at once: what is open stays so until the next producer of this identity, or the brokers, abort it."""
@@ -133,8 +155,8 @@ class Link:
         """Makes a call until it succeeds, as long as the client says that repeating may help, and there is time."""
         began = time.monotonic()
         while True:
-            if self._fatal is not None:
-                raise self._problem(self._fatal, failing)
+            if self._ears.fatal is not None:
+                raise self._problem(self._ears.fatal, failing)
             try:
                 call(_STEP)
             except (KafkaException, SystemError) as raised:
@@ -143,42 +165,42 @@ class Link:
                     raise
                 self._producer.poll(0)
                 if error.fatal():
-                    self._fatal = error
+                    self._ears.fatal = error
                 again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
                 if not again or self._given_up(began + patience, began):
                     raise self._problem(error, failing) from raised
                 time.sleep(_FULL)  # some calls are refused at once
                 continue
-            self._heard, self._down = None, False
+            self._ears.heard, self._ears.down = None, False
             return
 
     def _given_up(self, deadline: float, began: float) -> bool:
         now = time.monotonic()
-        hopeless = self._heard is not None and isinstance(from_kafka(self._heard, ""), Refused)
-        return now > deadline or ((self._down or hopeless) and now > began + _DOWN_PATIENCE)
+        hopeless = self._ears.heard is not None and isinstance(from_kafka(self._ears.heard, ""), Refused)
+        return now > deadline or ((self._ears.down or hopeless) and now > began + _DOWN_PATIENCE)
 
     def _look(self) -> None:
         self._producer.poll(0)
-        if self._fatal is not None:
-            raise self._problem(self._fatal, "cannot go on")
-        if self._lost is not None:
-            raise self._problem(self._lost, "cannot write")
+        if self._ears.fatal is not None:
+            raise self._problem(self._ears.fatal, "cannot go on")
+        if self._ears.lost is not None:
+            raise self._problem(self._ears.lost, "cannot write")
 
     def _problem(self, error: KafkaError | None, failing: str) -> SluiceError:
         """A call that got no answer says less than what was heard of the connections meanwhile."""
         late = self._open and time.monotonic() - self._began > 0.9 * self._timeout
-        found = self._lost if error is None or (self._lost is not None and error.code() not in FENCED) else error
+        found = self._ears.lost if error is None or (self._ears.lost is not None and error.code() not in FENCED) else error
         what = f"{self._who} {failing}"
         if found is not None and found.fatal():
-            self._fatal = found
+            self._ears.fatal = found
         if found is not None and (found.code() in FENCED or self._is_fenced(found)):
             if late:
                 message = f"{what}: the transaction took longer than the {self._timeout:.0f} s after which the brokers end it"
                 return TransientError(message, hint="raise `transaction.timeout.ms` in `options`")
             message = f"another process has taken over {self._who}: the brokers have fenced this one off"
             return AlreadyRunningError(message, hint="only one may deliver into it: stop one of them")
-        if found is None or (self._heard is not None and found.code() in (KafkaError._TIMED_OUT, KafkaError._PURGE_QUEUE)):
-            found = self._heard or found
+        if found is None or (self._ears.heard is not None and found.code() in (KafkaError._TIMED_OUT, KafkaError._PURGE_QUEUE)):
+            found = self._ears.heard or found
         if found is None:
             return TransientError(f"{what}: no broker answers", hint="are the brokers running?")
         return from_kafka(found, what)
@@ -187,17 +209,6 @@ class Link:
     def _is_fenced(error: KafkaError) -> bool:
         """A fatal error, as the callback has it, tells its cause in words alone."""
         return error.code() == KafkaError._FATAL and "fenced" in error.str().lower()
-
-    def _hear(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() == KafkaError._FATAL:
-            self._fatal = self._fatal or error
-        self._down |= error.code() == KafkaError._ALL_BROKERS_DOWN
-        if self._heard is None or error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            self._heard = error
-
-    def _delivered(self, error: KafkaError | None, message: object) -> None:
-        if error is not None and self._lost is None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            self._lost = error
 
 
 def _kafka_error(raised: BaseException) -> KafkaError | None:
