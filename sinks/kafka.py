@@ -54,6 +54,7 @@ class KafkaSink(Sink):
         self._known: dict[str, tuple[Target, Topic]] = {}
         self._telling = Telling(name, self._format, lambda topic: self._reader.all(topic.name, self._topics.committed(topic)))
         self._epoch = 0
+        self._looked_at: set[str] = set()  # topics where old transactions have been ended
         self._batch_bytes = int(self._client.get("batch.size", BATCH_BYTES))
 
     @classmethod
@@ -88,7 +89,11 @@ class KafkaSink(Sink):
         link = Link({**self._client, "batch.size": str(self._batch_bytes)}, f"sluice.{self.pipeline}.{self.name}", self._who)
         try:
             link.connect()
+            self._end_hanging(link, self._cursor_topic)
             record = self._read_record(surely=True)
+            self._looked_at |= set() if record is None else {name for name, _ in record.topics.values()}
+            for name in sorted(self._looked_at):
+                self._end_hanging(link, name)
         except BaseException:
             link.close()
             raise
@@ -96,6 +101,27 @@ class KafkaSink(Sink):
         self._telling.newest = self._record.newest
         self._epoch = self._record.cursor.epoch + 1
         return link, record
+
+    def _hanging(self, topic: Topic) -> Sequence[int]:
+        """Partitions with a transaction that is still open after a moment."""
+        committed, written = self._topics.settled(topic), self._topics.written(topic)
+        return [partition for partition, end in written.items() if committed[partition] < end]
+
+    def _end_hanging(self, link: Link, name: str) -> None:
+        """Ends what the brokers have forgotten to end: a broker that is killed after it has answered a commit can lose the ends of the
+        transaction in partitions that it does not know yet when it is back (seen with Kafka 4.3, alone). What was left open would be
+        committed with our next transaction, though it is told again then."""
+        topic = self._topics.find(name)
+        if topic is None:
+            return
+        hanging = self._hanging(topic)
+        if hanging:
+            log.warning("a transaction without an end is aborted", sink=self.name, topic=name, partitions=hanging)
+            link.begin()
+            link.touch(name, hanging)
+            link.flush()
+            if not link.abort():
+                raise TransientError(f"{self._who} cannot end an old transaction in {name}", hint="are the brokers running?")
 
     def _read_record(self, *, surely: bool = False) -> Record | None:
         topic = self._topics.find(self._cursor_topic, surely=surely)
@@ -141,6 +167,11 @@ class KafkaSink(Sink):
         check_names(target)
         topic = self._topics.make(_named(target), self._config.partitions or -1, _settings(target))
         _check(target, topic)
+        if topic.name not in self._looked_at:
+            self._looked_at.add(topic.name)
+            if self._hanging(topic):
+                message = f"{self._who}: {topic.name} has a transaction without an end"
+                raise TransientError(message, hint="nothing to do: the sink begins again and ends it")
         if topic.max_bytes < self._batch_bytes:
             self._batch_bytes = topic.max_bytes
             message = f"{self._who}: {topic.name} takes no more than {topic.max_bytes} bytes at once"

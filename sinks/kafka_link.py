@@ -104,6 +104,14 @@ class Link:
         except KafkaException as error:
             raise self._problem(error.args[0], f"cannot write to {topic}") from error
 
+    def touch(self, topic: str, partitions: Iterable[int]) -> None:
+        """Makes partitions part of the open transaction, which has to be aborted."""
+        try:
+            for partition in partitions:
+                self._producer.produce(topic, None, b"", partition=partition)
+        except KafkaException as error:
+            raise self._problem(error.args[0], f"cannot write to {topic}") from error
+
     def commit(self) -> None:
         """Everything since `begin` becomes visible. A TransientError leaves open whether it has: the target knows."""
         self._repeat(self._producer.commit_transaction, "cannot commit")

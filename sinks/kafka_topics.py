@@ -104,13 +104,17 @@ class Topics:
         deadline = time.monotonic() + _SETTLING
         while True:
             committed = self.committed(topic)
-            if committed == self._ends(topic, IsolationLevel.READ_UNCOMMITTED) or time.monotonic() > deadline:
+            if committed == self.written(topic) or time.monotonic() > deadline:
                 return committed
             time.sleep(_STEP / 5)
 
     def committed(self, topic: Topic) -> Mapping[int, int]:
         """Partition -> offset behind what is known to be committed now: before the first message of a transaction that is still open."""
         return self._ends(topic, IsolationLevel.READ_COMMITTED)
+
+    def written(self, topic: Topic) -> Mapping[int, int]:
+        """Partition -> offset behind everything, committed or not."""
+        return self._ends(topic, IsolationLevel.READ_UNCOMMITTED)
 
     def _ends(self, topic: Topic, isolation: Any) -> Mapping[int, int]:
         wanted = {TopicPartition(topic.name, partition): _LATEST for partition in topic.partitions}
