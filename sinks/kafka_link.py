@@ -142,14 +142,14 @@ class Link:
     def close(self) -> None:
         """Lets go at once: what is open stays so until the next producer of this identity, or the brokers, abort it."""
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
-        self._producer.poll(0)
+        self._poll(0)
 
     def _wait(self, produce: Callable[[], None]) -> None:
         """Repeats until the queue takes the message."""
         began = moved = time.monotonic()
         waiting = len(self._producer)
         while True:
-            self._producer.poll(_FULL)
+            self._poll(_FULL)
             self._look()
             try:
                 return produce()
@@ -171,7 +171,7 @@ class Link:
                 error = _kafka_error(raised)
                 if error is None:
                     raise
-                self._producer.poll(0)
+                self._poll(0)
                 if error.fatal():
                     self._ears.fatal = error
                 again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
@@ -187,8 +187,15 @@ class Link:
         hopeless = self._ears.heard is not None and isinstance(from_kafka(self._ears.heard, ""), Refused)
         return now > deadline or ((self._ears.down or hopeless) and now > began + _DOWN_PATIENCE)
 
+    def _poll(self, seconds: float) -> None:
+        """Serves what the client has to say. It raises a fatal error here, too."""
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as error:
+            self._ears.fatal = self._ears.fatal or error.args[0]
+
     def _look(self) -> None:
-        self._producer.poll(0)
+        self._poll(0)
         if self._ears.fatal is not None:
             raise self._problem(self._ears.fatal, "cannot go on")
         if self._ears.lost is not None:
