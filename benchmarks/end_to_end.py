@@ -113,19 +113,18 @@ class Bench:
             rows = connection.execute("SELECT count(*) FROM bench").fetchall()[0][0]
         psql = str(self.source.binaries.folder / "psql")
         wall, _ = measuring.run_seconds([psql, "-d", self.source.dsn, "-c", "COPY bench TO STDOUT", "-o", "/dev/null"])
-        service = measuring.sluice("run", str(file))
+        processes = {name: measuring.sluice("run", str(file), "--only", name) for name in ("ingest", "deliver:out")}
         state = folder / "state"
         measuring.wait(lambda: (state / "state.db").exists() and _delivered(state) > 0)
         began, first = time.perf_counter(), _delivered(state)
+        cpu = {name: process.cpu() for name, process in processes.items()}
         ended = measuring.wait(lambda: _delivered(state) >= rows)
-        service.stop()
+        used = {f"{name} us/row": round((p.cpu() - cpu[name]) / (rows - first) * 1e6, 2) for name, p in processes.items()}
+        for process in processes.values():
+            process.stop()
         rate = (rows - first) / (ended - began)
-        return {
-            "what": "snapshot into DuckDB",
-            "peer rows/s": round(rows / wall),
-            "rows/s": round(rate),
-            "ratio": round(rate * wall / rows, 2),
-        }
+        ratio = round(rate * wall / rows, 2)
+        return {"what": "snapshot into DuckDB", "peer rows/s": round(rows / wall), "rows/s": round(rate), **used, "ratio": ratio}
 
     def transaction(self, rows: int = 1_000_000) -> Row:
         """Ingest's memory while one transaction of a million rows comes."""

@@ -13,7 +13,7 @@ _STEP_BYTES = 4 << 20
 _STEP_ENTRIES = 512
 _STEP_PAGES = 256
 _SPARE_BYTES = 64 << 20  # free pages within the file that are kept for what comes next
-_LOG_PAGES = 1000  # after so many the log is moved into the file, which then takes milliseconds
+_LOG_PAGES = 4000  # after so many the log is moved into the file, which then takes milliseconds
 _LOG_BYTES = 64 << 20  # the write-ahead log is cut back to this
 _LOG_PATIENCE_MS = 100
 _ROOM_AGAIN = 0.9
@@ -29,6 +29,8 @@ class Space:
         self._retention = retention_seconds
         self.used = 0
         self.full = False
+        # Debian's SQLite writes zeros over all that is deleted, which for batches means to write them twice
+        db.execute("pragma secure_delete = fast")
         db.execute(f"pragma wal_autocheckpoint = {_LOG_PAGES}")
         db.execute(f"pragma journal_size_limit = {_LOG_BYTES}")
         self._page = pragma(db, "page_size")

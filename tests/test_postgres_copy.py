@@ -208,9 +208,9 @@ def test_trap_25_and_19_settings_of_the_role_do_not_change_what_is_read(database
             f"ALTER ROLE {role} SET {setting}"
             for setting in (
                 "datestyle = 'German, DMY'", "timezone = 'Asia/Kolkata'", "intervalstyle = 'iso_8601'", "extra_float_digits = -15",
-                "bytea_output = 'escape'", "client_encoding = 'LATIN1'", "statement_timeout = '1ms'", "search_path = 'pg_catalog'",
-                "idle_in_transaction_session_timeout = '1ms'", "default_transaction_isolation = 'serializable'", "lock_timeout = '1ms'",
-                "default_transaction_read_only = on", *(["transaction_timeout = '1ms'"] if database.version >= 17 else []),
+                "bytea_output = 'escape'", "client_encoding = 'LATIN1'", "statement_timeout = '20ms'", "search_path = 'pg_catalog'",
+                "idle_in_transaction_session_timeout = '20ms'", "default_transaction_isolation = 'serializable'", "lock_timeout = '20ms'",
+                "default_transaction_read_only = on", *(["transaction_timeout = '20ms'"] if database.version >= 17 else []),
             )
         ),
         "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, d date, i interval, f float8, b bytea, e text)",

@@ -29,16 +29,15 @@ SETTINGS: Mapping[str, str] = {
     "quote_all_identifiers": "off",
     "search_path": "",
     "row_security": "off",
-    "statement_timeout": "0",
-    "lock_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
     "jit": "off",
 }
-_SET = "; ".join(f"SET {name} = '{value}'" for name, value in SETTINGS.items())
+TIMEOUTS: Mapping[str, str] = dict.fromkeys(
+    ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"), "0"
+)
+_SET, _TIMEOUTS = ("; ".join(f"SET {name} = '{value}'" for name, value in of.items()) for of in (SETTINGS, TIMEOUTS))
 # A server that has gone without a word is noticed by its silence.
 _KEEPALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
@@ -93,7 +92,10 @@ class Server:
         with self.told():
             connection = psycopg.connect(make_conninfo(**{**self._parts, **extra}), autocommit=True, prepare_threshold=None)
             try:
-                command(connection, _SET + ("; SET transaction_timeout = 0" if connection.info.server_version >= 170000 else ""))
+                if connection.info.server_version >= 170000:
+                    command(connection, "SET transaction_timeout = 0")  # by itself: what follows is a transaction
+                command(connection, _TIMEOUTS)
+                command(connection, _SET)
             except psycopg.Error:
                 connection.close()
                 raise
