@@ -1,7 +1,7 @@
 # Everything a person does with this project. A fresh machine needs Python 3.11 or 3.12 (with venv) and make.
 
 VENV ?= .venv
-WORKERS ?= 2
+WORKERS ?= 4
 ARGS ?=
 UV ?= uv
 
@@ -39,7 +39,7 @@ demo: $(STAMP) ## the whole story on this machine, in about a minute
 	$(BIN)/sluice demo $(ARGS)
 
 test: $(STAMP) ## all tests; ARGS="-k toast" for some
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 soak: $(STAMP) ## the tests that run for long under load
 	$(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -153,8 +153,8 @@ class Topics:
 
     def _answer(self, future: Future[Any], began: float) -> Any:
         """Serves what the client has to say meanwhile: a broker that is away or refuses shows nowhere else."""
-        while not future.done():
-            self._admin.poll(_STEP)
+        while not wait([future], _STEP).done:
+            self._admin.poll(0)
             late = time.monotonic() - began
             refused = self._heard is not None and isinstance(from_kafka(self._heard, ""), Refused)
             if late > _TIMEOUT or (late > _SOON and (refused or self._down)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -94,8 +94,8 @@ class Broker:
 
     def _answer(self, future: Future[Value], began: float, limit: float) -> Value:
         """Serves what the client has to say meanwhile: a broker that is away or refuses shows nowhere else."""
-        while not future.done():
-            self._client.poll(_PAUSE)
+        while not wait([future], _PAUSE).done:
+            self._client.poll(0)
             late = time.monotonic() - began
             if late > limit or (late > _SOON and isinstance(self._refusal, Refused)):
                 break
