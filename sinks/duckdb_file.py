@@ -81,6 +81,8 @@ class DuckDBFile:
             connection = self._connection.cursor()
         elif self.path.exists():
             connection = _connected(self.path, self._config, patience, read_only=True)
+        elif not self.path.parent.is_dir():
+            raise _no_folder(self.path)
         else:
             connection = duckdb.connect(":memory:")
         with connection:
@@ -142,7 +144,7 @@ def explained(error: duckdb.Error, path: Path) -> SluiceError:
             f"{path} cannot be written: {said}", hint="make room on the disk; nothing is lost, changes wait in the journal"
         )
     if "No such file or directory" in text or "database does not exist" in text:
-        return Refused(f"{path} cannot be opened: its folder is not there", hint=f"mkdir -p {path.parent}")
+        return _no_folder(path)
     if re.search(r"Permission denied|Read-only file system|Is a directory|Operation not permitted", text):
         return Refused(f"{path} cannot be opened: {said}", hint="give the sink a path that this user may write to")
     if "not a valid DuckDB database file" in text or "sqlite_scanner" in text:
@@ -160,3 +162,7 @@ def explained(error: duckdb.Error, path: Path) -> SluiceError:
             f"a table in {path} is not as Sluice left it: {said}", hint="undo what was changed there, or drop the table and copy it again"
         )
     return TerminalError(f"DuckDB refused a statement on {path}: {said}")
+
+
+def _no_folder(path: Path) -> Refused:
+    return Refused(f"{path} cannot be opened: its folder is not there", hint=f"mkdir -p {path.parent}")

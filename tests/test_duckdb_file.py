@@ -185,9 +185,14 @@ def opened(path: Path) -> None:
     DuckDBSink("out", DuckDBConfig(path=path), "test").open(JOURNAL)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def planned(path: Path) -> None:
+    DuckDBSink("out", DuckDBConfig(path=path), "test").plan([])
+
+
+@pytest.mark.parametrize("asked", [opened, planned])
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, asked: Callable[[Path], None]) -> None:
     with pytest.raises(Refused, match="its folder is not there") as met:
-        opened(tmp_path / "nowhere" / "warehouse.duckdb")
+        asked(tmp_path / "nowhere" / "warehouse.duckdb")
     assert str(tmp_path / "nowhere") in (met.value.hint or "")
 
 
