@@ -34,14 +34,14 @@ class ProcessLock:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
+                    holder = _told(self._file)[0]
                     os.close(self._file)
                     raise AlreadyRunningError(
                         f"{what} is already running (pid {holder})", hint="stop it first, or wait until it has ended"
                     ) from None
                 time.sleep(0.01)
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
+        os.pwrite(self._file, f"{os.getpid()} {time.time()}\n".encode("ascii"), 0)
 
     def close(self) -> None:
         if self._file >= 0:
@@ -69,7 +69,16 @@ def held_since(folder: Path, name: str) -> float | None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.fstat(file).st_mtime
+        return _told(file)[1]
     finally:
         os.close(file)
     return None
+
+
+def _told(file: int) -> tuple[str, float]:
+    """The holder's pid, and when it took the lock: the file's own date lags behind the clock."""
+    pid, _, since = os.pread(file, 64, 0).decode("ascii", "replace").partition(" ")
+    try:
+        return pid, float(since)
+    except ValueError:  # taken this instant, or by a release that told the pid alone
+        return pid.strip() or "unknown", os.fstat(file).st_mtime
