@@ -65,7 +65,8 @@ def test_a_wrong_password_is_refused(kafka: Kafka) -> None:
 
 def test_a_server_whose_authority_is_not_trusted_is_refused(kafka: Kafka, tmp_path: Path) -> None:
     (tmp_path / "other.pem").write_bytes(Authority.make().pem)
-    assert refusal({**kafka.tls, "ssl.ca.location": str(tmp_path / "other.pem")}).code() == KafkaError._SSL
+    # librdkafka tells this by one code or another, depending on who speaks first
+    assert "certificate verify failed" in refusal({**kafka.tls, "ssl.ca.location": str(tmp_path / "other.pem")}).str()
 
 
 def test_a_client_without_a_certificate_is_refused_where_one_is_asked_for(kafka: Kafka) -> None:

@@ -34,7 +34,8 @@ UNKNOWN_TOPIC = {
     KafkaError.UNKNOWN_TOPIC_ID,
     KafkaError.INCONSISTENT_TOPIC_ID,
 }
-_ALERT = re.compile(r"tls alert|alert number", re.IGNORECASE)  # the broker does not like our certificate
+# the broker does not like our certificate, or we not its: librdkafka tells that by one code or another
+_ALERT = re.compile(r"tls alert|alert number|certificate verify failed", re.IGNORECASE)
 # A broker that ends in the middle of a handshake gives the code of a refusal too.
 _BROKEN_OFF = re.compile(r"disconnect|connection reset|broken pipe|timed? ?out|unexpected eof", re.IGNORECASE)
 
