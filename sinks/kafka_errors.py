@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 
 from confluent_kafka import KafkaError
 
 from pipeline.errors import Refused, SluiceError, TransientError
+from pipeline.kafka_refusals import refusal
 
 FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID})
@@ -18,17 +18,11 @@ SILENT.disabled = True
 """For clients: what they log is what they say in errors too."""
 
 _AWAY = "are the brokers running, and do `bootstrap_servers` and `security.protocol` name the right listener?"
-_CREDENTIALS = "check `sasl.mechanism`, `sasl.username`, `sasl.password` and `security.protocol` in `options`"
-_CERTIFICATES = "check `ssl.ca.location`, the client's certificate and `security.protocol` in `options`"
 _GRANTS = (
     "the user of `options` needs CREATE, DESCRIBE, DESCRIBE_CONFIGS, READ and WRITE on the sink's topics and on its cursor topic, WRITE and"
     " DESCRIBE on its transactional id; docs/kafka-sink.md has the commands"
 )
 _REFUSED = {
-    KafkaError._AUTHENTICATION: _CREDENTIALS,
-    KafkaError.SASL_AUTHENTICATION_FAILED: _CREDENTIALS,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM: _CREDENTIALS,
-    KafkaError.ILLEGAL_SASL_STATE: _CREDENTIALS,
     KafkaError.TOPIC_AUTHORIZATION_FAILED: _GRANTS,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: _GRANTS,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: _GRANTS,
@@ -37,24 +31,17 @@ _REFUSED = {
     KafkaError.INVALID_PARTITIONS: "set `partitions` to at least 1",
     KafkaError.TOPIC_EXCEPTION: "give it another name with `topic`",
     KafkaError.INVALID_TRANSACTION_TIMEOUT: "lower `transaction.timeout.ms` in `options` to the brokers' `transaction.max.timeout.ms`",
-    KafkaError._SSL: _CERTIFICATES,
-    KafkaError._INVALID_ARG: "check `options`",
     KafkaError._UNSUPPORTED_FEATURE: "the brokers are too old for transactions: 2.5 or newer is needed",
 }
-# the broker does not like our certificate, or we not its: librdkafka tells that by one code or another
-_ALERT = re.compile(r"tls alert|alert number|certificate verify failed", re.IGNORECASE)
-# A broker that ends in the middle of a handshake gives the code of a refusal too.
-_BROKEN_OFF = re.compile(r"disconnect|connection reset|broken pipe|timed? ?out|unexpected eof", re.IGNORECASE)
 
 
 def from_kafka(error: KafkaError, what: str) -> SluiceError:
     """Refused for credentials, certificates and grants; TransientError for everything else. `what` says what was tried, and where."""
     code = error.code()
     message = f"{what}: {error.str()} ({error.name()})"
-    if code in _REFUSED and not (code == KafkaError._SSL and _BROKEN_OFF.search(error.str())):
-        return Refused(message, hint=_REFUSED[code])
-    if _ALERT.search(error.str()):
-        return Refused(message, hint=_CERTIFICATES)
+    hint = refusal(error, _REFUSED)
+    if hint is not None:
+        return Refused(message, hint=hint)
     if code in UNKNOWN_TOPIC:
         return TransientError(message, hint="was the topic deleted? It is made again")
     if code in TOO_LARGE:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 from confluent_kafka import KafkaError
 
 from pipeline.errors import PositionLostError, Refused, SluiceError, TransientError
+from pipeline.kafka_refusals import refusal
 
 RESYNC = "`sluice resync` forgets the position and reads the topic again from its earliest message"
 
 _AWAY = "is the broker running, and do `bootstrap_servers` and `security.protocol` name the right listener?"
-_CREDENTIALS = "check `sasl.mechanism`, `sasl.username`, `sasl.password` and `security.protocol` in `options`"
-_CERTIFICATES = "check `ssl.ca.location`, the client's certificate and `security.protocol` in `options`"
 _GRANTS = "the user of `options` needs DESCRIBE and READ on the topic"
 
 _REFUSED = {
-    KafkaError._AUTHENTICATION: _CREDENTIALS,
-    KafkaError.SASL_AUTHENTICATION_FAILED: _CREDENTIALS,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM: _CREDENTIALS,
-    KafkaError.ILLEGAL_SASL_STATE: _CREDENTIALS,
     KafkaError.TOPIC_AUTHORIZATION_FAILED: _GRANTS,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: _GRANTS,
-    KafkaError._SSL: _CERTIFICATES,
-    KafkaError._INVALID_ARG: "check `options`",
     KafkaError._UNSUPPORTED_FEATURE: "the broker is too old for this",
     KafkaError.TOPIC_EXCEPTION: "check `topic`",
 }
@@ -34,10 +25,6 @@ UNKNOWN_TOPIC = {
     KafkaError.UNKNOWN_TOPIC_ID,
     KafkaError.INCONSISTENT_TOPIC_ID,
 }
-# the broker does not like our certificate, or we not its: librdkafka tells that by one code or another
-_ALERT = re.compile(r"tls alert|alert number|certificate verify failed", re.IGNORECASE)
-# A broker that ends in the middle of a handshake gives the code of a refusal too.
-_BROKEN_OFF = re.compile(r"disconnect|connection reset|broken pipe|timed? ?out|unexpected eof", re.IGNORECASE)
 
 
 def from_kafka(error: KafkaError, server: str, topic: str) -> SluiceError:
@@ -46,10 +33,9 @@ def from_kafka(error: KafkaError, server: str, topic: str) -> SluiceError:
     said = f"{server}: {error.str()} ({error.name()})"
     if code in UNKNOWN_TOPIC:
         return missing(topic, server)
-    if code in _REFUSED and not (code == KafkaError._SSL and _BROKEN_OFF.search(error.str())):
-        return Refused(f"topic {topic} at {said}", hint=_REFUSED[code])
-    if _ALERT.search(error.str()):
-        return Refused(f"topic {topic} at {said}", hint=_CERTIFICATES)
+    hint = refusal(error, _REFUSED)
+    if hint is not None:
+        return Refused(f"topic {topic} at {said}", hint=hint)
     return TransientError(f"topic {topic} at {said}", hint=_AWAY)
 
 
