@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated
 
+from pydantic import AfterValidator
+
+from journal.types import parse_type
 from pipeline.errors import Refused
+from pipeline.file import Text
 from pipeline.names import nearest
 from sources.base import SourceContext
 from sources.records.base import Field, RecordSchema
+
+
+def _sound(schema: dict[str, str]) -> dict[str, str]:
+    for name, kind in schema.items():
+        try:
+            parse_type(kind)
+        except ValueError as error:
+            raise ValueError(f"the type of `{name}`: {error}") from None
+    return schema
+
+
+FieldTypes = Annotated[dict[Text, Text], AfterValidator(_sound)]
+"""`schema` in the block of a source: field -> Postgres type."""
 
 
 def declared_records(schema: Mapping[str, str], paths: Iterable[str], stream: str, context: SourceContext) -> RecordSchema:

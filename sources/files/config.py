@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, model_validator
 
-from journal.types import parse_type
 from pipeline.errors import ConfigError
 from pipeline.file import Duration, Text
 from pipeline.model import Block
-from sources.declared import unknown_path
+from sources.declared import FieldTypes, unknown_path
 from sources.files.pattern import Pattern
 from sources.records.base import DecodeOptions, RecordSchema
 from sources.records.base import Field as RecordField
@@ -71,7 +70,7 @@ class FilesConfig(Block):
     """xml: the name of the element that is one record."""
     settle_seconds: Duration = 1.0
     """A file is read once it has been still for so long."""
-    schema_: dict[Text, Text] = Field(default_factory=dict, alias="schema")
+    schema_: FieldTypes = Field(default_factory=dict, alias="schema")
     """Field -> Postgres type; what a map's `input` has. By default the columns of the dataset's contract."""
     paths: dict[Text, Text] = Field(default_factory=dict)
     """Field -> where it is in a record, as names joined by dots (csv: the column's name); by default it is under its own name."""
@@ -81,16 +80,6 @@ class FilesConfig(Block):
     """Whether an object with a name twice is bad; otherwise the last one wins."""
     s3: S3Block = Field(default_factory=S3Block)
     """Where the bucket is, and the credentials."""
-
-    @field_validator("schema_")
-    @classmethod
-    def _types(cls, schema: dict[str, str]) -> dict[str, str]:
-        for name, kind in schema.items():
-            try:
-                parse_type(kind)
-            except ValueError as error:
-                raise ValueError(f"the type of `{name}`: {error}") from None
-        return schema
 
     @model_validator(mode="after")
     def _readable(self) -> FilesConfig:

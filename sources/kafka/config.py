@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from journal.types import parse_type
 from pipeline.errors import ConfigError
 from pipeline.file import Text
 from pipeline.kafka_options import Options, Servers, TopicName, Written, checked, revealed
 from pipeline.model import Block
 from pipeline.names import nearest
 from pipeline.schema_registry import RegistryBlock
+from sources.declared import FieldTypes
 from sources.records.base import DecodeOptions, RecordSchema, make_decoder
 from sources.records.base import Field as RecordField
 
@@ -39,7 +39,7 @@ class KafkaConfig(Block):
     """librdkafka's own options for consumers: `security.protocol`, `sasl.mechanism` and whatever else the brokers ask for."""
     schema_registry: RegistryBlock | None = None
     """Where the schemas of avro are."""
-    schema_: dict[Text, Text] = Field(default_factory=dict, alias="schema")
+    schema_: FieldTypes = Field(default_factory=dict, alias="schema")
     """Field -> Postgres type; what a map's `input` has. By default the columns of the dataset's contract."""
     paths: dict[Text, Text] = Field(default_factory=dict)
     """Field -> where it is in a message, as names joined by dots; by default it is at the top, under its own name."""
@@ -47,16 +47,6 @@ class KafkaConfig(Block):
     """What becomes of fields that the schema does not have: kept as JSON in the column `_extra`, dropped, or the message is held back."""
     strict: bool = False
     """Whether an object with a name twice is bad; otherwise the last one wins, as in every common parser."""
-
-    @field_validator("schema_")
-    @classmethod
-    def _types(cls, schema: dict[str, str]) -> dict[str, str]:
-        for name, kind in schema.items():
-            try:
-                parse_type(kind)
-            except ValueError as error:
-                raise ValueError(f"the type of `{name}`: {error}") from None
-        return schema
 
     @model_validator(mode="after")
     def _readable(self) -> KafkaConfig:
