@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cli.offline_maps import map_problems
+from cli.offline_maps import enriched_schemas, map_problems
 from journal.schema import Column, TableSchema
 from journal.types import parse_type
 from pipeline.document import read_document
@@ -84,9 +84,13 @@ def _check_pipeline(reading: Reading) -> Checked:
         schemas[name] = schema_of(contract, name, dataset.key)
     if reading.pipeline is not None:
         found.problems += map_problems(reading.pipeline)
+        enriched = enriched_schemas(reading.pipeline, found.problems)
+    else:
+        enriched = {name: None for name, dataset in reading.datasets.items() if dataset.enrich is not None}
+    shapes = {**schemas, **enriched}
     for sink in reading.sinks.values():
         for route in (sink.routes or {}).values():
-            found.problems += _route_problems(reading, sink.name, route, schemas.get(route.dataset))
+            found.problems += _route_problems(reading, sink.name, route, shapes.get(route.dataset))
     return found
 
 

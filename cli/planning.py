@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from dataflows.build import build_sink, build_source
+from dataflows.enriching import Enrichments
+from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.service import resume_of
 from journal.schema import TableSchema
@@ -74,8 +76,9 @@ def make_plan(pipeline: Pipeline) -> Plan:
         plan.sources[block.name] = _source(plan, block, maps)
     schemas = _datasets(plan)
     _contracts(plan, schemas)
+    shapes = _enriched(plan, schemas)
     for sink in pipeline.sinks.values():
-        plan.sinks[sink.name] = _sink(plan, sink, schemas)
+        plan.sinks[sink.name] = _sink(plan, sink, shapes, schemas.keys())
     return plan
 
 
@@ -121,6 +124,28 @@ def _datasets(plan: Plan) -> dict[str, TableSchema]:
     return found
 
 
+def _enriched(plan: Plan, schemas: Mapping[str, TableSchema]) -> dict[str, TableSchema]:
+    """The same datasets with what lookups add to them; one of which that cannot be told is a problem, and left out."""
+    pipeline, file = plan.pipeline, plan.pipeline.file
+    lookups = Lookups(pipeline)
+    for source, found in plan.sources.items():
+        for table, schema in found.mapped.items():
+            try:
+                lookups.know(source, table, schema)
+            except ConfigError as error:
+                line = pipeline.lookups[lookups.of(source, table)[0]].line
+                plan.problems += [replace(one, file=file, line=line) for one in error.problems]
+    enrichments = Enrichments(pipeline, lookups, plan.problems)
+    shapes: dict[str, TableSchema] = {}
+    for name, schema in schemas.items():
+        try:
+            shapes[name] = enrichments.schema(schema)
+        except ConfigError as error:
+            line = pipeline.datasets[name].line
+            plan.problems += [one if one.file else replace(one, file=file, line=line) for one in error.problems]
+    return shapes
+
+
 def _contracts(plan: Plan, schemas: Mapping[str, TableSchema]) -> None:
     for name, dataset in plan.pipeline.datasets.items():
         if dataset.contract is None:
@@ -133,13 +158,13 @@ def _contracts(plan: Plan, schemas: Mapping[str, TableSchema]) -> None:
             plan.problems += error.problems
 
 
-def _sink(plan: Plan, block: SinkBlock, schemas: Mapping[str, TableSchema]) -> SinkPlan:
+def _sink(plan: Plan, block: SinkBlock, schemas: Mapping[str, TableSchema], known: Collection[str]) -> SinkPlan:
     targets = []
     complete = all(source.error is None for source in plan.sources.values())
     for name, written in (block.routes or {}).items():
-        if name not in schemas and complete:
+        if name not in known and complete:
             message = f"the sink `{block.name}` takes `{name}`, which no table is"
-            plan.problems.append(Problem(message, plan.pipeline.file, written.line, nearest(name, schemas)))
+            plan.problems.append(Problem(message, plan.pipeline.file, written.line, nearest(name, known)))
     for name, schema in schemas.items():
         route = block.route(name)
         if route is not None and (target := _target(plan, route, schema)) is not None:

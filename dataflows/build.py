@@ -35,6 +35,7 @@ def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
         keys={dataset.name: dataset.key for dataset in pipeline.datasets.values() if dataset.key},
         schemas={} if block.stream is None else {f.table: schema for f, d in fed if (schema := declared_schema(d)) is not None},
         mapped=frozenset(feed.table for feed, _ in fed if feed.map is not None),
+        first=frozenset(lookup.table for lookup in pipeline.lookups.values() if lookup.source == block.name),
     )
     return source_kind(block)(block.config, context)
 
@@ -91,10 +92,12 @@ def dataset_name(pipeline: Pipeline, source: str, table: str) -> str:
 
 def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
     """Whether a sink can get an update of a row that it lacks: behind a filter, in a history, when a contract held the row back, or
-    because it never looks at what it has; or a map needs every value of a row."""
+    because it never looks at what it has; or a map, or a lookup, needs every value of a row."""
+    if any((lookup.source, lookup.table) == (source, table) for lookup in pipeline.lookups.values()):
+        return True
     name = dataset_name(pipeline, source, table)
     dataset = pipeline.datasets.get(name)
-    if dataset is not None and (dataset.contract is not None or any(feed.map is not None for feed in dataset.feeds)):
+    if dataset is not None and (dataset.contract is not None or dataset.enrich is not None or any(feed.map is not None for feed in dataset.feeds)):
         return True
     routes = [(route, sink) for sink in pipeline.sinks.values() if (route := sink.route(name)) is not None]
     return any(route.where is not None or route.mode == "history" or sink_kind(sink).whole_rows for route, sink in routes)
@@ -121,12 +124,13 @@ def build_gate(contract: Contract, schema: TableSchema) -> Gate:
 def check_routes(pipeline: Pipeline, schemas: Mapping[str, TableSchema] | None = None) -> None:
     """Whether the routes of all sinks make sense: on their own, or, for the datasets in `schemas`, with contracts, against these columns.
 
-    Raises ConfigError with every problem.
+    Routes of a dataset that is enriched are not looked at then: these columns are not all that it has. Raises ConfigError with every problem.
     """
     problems = []
     for sink in pipeline.sinks.values():
         routes = (sink.routes or {}) if schemas is None else {name: route for name in schemas if (route := sink.route(name)) is not None}
-        for name, route in routes.items():
+        enriched = {name for name in schemas or () if name in pipeline.datasets and pipeline.datasets[name].enrich is not None}
+        for name, route in [item for item in routes.items() if item[0] not in enriched]:
             found = route_problems(route, None if schemas is None else schemas[name], pipeline.file)
             problems += [replace(problem, message=f"sink `{sink.name}`, {problem.message}") for problem in found]
     if schemas is not None:

@@ -19,6 +19,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from dataflows.ending import Ending
 from dataflows.judging import Judge, Judged, JudgedBatch, JudgedSegment
+from dataflows.lookups import Lookups
 from dataflows.observe import IngestMetrics
 from dataflows.stopping import Stop
 from journal.batch import ChangeBatch, CopyMarker, Segment
@@ -50,10 +51,17 @@ class IngestState:
     ending: Ending = field(default_factory=Ending)
 
 
+Precedence = Callable[[list[str]], list[str]]
+"""Of the names of the sources that run those that are to be read now."""
+
+
 class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
     """Takes what the sources have read, in turn, one source's open transaction to its end before another's."""
 
-    def __init__(self, sources: Mapping[str, Source], state: IngestState, stop: Stop, relieve: Callable[[], bool]) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], state: IngestState, stop: Stop, relieve: Callable[[], bool], precedence: Precedence
+    ) -> None:
+        self._precedence = precedence
         self._sources = dict(sources)
         self._order = list(sources)
         self._state = state
@@ -79,6 +87,7 @@ class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
         running = [name for name in self._order if name not in self._state.stopped]
         if not running:
             raise StopIteration
+        running = self._precedence(running)
         for name in [self._open] if self._open else running:
             # blocking is right here: nothing else happens in this flow, and the source wakes us
             segment = self._take(name, _PATIENCE / len(running) if idle else 0.0)
@@ -134,6 +143,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         copy_requested: Callable[[str, str], float | None],
         copy_done: Callable[[str, str, float], None],
         copy_name: Callable[[str, str], str],
+        lookups: Lookups | None = None,
     ) -> None:
         """`copy_name` names the copy of a source's table; `copy_requested` tells when one was asked for, for a sink;
         `copy_done` is told so when that one has become
@@ -147,6 +157,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         self._copy_requested = copy_requested
         self._copy_done = copy_done
         self._copy_name = copy_name
+        self._lookups = lookups
         self._copying: dict[tuple[str, str, str], float | None] = {}  # by source, table and sink: when the copy was asked for
         self._copied: list[tuple[str, str, float]] = []
 
@@ -162,9 +173,28 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._write(entry)
         if item.segment.notes:
             self._journal.note(item.segment.source, item.segment.notes)
+        self._settle()
         if item.segment.watermark is not None:
             self._commit(item.segment.source, item.segment.watermark)
             self._answer_copies()
+
+    def _settle(self) -> str | None:
+        """Lets go, inside the open transaction, what need not wait for a lookup any more. Returns a source of which anything did."""
+        of: str | None = None
+        for settled, judged in self._judge.settle():
+            self._journal.waiting.remove(settled.gone)
+            for part in settled.parts:
+                part.number = self._journal.waiting.add(part.batch, part.since)
+            if judged is not None:
+                self._write_batch(judged)
+                of = judged.passed.source
+        return of
+
+    def look_after_waiting(self) -> None:
+        """The same between two segments: a lookup may not come in time."""
+        source = self._settle()
+        if source is not None:
+            self.commit_release(source)
 
     def release(self, source: str, table: str, sink: str | None = None) -> None:
         """Lets go what was held for a table, through its gate and into the journal, inside the open transaction."""
@@ -186,6 +216,8 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             if entry.phase == "start":
                 self._copying[entry.source, entry.table, sink] = self._copy_requested(sink, self._copy_name(entry.source, entry.table))
             self._journal.mark(entry)
+            if self._lookups is not None:
+                self._lookups.keep(entry, self._journal.lookups)
             if entry.phase == "end":
                 self.release(entry.source, entry.table, entry.sink)
                 requested = self._copying.pop((entry.source, entry.table, sink), None)
@@ -198,6 +230,10 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         batch = judged.passed
         if len(batch):
             self._journal.append(batch)
+            if self._lookups is not None:
+                self._lookups.keep(batch, self._journal.lookups)
+        if judged.waiting is not None:
+            judged.waiting.number = self._journal.waiting.add(judged.waiting.batch, judged.waiting.since)
         if batch.sink is None:  # a copy for one sink brings nothing new into the pipeline
             self._journal.quarantine(judged.records)
             self._journal.count(
@@ -284,11 +320,18 @@ class Relief:
 
 
 def ingest_flow(
-    name: str, sources: Mapping[str, Source], judge: Judge, step: JournalStep, state: IngestState, stop: Stop, relieve: Callable[[], bool]
+    name: str,
+    sources: Mapping[str, Source],
+    judge: Judge,
+    step: JournalStep,
+    state: IngestState,
+    stop: Stop,
+    relieve: Callable[[], bool],
+    precedence: Precedence = lambda running: running,
 ) -> Dataflow:
     """sources → judge → journal, in one worker."""
     flow = Dataflow(name)
-    stream = op.input("sources", flow, _Sources(_Intake(sources, state, stop, relieve)))
+    stream = op.input("sources", flow, _Sources(_Intake(sources, state, stop, relieve, precedence)))
 
     def judge_segment(segment: Segment) -> list[JudgedSegment]:
         with state.ending.on_error():

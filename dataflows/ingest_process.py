@@ -14,15 +14,18 @@ import structlog
 
 from dataflows.build import build_gate, build_source, contracts, dataset_name
 from dataflows.copy_names import CopyNames
+from dataflows.enriching import Enrichments
 from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
 from dataflows.lean import seldom_collect
+from dataflows.lookups import Lookups, Precedence
 from dataflows.maps import Maps
 from dataflows.observe import Health, HealthServer, IngestMetrics
 from dataflows.process import Beat, run_flow
 from dataflows.records import Places, judged_records
 from dataflows.stopping import Stop
+from dataflows.waiting import Waiting
 from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
 from journal.locks import ProcessLock
@@ -60,8 +63,12 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         flow_state = IngestState()
         notes = {name: dict(journal.resume(name).notes) for name in sources}
         record = partial(judged_records, journal.id, Places(pipeline, notes.__getitem__), pipeline.owner)
+        lookups = Lookups(pipeline)
+        waiting = Waiting(Enrichments(pipeline, lookups), lookups, lambda: journal.clock)
+        lookups.load(journal.lookups)
+        waiting.restore(journal.waiting.all())
         judge = Judge(
-            journal.next_ordinal, partial(_gate, rules), record, lambda source, found: notes[source].update(found), Maps(pipeline)
+            journal.next_ordinal, partial(_gate, rules), record, lambda source, found: notes[source].update(found), Maps(pipeline), waiting
         )
         report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal.size)
         report.follow()
@@ -81,12 +88,20 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
             state.copy_requested,
             lambda sink, copy, requested: state.copies_done(sink, [copy], requested),
             CopyNames(pipeline).at,
+            lookups,
         )
-        _begin(sources, journal, step, flow_state)
+        _begin(sources, journal, step, flow_state, lookups)
+        streams = [name for name, block in pipeline.sources.items() if block.stream is not None]
+        precedence = Precedence(lookups, streams, sources, lambda name: journal.resume(name).watermark)
         seldom_collect()
         log.info("ingesting", sources=list(sources), pid=os.getpid())
         relief = Relief(journal, partial(state.passed, journal.id, list(pipeline.sinks)))
-        run_flow(ingest_flow("ingest", sources, judge, step, flow_state, stop, relief), flow_state.ending)
+
+        def relieve() -> bool:
+            step.look_after_waiting()
+            return relief()
+
+        run_flow(ingest_flow("ingest", sources, judge, step, flow_state, stop, relieve, precedence), flow_state.ending)
         if flow_state.stopped and not stop:
             raise next(iter(flow_state.stopped.values()))
         return 0
@@ -97,7 +112,9 @@ def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate | None:
     return None if contract is None else build_gate(contract, schema)
 
 
-def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState) -> None:
+def _begin(
+    sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState, lookups: Lookups
+) -> None:
     """Starts each source where the journal stands. What a contract had stopped before is tried again first."""
     for name, source in sources.items():
         known = journal.resume(name)
@@ -105,7 +122,9 @@ def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalS
             step.release(name, table)
             step.commit_release(name)
         try:
-            source.start(resume_from(known))
+            resume = resume_from(known)
+            requested = dict.fromkeys(lookups.unmade(name, known.copied))
+            source.start(replace(resume, copies=replace(resume.copies, requested=requested)))
         except TerminalError as error:
             log.error("source stopped", source=name, error=error.message, hint=error.hint)
             flow_state.stopped[name] = error

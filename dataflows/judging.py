@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
 
 if TYPE_CHECKING:
+    from dataflows.waiting import Part, Settled, Waiting
     from quality.gate import Gate
 
 log = structlog.get_logger("sluice.ingest")
@@ -33,7 +34,7 @@ class JudgedBatch:
     """What became of one batch: `passed` goes to the sinks, `records` to quarantine.
 
     `judged` rows were judged; `held_back`, `dropped` and `warned` are counts by rule. `times` is the range of the commit times in
-    microseconds since 1970, UTC.
+    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`.
     """
 
     passed: ChangeBatch
@@ -46,6 +47,7 @@ class JudgedBatch:
     held_back: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
+    waiting: Part | None = None
 
     @property
     def failed(self) -> Mapping[str, int]:
@@ -73,6 +75,9 @@ class MapsOfFeeds(Protocol):
     def merged(self, source: str, table: str) -> bool: ...
 
 
+WAITED = "lookup"
+"""The rule that a row breaks which cannot be let go any more, and waited for a lookup."""
+
 Judged = JudgedBatch | CopyMarker | Held | Stopped
 
 
@@ -97,9 +102,12 @@ class Judge:
         record: Record,
         learn: Callable[[str, Mapping[str, str]], None] = lambda source, notes: None,
         maps: MapsOfFeeds | None = None,
+        waiting: Waiting | None = None,
     ) -> None:
-        """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates."""
+        """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates, and
+        lookups, for which rows may have to wait, behind them."""
         self._maps = maps
+        self._waiting = waiting
         self._given: dict[str, str] = {}
         self._learn = learn
         self._next = next_ordinal
@@ -126,12 +134,12 @@ class Judge:
     def _described(self, segment: Segment) -> dict[str, str]:
         """What the journal has to note of the columns of mapped tables, which it does not see: see given_schemas."""
         notes: dict[str, str] = {}
-        for entry in segment.entries if self._maps is not None else ():
+        for entry in segment.entries:
             of = entry.batch if isinstance(entry, Held) else entry
-            if (of.source, of.table) in self.stopped_tables or self._maps is None:
+            if (of.source, of.table) in self.stopped_tables:
                 continue
             try:
-                mapped = self._maps.schema(of.source, of.table, of.schema)
+                mapped = self._shape(of)
             except ConfigError:  # stops the table when its changes are judged
                 continue
             if mapped is not of.schema:
@@ -141,20 +149,24 @@ class Judge:
                     self._given[key] = notes[name] = told
         return notes
 
+    def _shape(self, of: ChangeBatch | CopyMarker) -> TableSchema:
+        """What the journal holds of a table with these columns. Raises ConfigError."""
+        schema = of.schema if self._maps is None else self._maps.schema(of.source, of.table, of.schema)
+        return schema if self._waiting is None else self._waiting.enrichments.schema(schema)
+
     def batch(self, batch: ChangeBatch) -> JudgedBatch | Stopped:
         """Ordinals and verdicts for a batch. A table that its contract does not fit any more is stopped, as by a rule."""
         if batch.dataset in self.stopped or (batch.source, batch.table) in self.stopped_tables:
             return Stopped(batch)
         if not batch.schema.columns:
             return self._stop(batch, "the table has no columns any more: give it one, or leave it out")
-        rows, first = len(batch), self._next
-        times = (int(batch.time.min()), int(batch.time.max())) if rows else None
+        given, rows, first = batch, len(batch), self._next
         batch = replace(batch, ordinal=np.arange(first, first + rows, dtype=np.int64))
         try:
             mapped = None if self._maps is None else self._maps.apply(batch)
         except ConfigError as error:
             self._stop_table(batch, error.message)
-            return Stopped(batch)
+            return Stopped(given)
         failed: Sequence[QuarantinedRow] = ()
         unmapped: Sequence[QuarantineRecord] = ()
         if mapped is not None:
@@ -162,28 +174,85 @@ class Judge:
         try:
             gate = self._gate(batch.schema)
         except ConfigError as error:
-            return self._stop(batch, error.message)
+            return self._stop(given, error.message)
         judgement = undecodable(batch) if gate is None else gate.judge(batch)
         if judgement.failure is not None:
-            return self._stop(batch, judgement.failure.message)
+            return self._stop(given, judgement.failure.message)
         if judgement.alert is not None:
             log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
+        passed = batch if judgement.passed.all() else batch.take(judgement.passed)
+        try:
+            passed, poor, part = self._enriched(passed)
+        except ConfigError as error:
+            self._stop_table(batch, error.message)
+            return Stopped(given)
         self._next = first + rows
         if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
-            unmapped = [
-                replace(record, key=key) for record, key in zip(self._record(mapped.failed, failed, gate), mapped.keys, strict=True)
-            ]
+            unmapped = self._recorded(mapped, gate)
+        records = () if batch.sink else [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
+        unfit = () if poor is None else poor.rows
         return JudgedBatch(
-            passed=batch if judgement.passed.all() else batch.take(judgement.passed),
-            rows=rows,
+            passed=passed,
+            rows=rows - (len(part.batch) if part else 0),
             first=first,
             last=first + rows - 1,
-            records=() if batch.sink else [*unmapped, *self._record(batch, judgement.quarantined, gate)],
+            records=records,
             judged=judgement.judged,
-            times=times,
-            held_back=Counter(reason.rule for row in (*failed, *judgement.quarantined) for reason in row.reasons),
+            times=_times(given),
+            held_back=Counter(reason.rule for row in (*failed, *judgement.quarantined, *unfit) for reason in row.reasons),
             dropped={rule: len(index) for rule, index in judgement.dropped.items()},
             warned=judgement.warnings,
+            waiting=part,
+        )
+
+    def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None]:
+        """What goes on of what the contract has passed, what was made of it where it is enriched, and what waits. Raises ConfigError."""
+        if self._waiting is None:
+            return batch, None, None
+        self._waiting.lookups.check(batch)
+        made = self._waiting.apply(batch)
+        passed, mapped, part = (batch, None, None) if made is None else (made[0].passed, *made)
+        self._waiting.lookups.take(passed)
+        return passed, mapped, part
+
+    def _recorded(self, mapped: Mapped | None, gate: Gate | None) -> list[QuarantineRecord]:
+        """Records of the rows that a map does not take."""
+        if mapped is None or mapped.failed is None:
+            return []
+        records = self._record(mapped.failed, mapped.rows, gate)
+        return [replace(record, key=key) for record, key in zip(records, mapped.keys, strict=True)]
+
+    def settle(self) -> list[tuple[Settled, JudgedBatch | None]]:
+        """What need not wait for a lookup any more, with what became of it."""
+        if self._waiting is None or not self._waiting.due():
+            return []
+        return [(one, self._settled(one)) for one in self._waiting.settle(self._numbers)]
+
+    def _numbers(self, rows: int) -> int:
+        first = self._next
+        self._next += rows
+        return first
+
+    def _settled(self, one: Settled) -> JudgedBatch | None:
+        if one.batch is None:
+            return None
+        batch = one.batch
+        gate = self._gates.get(batch.schema.encoded)
+        if one.mapped is None:
+            spoiled = [QuarantinedRow(row, (Reason(WAITED, None, one.why, None),)) for row in range(len(batch))]
+            passed, rows, records = batch.slice(0, 0), spoiled, list(self._record(batch, spoiled, gate))
+        else:
+            passed, rows, records = one.mapped.passed, list(one.mapped.rows), self._recorded(one.mapped, gate)
+        if self._waiting is not None:
+            self._waiting.lookups.take(passed)
+        return JudgedBatch(
+            passed=passed,
+            rows=len(batch),
+            first=int(batch.ordinal[0]),
+            last=int(batch.ordinal[-1]),
+            records=records,
+            times=_times(batch),
+            held_back=Counter(reason.rule for row in rows for reason in row.reasons),
         )
 
     def _stop(self, batch: ChangeBatch, error: str) -> Stopped:
@@ -197,25 +266,36 @@ class Judge:
         self.stopped_tables[of.source, of.table] = error
 
     def _marker(self, marker: CopyMarker) -> CopyMarker | None:
-        if self._maps is not None:
-            if (marker.source, marker.table) in self.stopped_tables:
-                return None
-            try:
-                schema = self._maps.schema(marker.source, marker.table, marker.schema)
-            except ConfigError as error:
-                self._stop_table(marker, error.message)
-                return None
-            # rows of the dataset's other sources are not in this copy, and stay
-            marker = replace(marker, schema=schema, first=marker.first or self._maps.merged(marker.source, marker.table))
+        if (marker.source, marker.table) in self.stopped_tables:
+            return None
+        try:
+            marker = replace(marker, schema=self._shape(marker))
+        except ConfigError as error:
+            self._stop_table(marker, error.message)
+            return None
+        if self._maps is not None:  # rows of the dataset's other sources are not in this copy, and stay
+            marker = replace(marker, first=marker.first or self._maps.merged(marker.source, marker.table))
         key = (marker.source, marker.table, marker.sink)
         if marker.phase == "start":
             self._copies[key] = self._next
-        return replace(marker, ordinal=self._copies.get(key, self._next))
+        marker = replace(marker, ordinal=self._copies.get(key, self._next))
+        if self._waiting is not None:
+            self._waiting.mark(marker)
+            try:
+                self._waiting.lookups.take(marker)
+            except ConfigError as error:
+                self._stop_table(marker, error.message)
+                return None
+        return marker
 
     def _gate(self, schema: TableSchema) -> Gate | None:
         if schema.encoded not in self._gates:
             self._gates[schema.encoded] = self._make(schema)
         return self._gates[schema.encoded]
+
+
+def _times(batch: ChangeBatch) -> tuple[int, int] | None:
+    return (int(batch.time.min()), int(batch.time.max())) if len(batch) else None
 
 
 def undecodable(batch: ChangeBatch) -> Judgement:

@@ -79,7 +79,7 @@ class Query:
 
     def line(self, node: Node) -> int:
         """The line of a part of the text, from 1."""
-        return _line(self.text, node.get("query_location", 0))
+        return line_of(self.text, node)
 
     def problem(self, message: str, node: Node, hint: str | None = None) -> Problem:
         return Problem(message, self.file, self.line(node), hint)
@@ -93,19 +93,19 @@ class Query:
     def names(self) -> tuple[str, ...] | None:
         """The columns that it gives; None where that depends on the input's (`*`)."""
         items = self.tree["select_list"]
-        return None if any(item["class"] == "STAR" for item in items) else tuple(_name(item) or "" for item in items)
+        return None if any(item["class"] == "STAR" for item in items) else tuple(name_of(item) or "" for item in items)
 
     def bind(self, columns: Collection[str]) -> BoundQuery:
         """The map over an input with these columns. Raises ConfigError with every column that is not there."""
         problems: list[Problem] = []
-        items = [part for item in self.tree["select_list"] for part in self._expanded(item, columns)]
-        given = {name.lower(): item for item in items if (name := _name(item))}
+        items = [part for item in self.tree["select_list"] for part in expanded(item, columns, self.alias)]
+        given = {name.lower(): item for item in items if (name := name_of(item))}
         everywhere: set[str] = set()
         for part in ("where_clause", "from_table", "cte_map", "modifiers"):
             everywhere |= self._reads(self.tree[part], columns, given if part == "modifiers" else {}, problems, frozenset())
         projections = []
         for item in items:
-            name = _name(item) or ""
+            name = name_of(item) or ""
             reads = self._reads(item, columns, given, problems, frozenset({name.lower()}))
             projections.append(
                 Projection(name, self._plain(item, given, columns), frozenset(reads), self._source(item, columns), self.line(item))
@@ -116,20 +116,6 @@ class Query:
         if problems:
             raise ConfigError.of(list(dict.fromkeys(problems)))
         return BoundQuery(self, tuple(projections), frozenset(everywhere))
-
-    def _expanded(self, item: Node, columns: Collection[str]) -> list[Node]:
-        """A star as the columns that it stands for."""
-        if item["class"] != "STAR":
-            return [item]
-        left_out = {str(name).lower() for name in item["exclude_list"]}
-        replaced = {str(one["key"]).lower(): one["value"] for one in item["replace_list"]}
-        plain = {"class": "COLUMN_REF", "type": "COLUMN_REF", "query_location": item["query_location"], "query_location_length": 0}
-        return [
-            {**replaced[name.lower()], "alias": name} if name.lower() in replaced else
-            {**plain, "alias": name, "column_names": [self.alias, name]}
-            for name in columns
-            if name.lower() not in left_out
-        ]  # fmt: skip
 
     def _reads(
         self, part: object, columns: Collection[str], given: dict[str, Node], problems: list[Problem], seen: frozenset[str]
@@ -169,7 +155,7 @@ class Query:
                     return part  # a parameter, which has nothing to do with the column of that name
             return {key: replaced(one, seen) for key, one in part.items()}
 
-        found: Node = replaced(item, frozenset({(_name(item) or "").lower()}))  # type: ignore[assignment]
+        found: Node = replaced(item, frozenset({(name_of(item) or "").lower()}))  # type: ignore[assignment]
         return found
 
     def _source(self, item: Node, columns: Collection[str]) -> str | None:
@@ -179,16 +165,41 @@ class Query:
         return resolve_name(names[-1], columns)
 
 
+def expanded(item: Node, columns: Collection[str], alias: str) -> list[Node]:
+    """A star as the columns of the table `alias` that it stands for; anything else as it is."""
+    if item["class"] != "STAR":
+        return [item]
+    left_out = {str(name).lower() for name in item["exclude_list"]}
+    replaced = {str(one["key"]).lower(): one["value"] for one in item["replace_list"]}
+    plain = {"class": "COLUMN_REF", "type": "COLUMN_REF", "query_location": item["query_location"], "query_location_length": 0}
+    return [
+        {**replaced[name.lower()], "alias": name} if name.lower() in replaced else
+        {**plain, "alias": name, "column_names": [alias, name]}
+        for name in columns
+        if name.lower() not in left_out
+    ]  # fmt: skip
+
+
 def read_query(file: Path) -> Query:
     """Reads a map. Raises ConfigError with every problem, each with its line."""
+    return parse_query(read_text(file), file)
+
+
+def read_text(file: Path) -> str:
+    """The text of a map. Raises ConfigError."""
     try:
-        return parse_query(file.read_text("utf-8-sig"), file)
+        return file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the map {file} cannot be read: {error}") from error
 
 
 def parse_query(text: str, file: Path) -> Query:
     """The same for text that is not in a file of its own; `file` is where problems are."""
+    return sound(read_tree(text, file), text, file)
+
+
+def read_tree(text: str, file: Path) -> Node:
+    """The one SELECT of a text, as DuckDB reads it. Raises ConfigError where it is anything else."""
     answer = json.loads(session().query("SELECT json_serialize_sql(?)", [text])[0][0])
     if answer["error"]:
         line = _line(text, int(answer.get("position", 0)))
@@ -200,12 +211,22 @@ def parse_query(text: str, file: Path) -> Query:
     tree: Node = statements[0]["node"]
     if tree["type"] != "SELECT_NODE":
         raise ConfigError.of([Problem(f"{_ONE_ROW}; UNION and its like do not", file, 1, "write one SELECT … FROM input")])
+    return tree
+
+
+def sound(tree: Node, text: str, file: Path) -> Query:
+    """A SELECT as a map. Raises ConfigError with every reason why it is none."""
     alias, joined = _input(tree["from_table"])
     query = Query(file, text, tree, alias or INPUT, joined)
     problems = [*_shape(query, alias is not None), *_contents(query)]
     if problems:
         raise ConfigError.of(problems)
     return query
+
+
+def input_of(table: Node) -> str | None:
+    """What FROM calls the input; None where it is not read there."""
+    return _input(table)[0]
 
 
 def _input(table: Node, outermost: bool = True) -> tuple[str | None, bool]:
@@ -228,7 +249,7 @@ def _shape(query: Query, reads_input: bool) -> Iterator[Problem]:
             yield query.problem(f"{_ONE_ROW}; {_WORDS[modifier['type']]} leaves some out", modifier.get("limit") or start)
     if tree["group_expressions"] or tree["group_sets"] or tree["aggregate_handling"] != "STANDARD_HANDLING":
         yield query.problem(f"{_ONE_ROW}; GROUP BY makes one of several", (tree["group_expressions"] or [start])[0])
-    for table in _nodes(tree["from_table"], lambda node: node.get("type") == "BASE_TABLE"):
+    for table in nodes(tree["from_table"], lambda node: node.get("type") == "BASE_TABLE"):
         if table["sample"] is not None:
             yield query.problem(f"{_ONE_ROW}; a sample leaves some out", table)
         if table["column_name_alias"] and table["table_name"].lower() == INPUT:
@@ -239,8 +260,8 @@ def _shape(query: Query, reads_input: bool) -> Iterator[Problem]:
     if any(one["key"].lower() == INPUT for one in tree["cte_map"]["map"]):
         yield query.problem("`input` is what the map is given; call the other one something else", start)
     named = {one["key"].lower() for one in tree["cte_map"]["map"]}
-    tables = list(_nodes(tree, lambda node: node.get("type") == "BASE_TABLE"))
-    named |= {one["key"].lower() for node in _nodes(tree, lambda node: "cte_map" in node) for one in node["cte_map"]["map"]}
+    tables = list(nodes(tree, lambda node: node.get("type") == "BASE_TABLE"))
+    named |= {one["key"].lower() for node in nodes(tree, lambda node: "cte_map" in node) for one in node["cte_map"]["map"]}
     for table in tables:
         if table["table_name"].lower() not in {INPUT, *named}:
             yield query.problem(f"there is no table `{table['table_name']}` in a map, only `input`", table)
@@ -258,7 +279,7 @@ def _contents(query: Query) -> Iterator[Problem]:
             elif query.joined and item["relation_name"].lower() != query.alias.lower():
                 yield query.problem(f"* would take columns of every table: write {query.alias}.*, or name them", item)
             continue
-        name = _name(item)
+        name = name_of(item)
         if name is None:
             yield query.problem("a column without a name", item, "give it one: … AS name")
         elif name.startswith("_sluice_"):
@@ -325,22 +346,28 @@ def _expressions(part: object, inside: bool) -> Iterator[tuple[Node, bool]]:
             yield from _expressions(one, deeper or key == "cte_map")
 
 
-def _nodes(part: object, wanted: Any) -> Iterator[Node]:
+def nodes(part: object, wanted: Any) -> Iterator[Node]:
+    """Every part of a query that is wanted."""
     if isinstance(part, list):
         for one in part:
-            yield from _nodes(one, wanted)
+            yield from nodes(one, wanted)
     elif isinstance(part, dict):
         if wanted(part):
             yield part
         for one in part.values():
-            yield from _nodes(one, wanted)
+            yield from nodes(one, wanted)
 
 
-def _name(item: Node) -> str | None:
+def name_of(item: Node) -> str | None:
     """The name of a column of the answer; None where it has none of its own."""
     if item["alias"]:
         return str(item["alias"])
     return str(item["column_names"][-1]) if item["class"] == "COLUMN_REF" else None
+
+
+def line_of(text: str, node: Node) -> int:
+    """The line of a part of the text, from 1."""
+    return _line(text, node.get("query_location", 0))
 
 
 def _line(text: str, position: int) -> int:

@@ -14,6 +14,8 @@ import structlog
 
 from dataflows.build import build_sink, build_source, check_routes, contracts
 from dataflows.delivery import passed_over
+from dataflows.enriching import Enrichments
+from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.service import run_lock
 from journal.local import JournalReader, JournalWriter, journal_exists
@@ -44,6 +46,7 @@ def resync(pipeline: Pipeline, do: bool) -> Resync:
     contracts(pipeline)
     check_routes(pipeline)
     Maps(pipeline)
+    Enrichments(pipeline, Lookups(pipeline))
     with ExitStack() as held:
         held.enter_context(run_lock(pipeline))
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}

@@ -11,7 +11,9 @@ import structlog
 
 from dataflows.build import build_source, check_routes, contracts, dataset_name
 from dataflows.copy_names import CopyNames
+from dataflows.enriching import Enrichments
 from dataflows.given import resume_from
+from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
@@ -38,6 +40,7 @@ def run_all(pipeline: Pipeline, arguments: Arguments, progress: Callable[[State]
     contracts(pipeline)
     check_routes(pipeline)
     Maps(pipeline)
+    Enrichments(pipeline, Lookups(pipeline))
     with ExitStack() as held:
         held.enter_context(run_lock(pipeline))
         state = State.open(pipeline.state)
@@ -106,7 +109,14 @@ class _Sync:
         told = {name: status for name, status in self.state.sources().items() if status.updated_at != self._sources_before.get(name)}
         running = [name for name in self.sources if name not in told or told[name]["state"] != "stopped"]
         read = all(self._read(name, told.get(name), patience) for name in self.sources)
-        return bool(running) and read and not self._copies_under_way(EVERY_SINK)
+        return bool(running) and read and not self._copies_under_way(EVERY_SINK) and not self._waiting()
+
+    def _waiting(self) -> bool:
+        """Whether rows still wait for a lookup; in the end they are let go, or quarantined."""
+        if not self.pipeline.lookups:
+            return False
+        with JournalReader.open(self.pipeline.state, self.pipeline.name) as reader:
+            return reader.waiting() > 0
 
     def _read(self, name: str, status: SourceReport | None, patience: float) -> bool:
         label = f"source {name}"
@@ -192,6 +202,7 @@ def sync(
     contracts(pipeline)
     check_routes(pipeline)
     Maps(pipeline)
+    Enrichments(pipeline, Lookups(pipeline))
     with ExitStack() as held:
         held.enter_context(run_lock(pipeline))
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
@@ -251,6 +262,9 @@ def _head(pipeline: Pipeline, name: str, source: Source) -> str:
     mapped, problems = Maps(pipeline).tables(name, new, found.old_rows)
     if problems:
         raise ConfigError.of(problems)
+    lookups = Lookups(pipeline)
+    for table, schema in mapped.items():
+        lookups.know(name, table, schema)
     check_routes(pipeline, {schema.dataset: schema for schema in mapped.values()})
     return source.head()
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import pyarrow as pa
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
 from dataflows.copy_names import CopyNames
+from dataflows.enriching import BoundDataset, Enrichments
 from dataflows.judging import undecodable
+from dataflows.lookups import Lookups
 from dataflows.mapping import FeedMap
 from dataflows.maps import Maps
 from dataflows.progress import cursor_of
@@ -67,19 +69,23 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
         state = State.open(pipeline.state)
         held.callback(state.close)
         make_router = router_for(pipeline)
+        enrichments = _enrichments(pipeline, reader)
         for schema, origins in _datasets(pipeline, held):
             found = answer["datasets"].setdefault(schema.dataset, {})
             contract = rules.get(schema.dataset)
             gate = None if contract is None else Gate(contract, schema)
+            enriched = enrichments.bound(schema)
             for sink_name, sink_block in pipeline.sinks.items():
                 route = sink_block.route(schema.dataset)
                 if route is None:
                     continue
                 sink = build_sink(pipeline, sink_block)
                 held.callback(sink.close)
-                look = _Look(pipeline, reader, state, origins, schema, gate, sink, route, make_router(route, schema))
+                router = make_router(route, schema if enriched is None else enriched.schema)
+                look = _Look(pipeline, reader, state, origins, schema, gate, sink, route, router, enriched)
+                told = enriched is None or router.filters_by <= enriched.plain
                 try:
-                    here = look.settle() if all(origin.source.compared for origin in origins) else look.counted()
+                    here = look.settle() if told and all(origin.source.compared for origin in origins) else look.counted()
                 except TableGone:
                     here = look.counted()
                 found[sink_name] = vars(here)
@@ -112,6 +118,15 @@ def _datasets(pipeline: Pipeline, held: ExitStack) -> list[tuple[TableSchema, li
     return list(found.values())
 
 
+def _enrichments(pipeline: Pipeline, reader: JournalReader) -> Enrichments:
+    """What is made of datasets behind their contracts. Which columns that is says the journal; what lookups hold is not looked at."""
+    lookups = Lookups(pipeline)
+    for name in {lookup.source for lookup in pipeline.lookups.values()}:
+        for table, schema in reader.resume(name).schemas.items():
+            lookups.know(name, table, schema)
+    return Enrichments(pipeline, lookups)
+
+
 def differs(answer: dict[str, Any]) -> bool:
     """Whether the answer of `verify` is no."""
     rows = [found for sinks in answer["datasets"].values() for found in sinks.values()]
@@ -132,7 +147,10 @@ class _Look:
         sink: Sink,
         route: Route,
         router: Router,
+        enriched: BoundDataset | None,
     ) -> None:
+        """Of a dataset that is `enriched` the columns are compared that lookups have no part in: what those held then, nobody knows."""
+        self._enriched = enriched
         self._pipeline = pipeline
         self._reader = reader
         self._state = state
@@ -152,7 +170,8 @@ class _Look:
         What counts in the end is what the source held before and after the sink, which had passed the first look, did not.
         """
         key = self._schema.key
-        names = self._target.schema.names
+        plain = self._target.schema.names if self._enriched is None else self._enriched.plain
+        names = [name for name in self._target.schema.names if name in plain]
         with tempfile.TemporaryDirectory(dir=self._pipeline.state) as folder:
             comparison = Comparison([name for name in key if name in names], names, Path(folder))
             self._look(comparison, None)
@@ -232,6 +251,11 @@ class _Look:
 
     def _through(self, batch: ChangeBatch) -> pa.Table:
         """Rows of the source as the sink would hold them."""
+        if self._enriched is not None:
+            nothing = pa.nulls(len(batch), pa.string())
+            shape = self._enriched.schema
+            columns = tuple(batch.column(name) if name in self._enriched.plain else nothing for name in shape.names)
+            batch = replace(batch, schema=shape, columns=columns, presence={}, old={}, has_old=None)
         return self._sink.held(self._target, self._router.route(batch).batch)
 
     def _pass(self, source: Source, head: str) -> None:

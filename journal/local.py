@@ -12,17 +12,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from journal import quarantine, store
+from journal import lookups, quarantine, store, waiting
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, decode, encode
 from journal.ledger import Ledger, coarsen
 from journal.locks import ProcessLock
+from journal.lookups import LookupLog
 from journal.quarantine import QuarantineRecord
 from journal.reading import JournalReader, Known, Streams, known_of
 from journal.schema import TableSchema
 from journal.space import Space
 from journal.store import journal_exists
 from journal.trouble import reported
+from journal.waiting import WaitingRows
 from pipeline.errors import SluiceError
 
 __all__ = ["JournalReader", "JournalWriter", "journal_exists"]
@@ -52,6 +54,10 @@ class JournalWriter:
             self.id: str = self._db.execute("select value from kept where name = 'id'").fetchone()[0]
             age, wall = self._db.execute("select age, wall from position union all select 0.0, 0.0 order by age desc").fetchone()
             self._age = age + (max(0.0, time.time() - wall) if wall else 0.0) - time.monotonic()
+            for table in (lookups.TABLE, waiting.TABLE):
+                self._db.execute(table)
+            self.lookups = LookupLog(self._db, self._writing, self._beside, lambda: self._streams)
+            self.waiting = WaitingRows(self._db, self._writing, self._beside, lambda: self._streams)
             self._load()
             self._space = Space(self._db, self._path, max_bytes, retention_seconds)
 
@@ -80,6 +86,7 @@ class JournalWriter:
         self._seq = store.last_seq(self._db)
         self._next_ordinal: int = self._db.execute("select coalesce(max(next_ordinal), 1) from position").fetchone()[0]
         self._ledger.forget()
+        self.lookups.reload()
         self._last = None
 
     @contextmanager
@@ -96,6 +103,19 @@ class JournalWriter:
 
     def _stream(self, schema: TableSchema, source: str, table: str, sink: str | None) -> int:
         """The number of a stream, made when it is new; the schema becomes the table's newest."""
+        number = self._numbered(schema, source, table, sink)
+        if self._newest.get((source, table)) != self._schemas[schema.encoded]:
+            newest = self._newest[source, table] = self._schemas[schema.encoded]
+            self._db.execute(
+                "insert into tables values (?, ?, ?, null) on conflict do update set schema = excluded.schema", (source, table, newest)
+            )
+        return number
+
+    def _beside(self, schema: TableSchema, source: str, table: str) -> int:
+        """The number of a stream of what is kept beside the entries, which says nothing of what the table looks like now."""
+        return self._numbered(schema, source, table, None)
+
+    def _numbered(self, schema: TableSchema, source: str, table: str, sink: str | None) -> int:
         key = (source, table, sink, schema.encoded)
         number = self._ids.get(key)
         if number is None:
@@ -107,11 +127,6 @@ class JournalWriter:
                 "insert into stream (source, table_name, sink, schema) values (?, ?, ?, ?)", (source, table, sink, kept)
             )
             number = self._ids[key] = made.lastrowid or 0
-        if self._newest.get((source, table)) != self._schemas[schema.encoded]:
-            newest = self._newest[source, table] = self._schemas[schema.encoded]
-            self._db.execute(
-                "insert into tables values (?, ?, ?, null) on conflict do update set schema = excluded.schema", (source, table, newest)
-            )
         return number
 
     def _entry(self, stream: int, kind: int, row: Row) -> None:
@@ -124,6 +139,11 @@ class JournalWriter:
         if self._last is not None:
             self._db.execute(_ENTRY, self._last)
             self._last = None
+
+    @property
+    def clock(self) -> float:
+        """Seconds of the journal's own clock, which goes on while nothing runs and never goes back."""
+        return self._age + time.monotonic()
 
     @property
     def next_ordinal(self) -> int:
@@ -157,6 +177,9 @@ class JournalWriter:
             else:
                 self._db.execute("delete from held where stream in (select id from stream where source = ?)", (source,))
             self._db.execute("delete from note where source = ?", (source,))
+            self._db.execute("delete from waiting where stream in (select id from stream where source = ?)", (source,))
+            if tables:
+                self.lookups.unsettle(source)
         self._next_ordinal = max(self._next_ordinal, above + 1)
         self.commit(source, "")
 

@@ -285,6 +285,14 @@ class JournalReader:
         with self._view() as db:
             return quarantine.open_keys(db, dataset)
 
+    def waiting(self) -> int:
+        """How many rows wait for a lookup."""
+        with self._view() as db:
+            if db.execute("select 1 from sqlite_master where name = 'waiting'").fetchone() is None:
+                return 0  # ingest has not opened the journal since it knows of lookups
+            found: int = db.execute("select coalesce(sum(rows), 0) from waiting").fetchone()[0]
+        return found
+
     def close(self) -> None:
         self._db.close()
 

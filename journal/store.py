@@ -31,6 +31,7 @@ _CACHE_KIB = 8192
 # tables     what is known of a source's tables: the newest schema, and how far their copy is
 # note       small facts that a source keeps with its position; see Segment.notes
 # ledger     counts by minute (epoch minutes), dataset and source; the line with rule '' counts changes, the others count rules
+# lookup     what lookups hold, and waiting: rows that wait for one; see lookups.py and waiting.py, which make them where they are missing
 # quarantine what the gate held back; see quarantine.py
 _TABLES = """
 create table kept (name text primary key, value) without rowid;

@@ -25,7 +25,8 @@ class _Tables:
         return table in self.names or any(_matches(table, pattern) for pattern in self.patterns)
 
 
-def _tables(written: Iterable[str]) -> _Tables:
+def tables_of(written: Iterable[str]) -> _Tables:
+    """What `tables` of a source says."""
     names, patterns = set(), []
     for table in written:
         if is_pattern(table):
@@ -57,7 +58,7 @@ class Agreement:
         self.sinks = sinks
         self.report = report
         self.complete = complete
-        self.tables = {name: _tables(source.config.tables) for name, source in sources.items() if hasattr(source.config, "tables")}
+        self.tables = {name: tables_of(source.config.tables) for name, source in sources.items() if hasattr(source.config, "tables")}
 
     def check(self) -> None:
         """Reports everything that does not meet."""

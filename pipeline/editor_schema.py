@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.file import DatasetBlock, PipelineFile
+from pipeline.file import DatasetBlock, LookupBlock, PipelineFile
 from pipeline.kinds import kinds
 
 _REF = "#/$defs/{model}"
@@ -24,6 +24,7 @@ def editor_schema() -> Schema:
     root["properties"]["sources"]["additionalProperties"] = _by_type("sources", definitions)
     root["properties"]["sinks"]["additionalProperties"] = _by_type("sinks", definitions)
     root["properties"]["datasets"]["additionalProperties"] = _reference(DatasetBlock, definitions)
+    root["properties"]["lookups"]["additionalProperties"] = _reference(LookupBlock, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_with_variables(root),

@@ -108,6 +108,23 @@ class DatasetBlock(Block):
     """The columns that identify a row; by default the table's replica identity."""
     contract: PathFromFile | None = None
     """The contract that its rows are judged by, in the Open Data Contract Standard."""
+    enrich: Text | None = None
+    """A file of SQL (`SELECT … FROM input LEFT JOIN LOOKUP ON …`) that makes more of rows which the contract has passed."""
+
+
+class LookupBlock(Block):
+    """A table that `enrich` joins by its key."""
+
+    source: Text
+    """The table: `SOURCE.schema.table`; or the source alone, where that is one stream. One that `tables` does not have goes to no sink."""
+    key: Annotated[Names, Field(min_length=1)]
+    """The columns that identify its rows."""
+    on_missing: Annotated[
+        Literal["null", "quarantine", "wait"], BeforeValidator(lambda value: "null" if value is None else value)
+    ] = "null"
+    """What becomes of a row that it has nothing for: `null` in its columns, `quarantine`, or `wait` until it has, at most `wait_seconds`."""
+    wait_seconds: Duration = 60.0
+    """How long such a row waits; then it goes to quarantine."""
 
 
 class RouteBlock(Block):
@@ -153,5 +170,7 @@ class PipelineFile(Block):
     """Name -> source. `type` says of which kind."""
     datasets: dict[DatasetName, Any] = Field(default_factory=dict)
     """Name -> dataset. Tables that none of them names are datasets under their bare name."""
+    lookups: dict[Name, Any] = Field(default_factory=dict)
+    """Name -> table that `enrich` of a dataset joins."""
     sinks: Annotated[dict[Name, Any], Field(min_length=1)]
     """Name -> sink. `type` says of which kind; `datasets` which datasets it takes, and how."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pipeline.agreement import Agreement
 from pipeline.document import Document, Step, read_document
 from pipeline.errors import ConfigError, Problem
-from pipeline.file import DatasetBlock, FeedBlock, MonitoringBlock, PipelineFile, RouteBlock
+from pipeline.file import DatasetBlock, FeedBlock, LookupBlock, MonitoringBlock, PipelineFile, RouteBlock, is_name
 from pipeline.kinds import kinds
-from pipeline.model import Dataset, Feed, JournalConfig, Pipeline, Route, SinkBlock, SourceBlock
+from pipeline.lookups import read_for_lookups
+from pipeline.model import Dataset, Feed, JournalConfig, Lookup, Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, join_name, nearest, split_name
 from pipeline.wording import problems_of
 
@@ -69,8 +70,11 @@ class _Loading:
         datasets = {
             name: dataset for name, block in _mapping(content, "datasets") if (dataset := self.dataset(name, block, sources, content))
         }
+        lookups = {name: lookup for name, block in _mapping(content, "lookups") if (lookup := self.lookup(name, block, sources, content))}
+        sources, alone = read_for_lookups(sources, lookups, datasets)
         called = written.pipeline if written is not None else ""
         sinks = {name: sink for name, block in _mapping(content, "sinks") if (sink := self.sink(name, block, called))}
+        sinks = {name: replace(sink, left_out=alone) for name, sink in sinks.items()}
         Agreement(sources, datasets, sinks, self.report, complete=not self.problems).check()
         monitoring = self.monitoring(written.monitoring, sinks) if written is not None and written.monitoring is not None else {}
         problems = list(dict.fromkeys(sorted(self.problems, key=lambda problem: problem.line or 0)))
@@ -85,6 +89,7 @@ class _Loading:
             sources=sources,
             datasets=datasets,
             sinks=sinks,
+            lookups=lookups,
             monitoring=monitoring,
         )
         return Reading(self.document, (), datasets, sinks, pipeline)
@@ -169,7 +174,23 @@ class _Loading:
         if written.contract is not None and not written.contract.is_file():
             shown = written.contract.relative_to(self.folder) if written.contract.is_relative_to(self.folder) else written.contract
             self.report(f"the contract {shown} is not there", (*path, "contract"), "relative paths count from the folder of this file")
-        return Dataset(name, tuple(feeds), tuple(written.key), written.contract, self.document.line(path))
+        enrich = None if written.enrich is None else self.sql(written.enrich, "enrich", path)
+        return Dataset(name, tuple(feeds), tuple(written.key), written.contract, self.document.line(path), enrich)
+
+    def lookup(self, name: str, block: object, sources: Mapping[str, SourceBlock], content: Mapping[str, object]) -> Lookup | None:
+        path: Keys = ("lookups", name)
+        written = self.validated(LookupBlock, block, path)
+        if not isinstance(name, str) or not is_name(name) or name.lower() == "input":
+            self.report(f"a lookup cannot be called `{name}`", path, "SQL joins it by this name, and `input` is the dataset's own rows")
+            return None
+        if written is None:
+            return None
+        named = {source for source, _ in _mapping(content, "sources")}
+        feed = self.feed(FeedBlock(source=written.source), (*path, "source"), named, sources)
+        if feed is None:
+            return None
+        line = self.document.line(path)
+        return Lookup(name, feed.source, feed.table, tuple(written.key), written.on_missing, written.wait_seconds, line)
 
     def feed(self, item: FeedBlock, path: Keys, named: set[str], sources: Mapping[str, SourceBlock]) -> Feed | None:
         """`named` are all sources of the file, `sources` those that are sound."""
@@ -197,13 +218,19 @@ class _Loading:
         """A file of SQL, or the dotted name of a function."""
         if written is None or _DOTTED.fullmatch(written):
             return written
-        file = self.folder / Path(written).expanduser()
         if not written.endswith(".sql"):
             self.report(
                 f"`map: {written}` is neither a file of SQL nor the dotted name of a function", path, "maps/orders.sql, or maps.orders"
             )
-        elif not file.is_file():
-            self.report(f"the map {written} is not there", path, "relative paths count from the folder of this file")
+            return None
+        return self.sql(written, "map", path)
+
+    def sql(self, written: str, key: str, path: Keys) -> Path:
+        """A file of SQL that `key` names."""
+        file = self.folder / Path(written).expanduser()
+        if not file.is_file():
+            said = "the map" if key == "map" else f"`{key}`:"
+            self.report(f"{said} {written} is not there", path if key == "map" else (*path, key), "relative paths count from the folder of this file")
         return file
 
     def monitoring(self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock]) -> dict[str, tuple[str, int]]:

@@ -72,6 +72,20 @@ class Dataset:
     key: tuple[str, ...] = ()
     contract: Path | None = None
     line: int = 0
+    enrich: Path | None = None  # a file of SQL behind the contract, which may join lookups
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """One entry of `lookups`: a table that `enrich` joins. A row that it has nothing for goes by `on_missing`; `wait_seconds` bound the wait."""
+
+    name: str
+    source: str
+    table: str
+    key: tuple[str, ...]
+    on_missing: Literal["null", "quarantine", "wait"] = "null"
+    wait_seconds: float = 60.0
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +104,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class SinkBlock:
-    """`routes` is None where the sink takes every dataset as it is. Tables that no route names are called `prefix` and the dataset."""
+    """`routes` is None where the sink takes every dataset as it is, but for those in `left_out`, which are there for lookups alone.
+
+    Tables that no route names are called `prefix` and the dataset.
+    """
 
     name: str
     type: str
@@ -98,10 +115,14 @@ class SinkBlock:
     routes: Mapping[str, Route] | None
     line: int
     prefix: str = ""
+    left_out: frozenset[str] = frozenset()
 
     def route(self, dataset: str) -> Route | None:
         """How the dataset goes here, or None if it doesn't."""
-        found = Route(dataset) if self.routes is None else self.routes.get(dataset)
+        if self.routes is None:
+            found = None if dataset in self.left_out else Route(dataset)
+        else:
+            found = self.routes.get(dataset)
         return replace(found, table=f"{self.prefix}{dataset}") if found is not None and self.prefix and found.table is None else found
 
 
@@ -117,6 +138,7 @@ class Pipeline:
     sources: Mapping[str, SourceBlock]
     datasets: Mapping[str, Dataset]
     sinks: Mapping[str, SinkBlock]
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
     monitoring: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`) -> host and port
 
     def dataset_of(self, source: str, table: str) -> str | None:

@@ -76,6 +76,11 @@ class Router:
             filtered=route.where is not None,
         )
 
+    @property
+    def filters_by(self) -> frozenset[str]:
+        """The columns that decide which rows come here."""
+        return frozenset() if self._where is None else frozenset(self._where.references)
+
     def route(self, batch: ChangeBatch) -> Routed:
         """Never raises for a row: what cannot be judged or cast is refused and the others go on."""
         rows = np.arange(len(batch))

@@ -65,6 +65,7 @@ class SourceContext:
     recall      see Recall
     schemas     table -> what the pipeline says its rows look like (a dataset's contract), for sources without a catalogue
     mapped      tables whose rows a map turns into those of their dataset
+    first       tables that are copied before the others: rows of those may ask for theirs
     """
 
     pipeline: str
@@ -75,6 +76,7 @@ class SourceContext:
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     schemas: Mapping[str, TableSchema] = field(default_factory=dict)
     mapped: frozenset[str] = frozenset()
+    first: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

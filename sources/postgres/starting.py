@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -72,7 +72,7 @@ class Starting:
 
     def _fresh(self, connection: Connection, facts: Facts, verdict: Verdict) -> Start:
         self._publish(connection, facts, verdict)
-        labels = list(verdict.tables)
+        labels = self._in_order(verdict.tables)
         for table in verdict.tables.values():
             self._roster.admit(table)
         self._stop(facts, verdict)
@@ -94,6 +94,10 @@ class Starting:
             return Start(place.at(snapshot.lsn), new=True, snapshot=snapshot, tables=labels)
         snapshot.session.close()
         return Start(place.at(snapshot.lsn), new=True)
+
+    def _in_order(self, labels: Iterable[str]) -> list[str]:
+        """Tables as they are to be copied."""
+        return sorted(labels, key=lambda label: label not in self._context.first)
 
     def _publish(self, connection: Connection, facts: Facts, verdict: Verdict) -> None:
         statements: list[str] = []
@@ -121,7 +125,8 @@ class Starting:
                 # its changes are let go from now on: should it be meant again, it has to be copied again
                 self._desk.unsettle(label, schemas[label])
         added = {table.label for table in verdict.add}
-        for label, table in verdict.tables.items():
+        for label in self._in_order(verdict.tables):
+            table = verdict.tables[label]
             self._roster.admit(table, generated=facts.generated)
             if not self._copies or (label in copies.copied and label not in added):
                 continue
