@@ -110,6 +110,8 @@ class _Standing:
                 "warned": tally.warned,
                 "open_quarantine": waiting[name],
             }
+            if name in self._pipeline.datasets and self._pipeline.datasets[name].enrich is not None:
+                answer[name]["waiting"] = 0 if self._reader is None else self._reader.waiting().get(name, 0)
         return answer
 
     def _sinks(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class _Sync:
         if not self.pipeline.lookups:
             return False
         with JournalReader.open(self.pipeline.state, self.pipeline.name) as reader:
-            return reader.waiting() > 0
+            return bool(reader.waiting())
 
     def _read(self, name: str, status: SourceReport | None, patience: float) -> bool:
         label = f"source {name}"

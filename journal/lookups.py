@@ -9,11 +9,14 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, decode, encode
-from journal.reading import Streams
 from journal.schema import TableSchema
+
+if TYPE_CHECKING:
+    from journal.reading import Streams
 
 CHANGES, MARKER = 0, 1
 TABLE = """

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from journal import ledger, quarantine, store
+from journal import ledger, quarantine, store, waiting
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, Stream, decode
 from journal.ledger import Minute, Tally
@@ -285,13 +285,16 @@ class JournalReader:
         with self._view() as db:
             return quarantine.open_keys(db, dataset)
 
-    def waiting(self) -> int:
-        """How many rows wait for a lookup."""
+    def waiting(self) -> dict[str, int]:
+        """How many rows of each dataset wait for a lookup."""
         with self._view() as db:
-            if db.execute("select 1 from sqlite_master where name = 'waiting'").fetchone() is None:
-                return 0  # ingest has not opened the journal since it knows of lookups
-            found: int = db.execute("select coalesce(sum(rows), 0) from waiting").fetchone()[0]
-        return found
+            return waiting.count(db)
+
+    def waiting_rows(self, dataset: str) -> list[ChangeBatch]:
+        """The rows of a dataset that do."""
+        with self._view() as db:
+            found = waiting.read(db, self._streams) if waiting.count(db) else []
+        return [batch for _, _, batch in found if batch.dataset == dataset]
 
     def close(self) -> None:
         self._db.close()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from journal.batch import ChangeBatch
 from journal.codec import Row, decode, encode
 from journal.lookups import StreamOf, Writing
-from journal.reading import Streams
+
+if TYPE_CHECKING:
+    from journal.reading import Streams
 
 TABLE = """
 create table if not exists waiting (
@@ -41,6 +44,22 @@ class WaitingRows:
 
     def all(self) -> list[tuple[int, float, ChangeBatch]]:
         """Number, since when, and the batch, in the order in which they came."""
-        streams = self._streams()
-        found = self._db.execute("select id, since, stream, rows, op, lsn, nth, time, ordinal, payload from waiting order by ordinal, id")
-        return [(number, since, decode([Row(*row)], streams[stream])) for number, since, stream, *row in found]
+        return read(self._db, self._streams())
+
+
+def read(db: sqlite3.Connection, streams: Streams) -> list[tuple[int, float, ChangeBatch]]:
+    """What WaitingRows.all says, for readers too."""
+    found = db.execute("select id, since, stream, rows, op, lsn, nth, time, ordinal, payload from waiting order by ordinal, id")
+    return [(number, since, decode([Row(*row)], streams[stream])) for number, since, stream, *row in found.fetchall()]
+
+
+def count(db: sqlite3.Connection) -> dict[str, int]:
+    """How many rows of each dataset wait; none before ingest has opened the journal since it knows of lookups."""
+    if db.execute("select 1 from sqlite_master where name = 'waiting'").fetchone() is None:
+        return {}
+    return dict(
+        db.execute(
+            "select dataset, sum(rows) from waiting join stream on stream.id = waiting.stream join schema on schema.id = stream.schema"
+            " group by dataset"
+        )
+    )
