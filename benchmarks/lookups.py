@@ -37,7 +37,7 @@ sinks:
 ENRICH = {
     "nothing joined": "SELECT input.* FROM input",
     "two columns joined": "SELECT input.*, p.name AS product, p.category FROM input LEFT JOIN products AS p USING (product_id)",
-    "joined and computed": "SELECT input.*, p.name AS product, p.price * qty AS total FROM input LEFT JOIN products AS p USING (product_id)",
+    "joined and computed": "SELECT input.*, p.name AS product, p.price * qty AS total FROM input LEFT JOIN products p USING (product_id)",
 }
 PRODUCTS = TableSchema(
     "products",
@@ -126,7 +126,8 @@ def main() -> None:
             bound = Enrichments(pipeline, lookups).bound(batch.schema)
             assert bound is not None
             whole = _seconds(lambda b=bound, of=batch: b.feed.apply(of), options.repeats)  # type: ignore[misc]
-            one = _seconds(lambda b=bound, of=batch.slice(0, 1): b.feed.apply(of), options.repeats)  # type: ignore[misc]
+            single = batch.slice(0, 1)
+            one = _seconds(lambda b=bound, of=single: b.feed.apply(of), options.repeats)  # type: ignore[misc]
             print(f"{name:24} {whole / options.rows * 1e6:8.3f} {one * 1e3:12.3f}")
 
 

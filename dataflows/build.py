@@ -97,7 +97,9 @@ def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
         return True
     name = dataset_name(pipeline, source, table)
     dataset = pipeline.datasets.get(name)
-    if dataset is not None and (dataset.contract is not None or dataset.enrich is not None or any(feed.map is not None for feed in dataset.feeds)):
+    if dataset is not None and (
+        dataset.contract is not None or dataset.enrich is not None or any(feed.map is not None for feed in dataset.feeds)
+    ):
         return True
     routes = [(route, sink) for sink in pipeline.sinks.values() if (route := sink.route(name)) is not None]
     return any(route.where is not None or route.mode == "history" or sink_kind(sink).whole_rows for route, sink in routes)
@@ -124,7 +126,7 @@ def build_gate(contract: Contract, schema: TableSchema) -> Gate:
 def check_routes(pipeline: Pipeline, schemas: Mapping[str, TableSchema] | None = None) -> None:
     """Whether the routes of all sinks make sense: on their own, or, for the datasets in `schemas`, with contracts, against these columns.
 
-    Routes of a dataset that is enriched are not looked at then: these columns are not all that it has. Raises ConfigError with every problem.
+    Routes of a dataset that is enriched are not looked at then: it has more columns. Raises ConfigError with every problem.
     """
     problems = []
     for sink in pipeline.sinks.values():

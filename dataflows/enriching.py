@@ -68,6 +68,10 @@ class Enrichments:
         """The lookups that a dataset is joined with."""
         return self._read[dataset].joins
 
+    def input(self, dataset: str) -> str:
+        """What the SQL of a dataset calls the dataset's own rows."""
+        return self._read[dataset].alias
+
     def bound(self, schema: TableSchema) -> BoundDataset | None:
         """The SQL of a dataset whose rows have these columns; None for one that is not enriched.
 
@@ -114,8 +118,6 @@ class Enrichments:
         if problems:
             raise ConfigError.of(problems)
         given = {column.name: column for column in schema.columns}
-        columns = tuple(
-            given[name] if rows.plain.get(name) == name else Column(name, kind) for name, kind in rows.columns.items()
-        )
+        columns = tuple(given[name] if rows.plain.get(name) == name else Column(name, kind) for name, kind in rows.columns.items())
         feed = FeedMap(rows, schema, TableSchema(schema.dataset, columns, schema.key), declared=False, merged=False)
         return BoundDataset(feed, rows, rows.waits)

@@ -14,7 +14,6 @@ import structlog
 
 from dataflows.build import build_gate, build_source, contracts, dataset_name
 from dataflows.copy_names import CopyNames
-from dataflows.enriching import Enrichments
 from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judging import Judge
@@ -64,7 +63,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         notes = {name: dict(journal.resume(name).notes) for name in sources}
         record = partial(judged_records, journal.id, Places(pipeline, notes.__getitem__), pipeline.owner)
         lookups = Lookups(pipeline)
-        waiting = Waiting(Enrichments(pipeline, lookups), lookups, lambda: journal.clock)
+        waiting = Waiting(pipeline, lookups, lambda: journal.clock)
         lookups.load(journal.lookups)
         waiting.restore(journal.waiting.all())
         judge = Judge(
@@ -112,9 +111,7 @@ def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate | None:
     return None if contract is None else build_gate(contract, schema)
 
 
-def _begin(
-    sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState, lookups: Lookups
-) -> None:
+def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState, lookups: Lookups) -> None:
     """Starts each source where the journal stands. What a contract had stopped before is tried again first."""
     for name, source in sources.items():
         known = journal.resume(name)

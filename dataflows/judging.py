@@ -121,7 +121,8 @@ class Judge:
     def segment(self, segment: Segment) -> JudgedSegment:
         if segment.notes:
             self._learn(segment.source, segment.notes)
-        entries = [judged for entry in segment.entries if (judged := self.entry(entry)) is not None]
+        ordered = segment.entries if self._waiting is None else self._waiting.in_order(segment.entries)
+        entries = [judged for entry in ordered if (judged := self.entry(entry)) is not None]
         notes = self._described(segment)
         return JudgedSegment(segment if not notes else replace(segment, notes={**segment.notes, **notes}), entries)
 

@@ -95,7 +95,7 @@ class LookupMap:
         return frozenset(found) - self._beside
 
     def _asked(self, reads: Collection[str], names: Collection[str]) -> list[_Join]:
-        """The lookups that have to be asked: all of them for a whole row, else those that the columns depend on, directly or through another."""
+        """The lookups that have to be asked: all of them for a whole row, else those that the columns depend on in any way."""
         if set(names) >= self.columns.keys():
             return list(self._joins)
         wanted, asked = set(reads), []

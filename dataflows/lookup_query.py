@@ -189,7 +189,9 @@ class _Taking:
         elif right["sample"] is not None or right["column_name_alias"]:
             self.problems.append(self.problem(f"the lookup `{name}` is joined as it is", right, "name its columns in SELECT: … AS name"))
         else:
-            self.joins.append(Join(name, right["alias"] or name, self._on(table, right["alias"] or name), table["join_type"] == "INNER", right))
+            self.joins.append(
+                Join(name, right["alias"] or name, self._on(table, right["alias"] or name), table["join_type"] == "INNER", right)
+            )
         return self.without_lookups(table["left"])
 
     def _lookup(self, table: Node) -> str | None:

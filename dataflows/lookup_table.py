@@ -253,9 +253,7 @@ class LookupTable:
         for part in self._parts:
             mask = pa.array(part.alive)
             columns = part.columns if part.living == len(part.key) else [column.filter(mask) for column in part.columns]
-            whole = replace(
-                batch_from_columns(self.schema, columns, Op.READ, source=source, table=table), ordinal=part.ordinal[part.alive]
-            )
+            whole = replace(batch_from_columns(self.schema, columns, Op.READ, source=source, table=table), ordinal=part.ordinal[part.alive])
             for start in range(0, len(whole), _ROWS):
                 yield whole.slice(start, start + _ROWS)
         if self.whole:

@@ -130,7 +130,8 @@ class Precedence:
         self._ready = {
             name
             for name, lookup in lookups.lookups.items()
-            if getattr(sources[lookup.source].config, "snapshot", None) == "never" or (lookup.source in streams and len(lookups.tables[name]))
+            if getattr(sources[lookup.source].config, "snapshot", None) == "never"
+            or (lookup.source in streams and len(lookups.tables[name]))
         }
         self._heads: dict[str, str] = {}
         self._next = 0.0

@@ -286,7 +286,9 @@ class _Look:
         if not self._schema.key:
             return set()
         records = [*self._reader.quarantined_keys(self._schema.dataset), *self._state.refused_keys(self._sink.name, self._schema.dataset)]
-        waiting = [pa.table({name: batch.column(name) for name in self._schema.key}) for batch in self._reader.waiting_rows(self._schema.dataset)]
+        waiting = [
+            pa.table({name: batch.column(name) for name in self._schema.key}) for batch in self._reader.waiting_rows(self._schema.dataset)
+        ]
         return {key for rows in (_key_rows(self._schema.key, records), *waiting) for key in comparison.keys(rows)}
 
     def _report(self, comparison: Comparison, differences: Sequence[Difference]) -> None:

@@ -14,12 +14,14 @@ import numpy as np
 import structlog
 
 from dataflows.enriching import BoundDataset, Enrichments
+from dataflows.interleaving import Interleaving
 from dataflows.lookup_table import joined
 from dataflows.lookups import Lookups
 from dataflows.mapping import Mapped
 from journal.batch import ChangeBatch, CopyMarker, Longs, Mask, Op
 from journal.joining import join
 from pipeline.errors import ConfigError
+from pipeline.model import Pipeline
 from sinks.lineage import trace
 
 log = structlog.get_logger("sluice.ingest")
@@ -85,8 +87,10 @@ class _Bench:
 class Waiting:
     """Enriches batches, and keeps back what has to wait. One thread."""
 
-    def __init__(self, enrichments: Enrichments, lookups: Lookups, clock: Callable[[], float]) -> None:
-        """`clock` is the journal's, in seconds."""
+    def __init__(self, pipeline: Pipeline, lookups: Lookups, clock: Callable[[], float]) -> None:
+        """`clock` is the journal's, in seconds. Raises ConfigError for SQL that is not sound."""
+        enrichments = Enrichments(pipeline, lookups)
+        self.in_order = Interleaving(pipeline, lookups, enrichments)
         self.enrichments = enrichments
         self.lookups = lookups
         self._clock = clock

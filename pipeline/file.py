@@ -119,10 +119,8 @@ class LookupBlock(Block):
     """The table: `SOURCE.schema.table`; or the source alone, where that is one stream. One that `tables` does not have goes to no sink."""
     key: Annotated[Names, Field(min_length=1)]
     """The columns that identify its rows."""
-    on_missing: Annotated[
-        Literal["null", "quarantine", "wait"], BeforeValidator(lambda value: "null" if value is None else value)
-    ] = "null"
-    """What becomes of a row that it has nothing for: `null` in its columns, `quarantine`, or `wait` until it has, at most `wait_seconds`."""
+    on_missing: Annotated[Literal["null", "quarantine", "wait"], BeforeValidator(lambda value: "null" if value is None else value)] = "null"
+    """What becomes of a row that it has nothing for: `null` for its columns, `quarantine`, or `wait` for `wait_seconds` at most."""
     wait_seconds: Duration = 60.0
     """How long such a row waits; then it goes to quarantine."""
 

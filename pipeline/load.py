@@ -230,7 +230,11 @@ class _Loading:
         file = self.folder / Path(written).expanduser()
         if not file.is_file():
             said = "the map" if key == "map" else f"`{key}`:"
-            self.report(f"{said} {written} is not there", path if key == "map" else (*path, key), "relative paths count from the folder of this file")
+            self.report(
+                f"{said} {written} is not there",
+                path if key == "map" else (*path, key),
+                "relative paths count from the folder of this file",
+            )
         return file
 
     def monitoring(self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock]) -> dict[str, tuple[str, int]]:

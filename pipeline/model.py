@@ -77,7 +77,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """One entry of `lookups`: a table that `enrich` joins. A row that it has nothing for goes by `on_missing`; `wait_seconds` bound the wait."""
+    """One entry of `lookups`: a table that `enrich` joins. What becomes of a row that it has nothing for says `on_missing`."""
 
     name: str
     source: str

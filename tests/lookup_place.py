@@ -11,7 +11,6 @@ from typing import cast
 
 import pyarrow as pa
 
-from dataflows.enriching import Enrichments
 from dataflows.ingest import IngestState, JournalStep
 from dataflows.judging import Judge
 from dataflows.lookups import Lookups
@@ -47,7 +46,9 @@ ORDERS = TableSchema(
     ("id",),
 )
 PRODUCTS = TableSchema(
-    "products", (Column("product_id", "bigint", 1, nullable=False), Column("name", "text", 2), Column("price", "numeric(10,2)", 3)), ("product_id",)
+    "products",
+    (Column("product_id", "bigint", 1, nullable=False), Column("name", "text", 2), Column("price", "numeric(10,2)", 3)),
+    ("product_id",),
 )
 
 Row = tuple[str | None, ...]
@@ -77,7 +78,7 @@ class LookupPlace:
         """As ingest starts."""
         self.journal = JournalWriter.open(self.pipeline.state, "shop", max_bytes=10**9, retention_seconds=0.0)
         self.lookups = Lookups(self.pipeline)
-        self.waiting = Waiting(Enrichments(self.pipeline, self.lookups), self.lookups, lambda: self.journal.clock + self.later)
+        self.waiting = Waiting(self.pipeline, self.lookups, lambda: self.journal.clock + self.later)
         self.lookups.load(self.journal.lookups)
         self.waiting.restore(self.journal.waiting.all())
         record = partial(judged_records, self.journal.id, lambda batch, row: "0/1", "owner@example.com")
@@ -105,9 +106,11 @@ class LookupPlace:
         self.ringer.close()
         self.journal.close()
 
-    def send(self, *entries: Entry, whole: bool = True) -> None:
-        """A segment, which ends a transaction of the source unless it is not `whole`."""
+    def send(self, *entries: Entry, whole: bool = True, spread: bool = True) -> None:
+        """A segment, which ends a transaction of the source unless it is not `whole`. If `spread`, entries came one after the other."""
         self._commits += 1
+        if spread:
+            entries = tuple(replace(one, lsn=one.lsn + place) if isinstance(one, ChangeBatch) else one for place, one in enumerate(entries))
         self.waiting._rest_until = 0.0  # else it depends on how long the last look took whether there is one now
         segment = Segment("shop", entries, str(self._commits) if whole else None)
         self.step.write_batch([self.judge.segment(segment)])

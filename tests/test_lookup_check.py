@@ -64,7 +64,7 @@ def test_sound_lookups_are_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    "old, new, expected",
     [
         ("key: [product_id], on", "on", "pipeline.yaml:16: `lookups.products.key` is missing"),
         ("on_missing: wait", "on_missing: later", "pipeline.yaml:16:"),
@@ -72,8 +72,16 @@ def test_sound_lookups_are_sound(tmp_path: Path) -> None:
         ("source: portal.public.products", "source: portl.public.products", "pipeline.yaml:16: there is no source `portl`"),
         ("source: portal.public.products", "source: portal.public.*", "pipeline.yaml:16: `portal.public.*` is a pattern"),
         ("  products:", "  input:", "pipeline.yaml:16: a lookup cannot be called `input`"),
-        ("rates: {source: rates, key: [currency]", "rates: {source: rates, key: [curency]", "pipeline.yaml:17: `lookups.rates.key`: its table has no column 'curency'"),
-        ("rates: {source: rates, key: [currency]", "rates: {source: rates, key: [rate]", "pipeline.yaml:17: the lookup `rates` has the key rate"),
+        (
+            "rates: {source: rates, key: [currency]",
+            "rates: {source: rates, key: [curency]",
+            "pipeline.yaml:17: `lookups.rates.key`: its table has no column 'curency'",
+        ),
+        (
+            "rates: {source: rates, key: [currency]",
+            "rates: {source: rates, key: [rate]",
+            "pipeline.yaml:17: the lookup `rates` has the key rate",
+        ),
         ("enrich: orders.sql", "enrich: order.sql", "pipeline.yaml:13: `enrich`: order.sql is not there"),
         ("euros > 5", "euro > 5", "pipeline.yaml:22:"),
     ],
@@ -86,10 +94,14 @@ def test_what_is_wrong_in_the_file_is_told_with_its_line(old: str, new: str, exp
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    "old, new, expected",
     [
         ("LEFT JOIN rates", "LEFT JOIN rate", "orders.sql:4: there is no lookup `rate`"),
-        ("r.currency = input.currency", "r.rate = amount", "orders.sql:4: the lookup `rates` is joined on something else than its key, currency"),
+        (
+            "r.currency = input.currency",
+            "r.rate = amount",
+            "orders.sql:4: the lookup `rates` is joined on something else than its key, currency",
+        ),
         ("r.currency = input.currency", "r.currency = input.curency", "orders.sql:4: the input has no column `curency`"),
         ("r.rate AS", "r.rat AS", "orders.sql:2: the lookup `rates` has no column `rat`"),
         ("amount * r.rate", "currency * r.rate", "orders.sql:2: `euros`"),

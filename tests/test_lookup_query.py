@@ -26,7 +26,12 @@ LOOKUPS = {
     "categories": Lookup("categories", "shop", "public.categories", ("shop", "id")),
 }
 TYPES = {"order_id": "bigint", "product_id": "integer", "qty": "integer", "note": "text"}
-ROWS = {"order_id": ["10", "11", "12", "13"], "product_id": ["1", "3", "9", None], "qty": ["2", "1", "1", "1"], "note": ["1", "b", "c", "d"]}
+ROWS = {
+    "order_id": ["10", "11", "12", "13"],
+    "product_id": ["1", "3", "9", None],
+    "qty": ["2", "1", "1", "1"],
+    "note": ["1", "b", "c", "d"],
+}
 
 
 @pytest.fixture
@@ -51,7 +56,8 @@ def run(sql: str, tables: dict[str, LookupTable]) -> tuple[dict[str, list[str | 
 
 def test_each_row_has_beside_it_what_the_lookup_has_for_its_key(tables: dict[str, LookupTable]) -> None:
     columns, bad = run(
-        "SELECT input.*, p.name AS product, p.price * qty AS total FROM input LEFT JOIN products AS p ON p.product_id = input.product_id", tables
+        "SELECT input.*, p.name AS product, p.price * qty AS total FROM input LEFT JOIN products AS p ON p.product_id = input.product_id",
+        tables,
     )
     assert list(columns) == ["order_id", "product_id", "qty", "note", "product", "total"]
     assert columns["product"] == ["pen", "ink", None, None]
@@ -92,7 +98,7 @@ ON = "LEFT JOIN products AS p ON p.product_id = input.product_id"
 
 
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    "sql, said",
     [
         ("SELECT input.*\nFROM input LEFT JOIN product p ON p.product_id = qty", r"enrich.sql:2: there is no lookup `product`\n.*products"),
         ("SELECT input.*\nFROM input LEFT JOIN products p ON p.name = note", "enrich.sql:2: .*something else than its key, product_id"),
@@ -102,15 +108,24 @@ ON = "LEFT JOIN products AS p ON p.product_id = input.product_id"
         ("SELECT input.*\nFROM input LEFT JOIN products p ON p.product_id = qty OR qty = 1", "enrich.sql:2: .*on its key alone"),
         ("SELECT input.*\nFROM input, products", "joined with LEFT JOIN|on its key|something else"),
         ("SELECT products.*\nFROM products", "joined to input|reads FROM input"),
-        ("SELECT (SELECT name\nFROM products p WHERE p.product_id = qty) AS n FROM input", "enrich.sql:2: the lookup `products` is joined to input"),
+        (
+            "SELECT (SELECT name\nFROM products p WHERE p.product_id = qty) AS n FROM input",
+            "enrich.sql:2: the lookup `products` is joined to input",
+        ),
         (f"SELECT order_id,\n p.nam FROM input {ON}", r"enrich.sql:2: the lookup `products` has no column `nam`\n.*name"),
         (f"SELECT order_id,\n nam FROM input {ON}", "enrich.sql:2: the input has no column `nam`"),
         (f"SELECT *\nFROM input {ON}", "would take columns of every table"),
-        (f"SELECT order_id,\n category FROM input {ON} LEFT JOIN products q ON q.product_id = qty", "enrich.sql:2: several have a column `category`"),
+        (
+            f"SELECT order_id,\n category FROM input {ON} LEFT JOIN products q ON q.product_id = qty",
+            "enrich.sql:2: several have a column `category`",
+        ),
         (f"SELECT order_id FROM input {ON}\n{ON}", "enrich.sql:2: two tables are called `p`"),
         (f"SELECT input.*, p.* FROM input {ON}", "gives the column `product_id` twice"),
         (f"SELECT max(p.name) AS n FROM input {ON}", "one row for each row"),
-        ("SELECT input.*\nFROM input LEFT JOIN products p ON p.product_id = note", "`product_id` is text, which goes into no column of bigint"),
+        (
+            "SELECT input.*\nFROM input LEFT JOIN products p ON p.product_id = note",
+            "`product_id` is text, which goes into no column of bigint",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_line(sql: str, said: str, tables: dict[str, LookupTable]) -> None:

@@ -47,7 +47,9 @@ _CHANGE = st.tuples(st.sampled_from([Op.INSERT, Op.UPDATE, Op.DELETE, Op.READ]),
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(st.one_of(_CHANGE, st.just(None)), min_size=1, max_size=12), max_size=8), st.booleans())
-def test_it_holds_what_a_dictionary_holds(batches: list[list[tuple[Op, tuple[str, str], str, tuple[str, str] | None] | None]], again: bool) -> None:
+def test_it_holds_what_a_dictionary_holds(
+    batches: list[list[tuple[Op, tuple[str, str], str, tuple[str, str] | None] | None]], again: bool
+) -> None:
     table, model, ordinal = LookupTable(LOOKUP), dict[tuple[str, str], str | None](), 1
     for batch in batches:
         rows: list[tuple[Op, Row, Row | None]] = []
@@ -105,7 +107,9 @@ def test_columns_follow_the_source() -> None:
     table = LookupTable(LOOKUP)
     table.take(changes([(Op.INSERT, ("1", "x", "one"), None)]))
     altered = TableSchema(
-        "products", (Column("b", "text", 2), Column("a", "bigint", 1), Column("title", "text", 3), Column("size", "text", 4, default="M")), ("b", "a")
+        "products",
+        (Column("b", "text", 2), Column("a", "bigint", 1), Column("title", "text", 3), Column("size", "text", 4, default="M")),
+        ("b", "a"),
     )
     table.take(changes([(Op.INSERT, ("x", "2", "two", "L"), None)], 2, altered))
     places = table.find([pa.array(["x", "x"]), pa.array(["1", "2"])])

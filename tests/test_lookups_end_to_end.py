@@ -138,7 +138,9 @@ def test_orders_are_enriched_from_the_first_copy_on_and_stay_as_they_were(make_s
         " WHERE qty > 0 ORDER BY order_id"
     )
     assert place.held() == copied
-    assert place.store.rows("SELECT tablename::text FROM pg_tables WHERE schemaname = 'sales' AND tablename NOT LIKE '\\_sluice%' ORDER BY 1") == [
+    assert place.store.rows(
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = 'sales' AND tablename NOT LIKE '\\_sluice%' ORDER BY 1"
+    ) == [
         ("customers",),
         ("orders",),
     ]
@@ -184,7 +186,11 @@ def test_an_order_waits_for_its_product_through_kills_and_comes_once(make_shop: 
     shop.execute(f"INSERT INTO products VALUES ('{product(200)}', 'late', 'plain', 2.00, repeat(md5('x'), 100))")
     wait_for(lambda: len(place.held("order_id BETWEEN 2000 AND 2099")) == 9, 60, lambda: f"the orders\n{pipeline.log[-3000:]}")
     pipeline.kill("ingest")
-    assert place.held("order_id BETWEEN 2000 AND 2003") == [(2000, "late", "2.00", "DE"), (2001, "late", "6.00", "DE"), (2003, "late", "2.00", "DE")]
+    assert place.held("order_id BETWEEN 2000 AND 2003") == [
+        (2000, "late", "2.00", "DE"),
+        (2001, "late", "6.00", "DE"),
+        (2003, "late", "2.00", "DE"),
+    ]
     shop.execute("UPDATE products SET title = 'later' WHERE title = 'late'")
     place.order(2200, 200)
     wait_for(lambda: place.held("order_id = 2200") == [(2200, "later", "2.00", "DE")], 60, "an order after another kill")
