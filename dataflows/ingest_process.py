@@ -91,7 +91,13 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         )
         _begin(sources, journal, step, flow_state, lookups)
         streams = [name for name, block in pipeline.sources.items() if block.stream is not None]
-        precedence = Precedence(lookups, streams, sources, lambda name: journal.resume(name).watermark)
+        precedence = Precedence(
+            lookups,
+            streams,
+            sources,
+            lambda name: journal.resume(name).watermark,
+            lambda name, table: (name, table) in judge.stopped_tables or dataset_name(pipeline, name, table) in judge.stopped,
+        )
         seldom_collect()
         log.info("ingesting", sources=list(sources), pid=os.getpid())
         relief = Relief(journal, partial(state.passed, journal.id, list(pipeline.sinks)))

@@ -7,6 +7,7 @@ is cut, as seldom as can be: only between a row and the next change of what it r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -56,13 +57,15 @@ class Interleaving:
         if not any(join.lookup in changing for batch in run for join in self._joins.get(batch.dataset, ())):
             return run
         ranks = _ranked(run)
+        if any((np.diff(rank) < 0).any() for rank in ranks):
+            return run  # of a source that does not tell an order over its tables
         cuts: set[int] = set()
         for name in sorted(changing):
             cuts.update(self._cuts(name, run, ranks))
         borders = [0, *sorted(cuts), _NEVER]
         turns = sorted(range(len(run)), key=lambda place: self._turn(run[place]))
         found: list[ChangeBatch] = []
-        for start, stop in zip(borders, borders[1:], strict=False):
+        for start, stop in pairwise(borders):
             for place in turns:
                 a, b = np.searchsorted(ranks[place], [start, stop])
                 if a < b:
@@ -71,7 +74,7 @@ class Interleaving:
 
     def _turn(self, batch: ChangeBatch) -> int:
         """Lookups first, and of those the ones that are joined with others last."""
-        return (0 if self._lookups.of(batch.source, batch.table) else 2) + (batch.dataset in self._joins and 1)
+        return (0 if self._lookups.of(batch.source, batch.table) else 2) + int(batch.dataset in self._joins)
 
     def _cuts(self, name: str, run: Sequence[ChangeBatch], ranks: Sequence[Longs]) -> list[int]:
         """Places between a row and the next change of what it refers to, one for as many as it serves."""

@@ -120,9 +120,18 @@ class Precedence:
     """Which sources are read now: those of lookups alone, until each lookup has been copied once; then all of them."""
 
     def __init__(
-        self, lookups: Lookups, streams: Collection[str], sources: Mapping[str, Source], watermark: Callable[[str], str | None]
+        self,
+        lookups: Lookups,
+        streams: Collection[str],
+        sources: Mapping[str, Source],
+        watermark: Callable[[str], str | None],
+        stopped: Callable[[str, str], bool],
     ) -> None:
-        """`streams` are sources that are not copied: they have been read once they are where they ended when this began."""
+        """`streams` are sources that are not copied: they have been read once they are where they ended when this began.
+
+        A table that is `stopped` is not waited for.
+        """
+        self._stopped = stopped
         self._lookups = lookups
         self._streams = streams
         self._sources = sources
@@ -141,10 +150,14 @@ class Precedence:
         if len(self._ready) == len(self._lookups.lookups):
             return running
         for name, table in self._lookups.tables.items():
-            if name not in self._ready and (table.whole or self._read(table.lookup.source)):
+            if name not in self._ready and (table.whole or self._is_stopped(table.lookup) or self._read(table.lookup.source)):
                 self._ready.add(name)
         waited_for = {self._lookups.lookups[name].source for name in self._lookups.lookups if name not in self._ready}
         return [name for name in running if name in waited_for] or running
+
+    def _is_stopped(self, lookup: Lookup) -> bool:
+        told = self._sources[lookup.source].status().tables.get(lookup.table)
+        return (told is not None and told.state == "stopped") or self._stopped(lookup.source, lookup.table)
 
     def _read(self, source: str) -> bool:
         if source not in self._streams:

@@ -7,10 +7,12 @@ killed. It is counted then, and not before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from dataflows.enriching import BoundDataset, Enrichments
@@ -44,6 +46,10 @@ class Part:
     since: float
     number: int = 0
 
+    @property
+    def place(self) -> Place:
+        return self.batch.source, self.batch.table
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settled:
@@ -62,7 +68,7 @@ class Settled:
 
 @dataclass(slots=True, eq=False)
 class _Bench:
-    """What waits of one table, in order. `void`: what cannot be let go any more, and why; `forgotten`: what a new copy brings again."""
+    """What waits of one dataset, in order. `void`: what cannot be let go any more, and why; `forgotten`: what a new copy brings again."""
 
     parts: list[Part] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
@@ -73,10 +79,25 @@ class _Bench:
     def rows(self) -> int:
         return sum(len(part.batch) for part in self.parts)
 
-    def spoil(self, why: str) -> None:
-        """Nothing of it can be let go any more."""
-        self.void += [(part, why) for part in self.parts]
+    def of(self, place: Place) -> list[Part]:
+        """What waits of one table."""
+        return [part for part in self.parts if part.place == place]
+
+    def spoil(self, place: Place, why: str) -> None:
+        """Nothing of a table can be let go any more."""
+        self.void += [(part, why) for part in self.of(place)]
+        self.keep([part for part in self.parts if part.place != place])
+
+    def forget(self, place: Place) -> None:
+        """Nothing of a table is to be let go: it comes again."""
+        self.forgotten += [*self.of(place), *(part for part, _ in self.void if part.place == place)]
+        self.void = [one for one in self.void if one[0].place != place]
+        self.keep([part for part in self.parts if part.place != place])
+
+    def keep(self, parts: Iterable[Part]) -> None:
+        """Nothing but these waits."""
         self.parts, self.keys = [], set()
+        self.put(parts)
 
     def put(self, parts: Iterable[Part]) -> None:
         for part in parts:
@@ -94,7 +115,7 @@ class Waiting:
         self.enrichments = enrichments
         self.lookups = lookups
         self._clock = clock
-        self._benches: dict[Place, _Bench] = {}
+        self._benches: dict[str, _Bench] = {}  # by dataset
         self._seen = -1
         self._look_at = 0.0
         self._rest_until = 0.0
@@ -105,7 +126,7 @@ class Waiting:
             self._bench(batch).put([Part(batch, since, number)])
 
     def _bench(self, of: ChangeBatch | CopyMarker) -> _Bench:
-        return self._benches.setdefault((of.source, of.table), _Bench())
+        return self._benches.setdefault(of.dataset, _Bench())
 
     def apply(self, batch: ChangeBatch) -> tuple[Mapped, Part | None] | None:
         """The batch enriched, without the rows that wait, and those; None where its dataset is not enriched. Raises ConfigError.
@@ -118,22 +139,18 @@ class Waiting:
         mapped = bound.feed.apply(batch)
         if batch.sink is not None or not bound.waits:
             return mapped, None
-        bench = self._bench(batch)
-        if bench.parts and bench.parts[-1].batch.schema.encoded != batch.schema.encoded:
-            bench.spoil("it waited for a lookup, and the columns of its table changed meanwhile")
+        bench, place = self._bench(batch), (batch.source, batch.table)
+        if any(part.batch.schema.encoded != batch.schema.encoded for part in bench.of(place)[-1:]):
+            bench.spoil(place, "it waited for a lookup, and the columns of its table changed meanwhile")
         limits = _limits(bound, mapped, batch)
         cleared = np.flatnonzero(batch.op == Op.TRUNCATE)
-        if len(cleared):
-            bench.spoil("it waited for a lookup, and its table was truncated meanwhile")
-            limits[: cleared[-1]] = np.nan
-        stay = ~np.isnan(limits)
         start = int(cleared[-1]) + 1 if len(cleared) else 0
-        if bench.parts and not bench.keys.isdisjoint(_keys(batch)):
-            before = [part.batch for part in bench.parts]
-            known = sum(len(one) for one in before)
-            stay = _behind(join([*before, _bare(batch)]), np.concatenate([np.ones(known, np.bool_), stay]))[known:]
-        elif stay.any():
-            stay[start:] = _behind(batch.slice(start, len(batch)), stay[start:])
+        if start:
+            bench.spoil(place, "it waited for a lookup, and its table was truncated meanwhile")
+        stay = ~np.isnan(limits)
+        stay[:start] = False
+        if bench.keys or stay.any():
+            stay[start:] = _behind(batch.slice(start, len(batch)), stay[start:], bench.keys)
         if not stay.any():
             return mapped, None
         part = Part(_bare(batch.take(stay)), self._clock())
@@ -142,10 +159,8 @@ class Waiting:
 
     def mark(self, marker: CopyMarker) -> None:
         """A copy of a table for everybody begins: it has all that waits."""
-        if marker.sink is None and marker.phase == "start" and (marker.source, marker.table) in self._benches:
-            bench = self._bench(marker)
-            bench.forgotten += [*bench.parts, *(part for part, _ in bench.void)]
-            bench.parts, bench.keys, bench.void = [], set(), []
+        if marker.sink is None and marker.phase == "start" and marker.dataset in self._benches:
+            self._benches[marker.dataset].forget((marker.source, marker.table))
 
     def due(self) -> bool:
         """Whether anything may have to be settled. Cheap."""
@@ -174,53 +189,62 @@ class Waiting:
         return settled
 
     def _looked_at(self, bench: _Bench, number: Callable[[int], int]) -> list[Settled]:
-        whole = join([part.batch for part in bench.parts])
-        try:
-            bound = self.enrichments.bound(whole.schema)
-        except ConfigError as error:
-            log.error("rows that wait cannot be enriched", dataset=whole.dataset, error=error.message)
-            parts = bench.parts
-            bench.parts, bench.keys = [], set()
-            return [_spoiled(part, error.message, number) for part in parts]
-        if bound is None:
-            stay = np.zeros(len(whole), np.bool_)
-        else:
-            since = np.repeat([part.since for part in bench.parts], [len(part.batch) for part in bench.parts])
-            late = since + np.nan_to_num(_limits(bound, bound.feed.apply(whole), whole), nan=-np.inf) <= self._clock()
-            late[: max(0, len(whole) - MOST_ROWS)] = True
-            stay = _behind(whole, ~late)
-        if stay.all():
-            return []
-        going = whole.take(~stay)
-        first = number(len(going))
-        going = replace(going, ordinal=np.arange(first, first + len(going), dtype=np.int64))
-        mapped = Mapped(going) if bound is None else bound.feed.apply(going)
-        gone, fresh = self._left(bench, stay)
-        return [Settled(going, mapped, gone=gone, parts=fresh)]
-
-    def _left(self, bench: _Bench, stay: Mask) -> tuple[list[int], list[Part]]:
-        """What stays on a bench: numbers of parts that are not there any more as they were, and parts that are new."""
-        parts, at = bench.parts, 0
-        gone: list[int] = []
-        fresh: list[Part] = []
-        bench.parts, bench.keys = [], set()
-        for part in parts:
-            mask = stay[at : at + len(part.batch)]
-            at += len(part.batch)
-            if mask.all():
-                bench.put([part])
+        settled: list[Settled] = []
+        runs = [list(run) for _, run in groupby(bench.parts, key=lambda part: (part.place, part.batch.schema.encoded))]
+        spare = max(0, bench.rows - MOST_ROWS)
+        bench.keep(())
+        for run in runs:
+            whole = join([part.batch for part in run])
+            try:
+                bound = self.enrichments.bound(whole.schema)
+            except ConfigError as error:
+                log.error("rows that wait cannot be enriched", dataset=whole.dataset, error=error.message)
+                settled += [_spoiled(part, error.message, number) for part in run]
                 continue
-            gone.append(part.number)
-            if mask.any():
-                fresh.append(Part(part.batch.take(mask), part.since))
-                bench.put(fresh[-1:])
-        return gone, fresh
+            late = np.ones(len(whole), np.bool_) if bound is None else self._late(bound, run, whole)
+            late[:spare] = True
+            spare = max(0, spare - len(whole))
+            stay = _behind(whole, ~late, bench.keys)
+            gone, fresh = _left(bench, run, stay)
+            if stay.all():
+                continue
+            going = _numbered(whole.take(~stay), number)
+            settled.append(Settled(going, Mapped(going) if bound is None else bound.feed.apply(going), gone=gone, parts=fresh))
+        return settled
+
+    def _late(self, bound: BoundDataset, run: Sequence[Part], whole: ChangeBatch) -> Mask:
+        """bool[n]: rows that need not wait, or have waited long enough."""
+        since = np.repeat([part.since for part in run], [len(part.batch) for part in run])
+        limits = _limits(bound, bound.feed.apply(whole), whole)
+        late: Mask = np.isnan(limits) | (since + limits <= self._clock())
+        return late
+
+
+def _left(bench: _Bench, run: Sequence[Part], stay: Mask) -> tuple[list[int], list[Part]]:
+    """Puts back what stays: numbers of parts that are not there any more as they were, and parts that are new."""
+    gone: list[int] = []
+    fresh: list[Part] = []
+    at = 0
+    for part in run:
+        mask = stay[at : at + len(part.batch)]
+        at += len(part.batch)
+        if mask.all():
+            bench.put([part])
+            continue
+        gone.append(part.number)
+        if mask.any():
+            fresh.append(Part(part.batch.take(mask), part.since))
+            bench.put(fresh[-1:])
+    return gone, fresh
 
 
 def _spoiled(part: Part, why: str, number: Callable[[int], int]) -> Settled:
-    first = number(len(part.batch))
-    batch = replace(part.batch, ordinal=np.arange(first, first + len(part.batch), dtype=np.int64))
-    return Settled(batch, why=why, gone=[part.number] if part.number else [])
+    return Settled(_numbered(part.batch, number), why=why, gone=[part.number] if part.number else [])
+
+
+def _numbered(batch: ChangeBatch, number: Callable[[int], int]) -> ChangeBatch:
+    first = number(len(batch))
+    return replace(batch, ordinal=np.arange(first, first + len(batch), dtype=np.int64))
 
 
 def _bare(batch: ChangeBatch) -> ChangeBatch:
@@ -228,7 +252,7 @@ def _bare(batch: ChangeBatch) -> ChangeBatch:
     return replace(batch, payloads=None)
 
 
-def _limits(bound: BoundDataset, mapped: Mapped, batch: ChangeBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _limits(bound: BoundDataset, mapped: Mapped, batch: ChangeBatch) -> npt.NDArray[np.float64]:
     """float64[n]: seconds that a row may wait for what it lacks; NaN where it lacks nothing, or does not wait for it."""
     limits = np.full(len(batch), np.nan)
     if mapped.failed is not None:
@@ -240,12 +264,15 @@ def _limits(bound: BoundDataset, mapped: Mapped, batch: ChangeBatch) -> np.ndarr
     return limits
 
 
-def _behind(batch: ChangeBatch, stay: Mask) -> Mask:
-    """bool[n]: rows that stay, and those behind them under a key that they had or have."""
+def _behind(batch: ChangeBatch, stay: Mask, waiting: Collection[str]) -> Mask:
+    """bool[n]: rows that stay, and those behind them, or behind what is `waiting`, under a key that they had or have."""
     stay = stay.copy()
     lineage = trace(batch, _NOTHING)
     touched = lineage.code >= 0
     code, rows = lineage.code[touched], lineage.rows[touched]
+    if waiting:
+        known = np.array([key in waiting for key in joined(lineage.keys).to_pylist()], np.bool_)
+        stay[rows[known[touched]]] = True
     first = np.full(int(code.max(initial=-1)) + 1, len(batch), np.int64)
     while True:
         kept = stay[rows]
@@ -258,5 +285,4 @@ def _behind(batch: ChangeBatch, stay: Mask) -> Mask:
 
 def _keys(batch: ChangeBatch) -> list[str]:
     """Every key that a batch touches, as text."""
-    lineage = trace(batch, _NOTHING)
-    return [key for key in joined(lineage.keys).to_pylist() if key is not None]
+    return [key for key in joined(trace(batch, _NOTHING).keys).to_pylist() if key is not None]
