@@ -26,13 +26,17 @@ def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
     """The source of a block; connects to nothing."""
     fed = [(feed, dataset) for dataset in pipeline.datasets.values() for feed in dataset.feeds if feed.source == block.name]
     tables = {feed.table: dataset.name for feed, dataset in fed}
+    keys = {dataset.name: dataset.key for dataset in pipeline.datasets.values() if dataset.key}
+    for lookup in pipeline.lookups.values() if block.stream is not None else ():
+        if lookup.source == block.name and pipeline.dataset_of(lookup.source, lookup.table) is None:
+            keys[lookup.table] = lookup.key  # nothing else tells what identifies the records of a stream
     context = SourceContext(
         pipeline=pipeline.name,
         name=block.name,
         state=pipeline.state,
         recall=partial(needs_recall, pipeline, block.name),
         tables=tables,
-        keys={dataset.name: dataset.key for dataset in pipeline.datasets.values() if dataset.key},
+        keys=keys,
         schemas={} if block.stream is None else {f.table: schema for f, d in fed if (schema := declared_schema(d)) is not None},
         mapped=frozenset(feed.table for feed, _ in fed if feed.map is not None),
         first=frozenset(lookup.table for lookup in pipeline.lookups.values() if lookup.source == block.name),

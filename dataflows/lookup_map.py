@@ -26,7 +26,7 @@ from pipeline.model import Lookup
 RULE = "lookup:"
 """Before the name of a lookup: the rule that a row breaks for which the lookup has nothing."""
 
-_INEXACT = frozenset({"real", "double precision", "json", "jsonb", "xml"})
+_INEXACT = frozenset({"real", "double precision", "json", "jsonb", "xml", "citext"})
 
 
 def lookup_rule(name: str) -> str:
@@ -119,11 +119,14 @@ class LookupMap:
             for hidden, column in join.columns.items():
                 if hidden in needed:
                     values[hidden] = join.table.gather(column, places)
-            if join.refuses:
-                for row in np.flatnonzero(places.missing):
-                    bad.setdefault(int(row), join.reason)
+            missing = places.missing
             for row, reason in key.bad.items():
-                bad.setdefault(row, reason)
+                if reason.column is None:
+                    bad.setdefault(row, reason)
+                else:  # what does not fit the key refers to a row that cannot be there
+                    missing[row] = True
+            for row in np.flatnonzero(missing) if join.refuses else ():
+                bad.setdefault(int(row), join.reason)
         if not rows:
             values |= dict.fromkeys(self._beside, pa.array([], pa.string()))
         answer = self._sql.run({name: values[name] for name in reads}, rows, wanted)
@@ -149,5 +152,8 @@ def _bound_join(one: BoundJoin, types: Mapping[str, str], lookup: Lookup, table:
 
 def _comparable(kind: str) -> bool:
     """Whether equal values of a type have equal text."""
-    found = parse_type(kind)
+    try:
+        found = parse_type(kind)
+    except ValueError:
+        return True  # of an extension: text like any other
     return found.base not in _INEXACT and (found.base != "numeric" or bool(found.args)) and not found.array

@@ -29,7 +29,7 @@ from sinks.lineage import trace
 log = structlog.get_logger("sluice.ingest")
 
 MOST_ROWS = 50_000
-"""That wait for the lookups of one table. Of more the oldest do not wait to the end of their time."""
+"""Of one dataset that wait. Of more the oldest do not wait to the end of their time."""
 
 _LOOK_EVERY = 0.5
 _REST = 5.0  # times what a look took, until the next one
