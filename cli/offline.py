@@ -82,12 +82,11 @@ def _check_pipeline(reading: Reading) -> Checked:
         if contract.dataset not in (name, *(feed.table.rpartition(".")[2] for feed in dataset.feeds)):
             found.notes.append(f"the contract of `{name}`, {dataset.contract.name}, is written for `{contract.dataset}`")
         schemas[name] = schema_of(contract, name, dataset.key)
+    shapes: dict[str, TableSchema | None] = dict(schemas)
+    shapes |= {name: None for name, dataset in reading.datasets.items() if dataset.enrich is not None}
     if reading.pipeline is not None:
         found.problems += map_problems(reading.pipeline)
-        enriched = enriched_schemas(reading.pipeline, found.problems)
-    else:
-        enriched = {name: None for name, dataset in reading.datasets.items() if dataset.enrich is not None}
-    shapes = {**schemas, **enriched}
+        shapes |= enriched_schemas(reading.pipeline, found.problems)
     for sink in reading.sinks.values():
         for route in (sink.routes or {}).values():
             found.problems += _route_problems(reading, sink.name, route, shapes.get(route.dataset))

@@ -190,7 +190,9 @@ class Judge:
         self._next = first + rows
         if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
             unmapped = self._recorded(mapped, gate)
-        records = () if batch.sink else [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
+        records: Sequence[QuarantineRecord] = ()
+        if batch.sink is None:
+            records = [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
         unfit = () if poor is None else poor.rows
         return JudgedBatch(
             passed=passed,
@@ -212,7 +214,8 @@ class Judge:
             return batch, None, None
         self._waiting.lookups.check(batch)
         made = self._waiting.apply(batch)
-        passed, mapped, part = (batch, None, None) if made is None else (made[0].passed, *made)
+        mapped, part = (None, None) if made is None else made
+        passed = batch if mapped is None else mapped.passed
         self._waiting.lookups.take(passed)
         return passed, mapped, part
 

@@ -112,6 +112,11 @@ class DatasetBlock(Block):
     """A file of SQL (`SELECT … FROM input LEFT JOIN LOOKUP ON …`) that makes more of rows which the contract has passed."""
 
 
+def _null(value: object) -> object:
+    """The word that YAML takes for nothing."""
+    return "null" if value is None else value
+
+
 class LookupBlock(Block):
     """A table that `enrich` joins by its key."""
 
@@ -119,7 +124,10 @@ class LookupBlock(Block):
     """The table: `SOURCE.schema.table`; or the source alone, where that is one stream. One that `tables` does not have goes to no sink."""
     key: Annotated[Names, Field(min_length=1)]
     """The columns that identify its rows."""
-    on_missing: Annotated[Literal["null", "quarantine", "wait"], BeforeValidator(lambda value: "null" if value is None else value)] = "null"
+    on_missing: Annotated[
+        Literal["null", "quarantine", "wait"],
+        BeforeValidator(_null, json_schema_input_type=Literal["null", "quarantine", "wait"] | None),
+    ] = "null"
     """What becomes of a row that it has nothing for: `null` for its columns, `quarantine`, or `wait` for `wait_seconds` at most."""
     wait_seconds: Duration = 60.0
     """How long such a row waits; then it goes to quarantine."""
