@@ -142,6 +142,7 @@ class Precedence:
             if getattr(sources[lookup.source].config, "snapshot", None) == "never"
             or (lookup.source in streams and len(lookups.tables[name]))
         }
+        self._told: list[str] = []
         self._heads: dict[str, str] = {}
         self._next = 0.0
 
@@ -152,7 +153,11 @@ class Precedence:
         for name, table in self._lookups.tables.items():
             if name not in self._ready and (table.whole or self._is_stopped(table.lookup) or self._read(table.lookup.source)):
                 self._ready.add(name)
-        waited_for = {self._lookups.lookups[name].source for name in self._lookups.lookups if name not in self._ready}
+        lacking = [name for name in self._lookups.lookups if name not in self._ready]
+        if lacking != self._told:
+            self._told = lacking
+            log.info("lookups are read before other sources" if lacking else "lookups are there, every source is read", lookups=lacking)
+        waited_for = {self._lookups.lookups[name].source for name in lacking}
         return [name for name in running if name in waited_for] or running
 
     def _is_stopped(self, lookup: Lookup) -> bool:

@@ -127,7 +127,22 @@ class _Sync:
             return True
         if status["state"] != "streaming" or any(table["state"] == "copying" for table in status["tables"].values()):
             return False
-        return self.sources[name].reached(resume_of(self.pipeline, name).watermark, self.heads[name])
+        if self.sources[name].reached(resume_of(self.pipeline, name).watermark, self.heads[name]):
+            return True
+        held_up = self._held_up()
+        if held_up is not None:
+            self.failed[label] = f"it is read once the lookup {held_up} is there"
+        return held_up is not None
+
+    def _held_up(self) -> str | None:
+        """A lookup that nothing has come of yet, and whose source will not get there: until then other sources are not read."""
+        for lookup in self.pipeline.lookups.values():
+            if f"source {lookup.source}" in self.failed:
+                known = resume_of(self.pipeline, lookup.source)
+                is_stream = self.pipeline.sources[lookup.source].stream is not None
+                if known.watermark is None if is_stream else lookup.table not in known.copies.copied:
+                    return lookup.name
+        return None
 
     def _away_for(self, name: str, away: bool, patience: float) -> bool:
         """Whether it has been away for longer than that, without a break."""
