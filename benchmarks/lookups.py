@@ -125,9 +125,9 @@ def main() -> None:
             (file.parent / "enrich.sql").write_text(sql)
             bound = Enrichments(pipeline, lookups).bound(batch.schema)
             assert bound is not None
-            whole = _seconds(lambda b=bound, of=batch: b.feed.apply(of), options.repeats)  # type: ignore[misc]
+            whole = _seconds(lambda b=bound, of=batch: b.feed.apply(of), options.repeats)
             single = batch.slice(0, 1)
-            one = _seconds(lambda b=bound, of=single: b.feed.apply(of), options.repeats)  # type: ignore[misc]
+            one = _seconds(lambda b=bound, of=single: b.feed.apply(of), options.repeats)
             print(f"{name:24} {whole / options.rows * 1e6:8.3f} {one * 1e3:12.3f}")
 
 

@@ -77,7 +77,7 @@ class LookupMap:
             known |= {hidden: one.schema.types[column] for hidden, column in one.columns.items()}
         self._joins: Sequence[_Join] = joins
         self._beside = frozenset(known) - frozenset(types)
-        self._sql = SqlMap(bound.query, known, None)
+        self._sql = SqlMap(bound.query, known, None, keep_scale=True)
         self.columns = self._sql.columns
         self.waits = {join.reason.rule: join.lookup for join in joins if join.lookup.on_missing == "wait"}
         self.plain = {name: source for name in self.columns if (source := self._sql.source(name)) is not None and source in types}
@@ -125,8 +125,8 @@ class LookupMap:
                     bad.setdefault(row, reason)
                 else:  # what does not fit the key refers to a row that cannot be there
                     missing[row] = True
-            for row in np.flatnonzero(missing) if join.refuses else ():
-                bad.setdefault(int(row), join.reason)
+            for place in np.flatnonzero(missing) if join.refuses else ():
+                bad.setdefault(int(place), join.reason)
         if not rows:
             values |= dict.fromkeys(self._beside, pa.array([], pa.string()))
         answer = self._sql.run({name: values[name] for name in reads}, rows, wanted)

@@ -35,13 +35,16 @@ class SqlMap:
     columns   name -> Postgres type of what it gives, in its order
     """
 
-    def __init__(self, query: Query, types: Mapping[str, str], dataset: TableSchema | None) -> None:
+    def __init__(self, query: Query, types: Mapping[str, str], dataset: TableSchema | None, *, keep_scale: bool = False) -> None:
         """`types`: column of the input -> Postgres type; `dataset`: the columns that the dataset has, where it has a contract.
+
+        With `keep_scale` an exact number that SQL computes is numeric(p,s), where it is not made of numbers without bounds.
 
         Raises ConfigError, with the lines, for what the one does not have or the other does not take.
         """
         self._query = query
         self._types = types
+        self._keep_scale = keep_scale
         self._likely: dict[str, pa.DataType] = {}
         self._plans: dict[tuple[tuple[str, ...], pa.Schema], tuple[str, frozenset[str]]] = {}
         self._bound = query.bind(types)
@@ -75,7 +78,7 @@ class SqlMap:
                 message = f"the map gives `{one.name}`, which the contract of {dataset.dataset} does not have"
                 problems.append(Problem(message, self._query.file, one.line, nearest(one.name, dataset.names)))
                 continue
-            natural = self._types[one.source] if one.source else natural_type(held[one.name])
+            natural = self._types[one.source] if one.source else self._natural(one, held[one.name])
             target = dataset.types[one.name] if dataset is not None else natural
             if target is None or (not self._as_it_is(one, target) and not self._goes(one, held[one.name], target)):
                 into = "no column of Postgres" if target is None else f"no column of {target}"
@@ -86,6 +89,12 @@ class SqlMap:
         if problems:
             raise ConfigError.of(problems)
         return found
+
+    def _natural(self, one: Projection, held: str) -> str | None:
+        bounded = not any(_unbounded(self._types[name]) for name in one.reads)
+        if self._keep_scale and held.startswith("DECIMAL(") and bounded:
+            return "numeric" + held.removeprefix("DECIMAL")
+        return natural_type(held)
 
     def _goes(self, one: Projection, held: str, target: str) -> bool:
         """A text column as it stands is none of numbers or times: who means that says so. What SQL takes out of JSON or text is read."""
@@ -150,7 +159,7 @@ class SqlMap:
         kind = self._types[name]
         if duckdb_type(kind) == "JSON":
             return TypedColumn(pa.ExtensionArray.from_storage(_JSON, text), np.zeros(len(text), np.bool_))
-        if not is_numeric(kind) or pa.types.is_decimal128(arrow_type(kind)):
+        if not _unbounded(kind):
             return typed(text, kind)
         column = exact_decimals(text, self._likely.get(name))
         self._likely[name] = column.values.type
@@ -214,6 +223,11 @@ class SqlMap:
         chosen = f"mapped.{ROW}" + (f", {texts}" if texts else "")
         statement = f"{self._input(given.schema)} SELECT {chosen} FROM ({self._bound.sql(names)}) AS mapped"
         return statement, frozenset(name for name, found in conversions.items() if found.strict)
+
+
+def _unbounded(kind: str) -> bool:
+    """Whether what numbers of a type need differs from batch to batch."""
+    return is_numeric(kind) and not pa.types.is_decimal128(arrow_type(kind))
 
 
 def not_computable(name: str, kind: str, mask: Mask) -> dict[int, Reason]:

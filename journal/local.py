@@ -143,7 +143,8 @@ class JournalWriter:
     @property
     def clock(self) -> float:
         """Seconds of the journal's own clock, which goes on while nothing runs and never goes back."""
-        return self._age + time.monotonic()
+        now: float = self._age + time.monotonic()
+        return now
 
     @property
     def next_ordinal(self) -> int:

@@ -180,7 +180,7 @@ class _Loading:
     def lookup(self, name: str, block: object, sources: Mapping[str, SourceBlock], content: Mapping[str, object]) -> Lookup | None:
         path: Keys = ("lookups", name)
         written = self.validated(LookupBlock, block, path)
-        if not isinstance(name, str) or not is_name(name) or name.lower() == "input":
+        if not is_name(name) or name.lower() == "input":
             self.report(f"a lookup cannot be called `{name}`", path, "SQL joins it by this name, and `input` is the dataset's own rows")
             return None
         if written is None:

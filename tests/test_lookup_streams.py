@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_files_are_a_lookup_of_files(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline(_FILE)
     pipeline.write(_ENRICH, "orders.sql")
 
-    def drop(folder: str, name: str, *rows: dict[str, object]) -> None:
+    def drop(folder: str, name: str, *rows: Mapping[str, object]) -> None:
         pipeline.write("".join(json.dumps(row) + "\n" for row in rows), f"drops/{folder}/{name}")
 
     drop("orders", "1.json", *({"id": n, "currency": "USD" if n % 10 else "XXX", "amount": n} for n in range(1, 2001)))

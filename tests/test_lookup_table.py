@@ -91,10 +91,10 @@ def test_what_a_second_copy_lacks_goes_when_it_ends() -> None:
     table = LookupTable(LOOKUP)
     start = CopyMarker(SCHEMA, "shop", "public.products", "start", 1, first=True)
     table.mark(start)
-    assert not table.whole
+    assert [table.whole] == [False]
     table.take(changes([(Op.READ, ("1", "x", "one"), None), (Op.READ, ("2", "x", "two"), None)], 1))
     table.mark(replace(start, phase="end"))
-    assert table.whole
+    assert [table.whole] == [True]
     table.mark(replace(start, ordinal=3, first=False))
     table.take(changes([(Op.READ, ("2", "x", "deux"), None)], 3))
     table.mark(replace(start, phase="abandoned", ordinal=3, first=False))
