@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dataflows.enriching import Enrichments
 from dataflows.lookups import Lookups
-from journal.batch import ChangeBatch, Op, batch_from_columns
+from journal.batch import ChangeBatch, CopyMarker, Op, batch_from_columns
 from journal.local import JournalWriter
 from journal.schema import Column, TableSchema
 from pipeline.load import load_pipeline
@@ -109,6 +109,9 @@ def main() -> None:
                 batch = products(first, min(20_000, options.lookup - first))
                 filled.take(batch)
                 filled.keep(batch, journal.lookups)
+            end = CopyMarker(PRODUCTS, "shop", "public.products", "end", 0, first=True)
+            filled.take(end)
+            filled.keep(end, journal.lookups)
             journal.commit("shop", "1")
             del filled
             before, began = resident(), time.process_time()

@@ -24,6 +24,7 @@ from sinks.lineage import Touch, completed, trace
 Hashes = npt.NDArray[np.uint64]
 
 _NOTHING = np.zeros(0, np.int64)
+_WHOLE = frozenset({"smallint", "integer", "bigint"})
 _ROWS = 65_536  # of a batch in which the table is laid down
 
 
@@ -118,7 +119,7 @@ class LookupTable:
         text = joined(keys)
         part, row = np.full(n, -1, np.int32), np.zeros(n, np.int64)
         left = np.flatnonzero(~unasked)
-        hashes = _hashes(text) if len(left) and self._parts else np.zeros(n, np.uint64)
+        hashes = self._hashes(text) if len(left) and self._parts else np.zeros(n, np.uint64)
         for number, one in enumerate(self._parts):
             if not len(left):
                 break
@@ -188,7 +189,7 @@ class LookupTable:
     def _add(self, columns: list[pa.StringArray], ordinal: Longs) -> None:
         if len(ordinal):
             key = self._key(columns)
-            self._parts.append(_Part.of(columns, key, ordinal, _hashes(key)))
+            self._parts.append(_Part.of(columns, key, ordinal, self._hashes(key)))
         while len(self._parts) > 1 and self._parts[-2].living <= 2 * self._parts[-1].living:
             self._parts[-2:] = self._merged(self._parts[-2:])
         if any(part.living < len(part.key) // 2 for part in self._parts):
@@ -197,6 +198,17 @@ class LookupTable:
     def _key(self, columns: Sequence[pa.StringArray]) -> pa.StringArray:
         assert self.schema is not None  # noqa: S101  (set by what came first)
         return joined([columns[c] for c in self.schema.key_indices])
+
+    def _hashes(self, key: pa.StringArray) -> Hashes:
+        """Of whole numbers they are the numbers themselves."""
+        assert self.schema is not None  # noqa: S101  (set by what came first)
+        hashes: Hashes
+        if len(self.schema.key) == 1 and self.schema.types[self.schema.key[0]] in _WHOLE:
+            hashes = np.asarray(pc.fill_null(key.cast(pa.int64()), 0)).view(np.uint64)
+        else:
+            answer = session().over(pa.table({"k": key}), "SELECT hash(k) AS h FROM given")
+            hashes = np.asarray(answer.column(0)).astype(np.uint64)
+        return hashes
 
     def _merged(self, parts: Sequence[_Part]) -> list[_Part]:
         """One part with the rows that are alive; none where there are none."""
@@ -220,7 +232,7 @@ class LookupTable:
         self.whole = True
         for part in [] if marker.first else self._parts:
             part.kill(np.flatnonzero(part.ordinal < marker.ordinal))
-        self._parts = [part for part in self._parts if part.living]
+        self._parts = self._merged(self._parts)  # a copy is many parts of like size
 
     def _fit(self, schema: TableSchema) -> None:
         """Columns that were added, dropped or renamed follow."""
@@ -240,7 +252,7 @@ class LookupTable:
                     values = pa.nulls(n, pa.string()) if column.default is None else pa.repeat(pa.scalar(column.default, pa.string()), n)
                 columns.append(values)
             key = self._key(columns)
-            again = _Part.of(columns, key, part.ordinal, _hashes(key))
+            again = _Part.of(columns, key, part.ordinal, self._hashes(key))
             again.kill(np.flatnonzero(~part.alive))
             self._parts[place] = again
 
@@ -277,9 +289,3 @@ def joined(keys: Sequence[pa.StringArray]) -> pa.StringArray:
         return keys[0]
     pieces = [piece for key in keys[:-1] for piece in (pc.binary_length(key).cast(pa.string()), key)]
     return pc.binary_join_element_wise(*pieces, keys[-1], ":")
-
-
-def _hashes(key: pa.StringArray) -> Hashes:
-    answer = session().over(pa.table({"k": key}), "SELECT hash(k) AS h FROM given")
-    hashes: Hashes = np.asarray(answer.column(0)).astype(np.uint64)
-    return hashes
