@@ -194,7 +194,7 @@ def test_a_table_is_copied_again_for_one_sink_or_all_while_streaming_goes_on(sho
     done = shop.pipeline.sluice("snapshot", file, "--table", "portal.public.orders", "--json")
     assert done.json == {"pipeline": "again", "dataset": "orders", "sink": None, "running": True}
     shop.comes_to_be_the_same()
-    assert shop.store.rows(reads) == [(100,)]
+    wait_for(lambda: shop.store.rows(reads) == [(100,)], 30, "the copy in the history too")
     assert shop.pipeline.stop(service) == 0
 
 
