@@ -42,12 +42,22 @@ _BESIDE = struct.Struct("<6q")
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What entries of one kind have in common: a table of a source, its schema, and the sink they are meant for."""
+    """What entries of one kind have in common: a table of a source, its schema, the sink they are meant for, and their partition.
+
+    None: for all sinks; of no partition, or of several at once.
+    """
 
     source: str
     table: str
     sink: str | None
     schema: TableSchema
+    partition: int | None = None
+
+    def joins(self, other: Stream) -> bool:
+        """Whether their entries may become one batch."""
+        return self is other or (
+            self.schema is other.schema and (self.source, self.table, self.sink) == (other.source, other.table, other.sink)
+        )
 
 
 class Row(NamedTuple):

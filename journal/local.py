@@ -18,6 +18,7 @@ from journal.codec import Row, decode, encode
 from journal.ledger import Ledger, coarsen
 from journal.locks import ProcessLock
 from journal.lookups import LookupLog
+from journal.partition import spread
 from journal.quarantine import QuarantineRecord
 from journal.reading import JournalReader, Known, Streams, known_of
 from journal.schema import TableSchema
@@ -43,8 +44,11 @@ class JournalWriter:
     error nothing of the open transaction stays.
     """
 
-    def __init__(self, folder: Path, pipeline: str, lock: ProcessLock, max_bytes: int, retention_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, pipeline: str, lock: ProcessLock, max_bytes: int, retention_seconds: float, partitions: int = 0
+    ) -> None:
         self._lock = lock
+        self._partitions = partitions
         self._path = folder / store.FILE
         self._db = store.open_for_writing(folder, pipeline)
         self._ledger = Ledger()
@@ -62,15 +66,15 @@ class JournalWriter:
             self._space = Space(self._db, self._path, max_bytes, retention_seconds)
 
     @classmethod
-    def open(cls, folder: Path, pipeline: str, *, max_bytes: int, retention_seconds: float) -> JournalWriter:
+    def open(cls, folder: Path, pipeline: str, *, max_bytes: int, retention_seconds: float, partitions: int = 0) -> JournalWriter:
         """Opens the journal in `folder`, or makes it.
 
-        `max_bytes` is where `full` begins; delivered changes are kept for `retention_seconds`. Raises AlreadyRunningError when another
+        `max_bytes` is where `full` begins; delivered changes are kept for `retention_seconds`, spread over `partitions` (0: not). Raises AlreadyRunningError when another
         process has it, JournalError when it is damaged, newer or another pipeline's, TerminalError when it cannot be written.
         """
         lock = ProcessLock(folder, "journal", f"ingest of {pipeline}")
         try:
-            return cls(folder, pipeline, lock, max_bytes, retention_seconds)
+            return cls(folder, pipeline, lock, max_bytes, retention_seconds, partitions)
         except BaseException:
             lock.close()
             raise
@@ -78,7 +82,7 @@ class JournalWriter:
     def _load(self) -> None:
         """What is kept in memory, as the last commit left it."""
         self._streams = Streams(self._db)
-        self._ids = {(s.source, s.table, s.sink, s.schema.encoded): number for number, s in self._streams.all().items()}
+        self._ids = {(s.source, s.table, s.sink, s.partition, s.schema.encoded): number for number, s in self._streams.all().items()}
         self._schemas = {encoded: number for number, encoded in self._db.execute("select id, encoded from schema")}
         self._newest = {
             (source, table): schema for source, table, schema in self._db.execute("select source, table_name, schema from tables")
@@ -101,9 +105,9 @@ class JournalWriter:
             self.rollback()
             raise
 
-    def _stream(self, schema: TableSchema, source: str, table: str, sink: str | None) -> int:
+    def _stream(self, schema: TableSchema, source: str, table: str, sink: str | None, partition: int | None = None) -> int:
         """The number of a stream, made when it is new; the schema becomes the table's newest."""
-        number = self._numbered(schema, source, table, sink)
+        number = self._numbered(schema, source, table, sink, partition)
         if self._newest.get((source, table)) != self._schemas[schema.encoded]:
             newest = self._newest[source, table] = self._schemas[schema.encoded]
             self._db.execute(
@@ -113,10 +117,10 @@ class JournalWriter:
 
     def _beside(self, schema: TableSchema, source: str, table: str) -> int:
         """The number of a stream of what is kept beside the entries, which says nothing of what the table looks like now."""
-        return self._numbered(schema, source, table, None)
+        return self._numbered(schema, source, table, None, None)
 
-    def _numbered(self, schema: TableSchema, source: str, table: str, sink: str | None) -> int:
-        key = (source, table, sink, schema.encoded)
+    def _numbered(self, schema: TableSchema, source: str, table: str, sink: str | None, partition: int | None) -> int:
+        key = (source, table, sink, partition, schema.encoded)
         number = self._ids.get(key)
         if number is None:
             kept = self._schemas.get(schema.encoded)
@@ -124,7 +128,8 @@ class JournalWriter:
                 made = self._db.execute("insert into schema (dataset, encoded) values (?, ?)", (schema.dataset, schema.encoded))
                 kept = self._schemas[schema.encoded] = made.lastrowid or 0
             made = self._db.execute(
-                "insert into stream (source, table_name, sink, schema) values (?, ?, ?, ?)", (source, table, sink, kept)
+                "insert into stream (source, table_name, sink, schema, partition) values (?, ?, ?, ?, ?)",
+                (source, table, sink, kept, partition),
             )
             number = self._ids[key] = made.lastrowid or 0
         return number
@@ -191,11 +196,12 @@ class JournalWriter:
         ordinals = batch.ordinal
         if ordinals[0] < self._next_ordinal or not (ordinals[1:] > ordinals[:-1]).all():
             raise ValueError(f"ordinals of {batch.dataset} do not increase from {self._next_ordinal} on")
-        for part in _parts(batch):
-            row = encode(part)
-            with self._writing():
-                stream = self._stream(batch.schema, batch.source, batch.table, batch.sink)
-                self._entry(stream, store.CHANGES, row)
+        for partition, piece in spread(batch, self._partitions) if self._partitions else ((None, batch),):
+            for part in _parts(piece):
+                row = encode(part)
+                with self._writing():
+                    stream = self._stream(batch.schema, batch.source, batch.table, batch.sink, partition)
+                    self._entry(stream, store.CHANGES, row)
         self._next_ordinal = int(ordinals[-1]) + 1
 
     def mark(self, marker: CopyMarker) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from journal import ledger, quarantine, store, waiting
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, Stream, decode
@@ -75,12 +77,10 @@ class Streams:
 
     def _refresh(self) -> None:
         last = max(self._known, default=0)
-        found = self._db.execute(
-            "select stream.id, source, table_name, sink, encoded from stream join schema on schema.id = schema where stream.id > ?", (last,)
-        )
-        for number, source, table, sink, encoded in found:
+        found = self._db.execute("select encoded, stream.* from stream join schema on schema.id = schema where stream.id > ?", (last,))
+        for encoded, number, source, table, sink, _, *partition in found:  # which journals of before there were partitions do not have
             schema = self._schemas.setdefault(encoded, TableSchema.decode(encoded))
-            self._known[number] = Stream(source, table, sink, schema)
+            self._known[number] = Stream(source, table, sink, schema, *partition)
 
 
 @dataclass(slots=True, eq=False)
@@ -96,7 +96,7 @@ class _Group:
 
     def take(self, seq: int, stream: Stream, kind: int, row: Row) -> bool:
         """Adds an entry, if it can be joined."""
-        if kind == store.MARKER or self.kind == store.MARKER or stream is not self.stream or self.count + row.rows > _MOST_ROWS:
+        if kind == store.MARKER or self.kind == store.MARKER or self.count + row.rows > _MOST_ROWS or not stream.joins(self.stream):
             return False
         self.seq = seq
         self.rows.append(row)
@@ -115,6 +115,12 @@ def _grouped(entries: Iterable[tuple[Any, ...]], streams: Streams) -> list[_Grou
             group = newest[stream.schema.dataset] = _Group(stream, kind, seq, seq, [row], row.rows)
             groups.append(group)
     return groups
+
+
+def _in_order(batch: ChangeBatch) -> ChangeBatch:
+    """What partitions have taken apart, in the order in which it came."""
+    ordinals = batch.ordinal
+    return batch if (ordinals[1:] > ordinals[:-1]).all() else batch.take(np.argsort(ordinals))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,7 +226,7 @@ class JournalReader:
                 told = json.loads(group.rows[0].payload)
                 ordinal = group.rows[0].ordinal
                 return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], ordinal, told["first"], stream.sink)
-            return decode(group.rows, stream)
+            return _in_order(decode(group.rows, stream))
         except ValueError as error:
             raise damaged(self._path, f"the entries {group.first} to {group.seq} cannot be read: {error}") from error
 

@@ -24,7 +24,7 @@ _CACHE_KIB = 8192
 
 # entry      what sinks read, in order. `seq` counts from 1 without a gap. `committed` (microseconds, wall clock) and `age` (seconds of the
 #            journal's own clock) are set where a commit of ingest ends, and nowhere else. A marker's payload is JSON.
-# stream     one sequence of entries under one schema: table of a source, and the sink it is meant for
+# stream     one sequence of entries under one schema: table of a source, the sink it is meant for, and its partition (see partition.py)
 # held       changes of tables under copy, or stopped by their contract, laid down as entries are
 # position   the watermark of each source, empty where it is to begin anew; and where the journal stood when the source committed last, of
 #            which the furthest counts: one row, so that a small commit touches one page for all of it
@@ -37,7 +37,8 @@ _TABLES = """
 create table kept (name text primary key, value) without rowid;
 create table schema (id integer primary key, dataset text not null, encoded text not null unique);
 create table stream (
-    id integer primary key, source text not null, table_name text not null, sink text, schema integer not null references schema);
+    id integer primary key, source text not null, table_name text not null, sink text, schema integer not null references schema,
+    partition integer);
 create table entry (
     seq integer primary key, stream integer not null, kind integer not null, rows integer not null, bytes integer not null,
     op integer not null, lsn integer not null, nth integer not null, time integer not null, ordinal integer not null,
@@ -80,7 +81,10 @@ def open_for_writing(folder: Path, pipeline: str) -> sqlite3.Connection:
         _make(path, pipeline)
     with reported(path):
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        return _checked(db, path, pipeline)
+        db = _checked(db, path, pipeline)
+        if not any(name == "partition" for _, name, *_ in db.execute("pragma table_info(stream)")):  # made before there were any
+            db.execute("alter table stream add column partition integer")
+        return db
 
 
 def open_for_reading(folder: Path, pipeline: str) -> sqlite3.Connection:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from pipeline.kafka_options import OURS, Options, Servers, TopicPrefix, Written, checked
 from pipeline.model import Block, PathFromFile
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(|[kKMGT]i?)B?\s*$")
@@ -74,12 +75,28 @@ Names = Annotated[
 class JournalBlock(Block):
     """Where changes are kept until every sink has them."""
 
-    type: Literal["local"] = "local"
-    """One file in the state folder."""
+    type: Literal["local", "kafka"] = "local"
+    """`local`: one file in the state folder. `kafka`: topics, of which every state folder has a copy."""
+    bootstrap_servers: Servers | None = None
+    """Of `kafka`: some of the brokers, as HOST:PORT, separated by commas."""
+    prefix: TopicPrefix = "sluice"
+    """Of `kafka`: what the names of its topics begin with."""
+    partitions: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Of `kafka`: partitions of the topic of changes; so many workers can share a sink at most."""
+    options: Annotated[Options, BeforeValidator(checked(OURS), json_schema_input_type=Written)] = Field(default_factory=dict)
+    """Of `kafka`: librdkafka's own options: `security.protocol`, `sasl.mechanism` and whatever else the brokers ask for."""
     max_size: Size = 20 * 10**9
     """At this size reading pauses until the sinks have caught up."""
     retention: Duration = 0.0
     """How long changes are kept after every sink has them."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> JournalBlock:
+        if self.type == "kafka" and self.bootstrap_servers is None:
+            raise ValueError("`type: kafka` needs `bootstrap_servers`")
+        if self.type == "local" and (foreign := sorted(self.model_fields_set & {"bootstrap_servers", "prefix", "partitions", "options"})):
+            raise ValueError(f"`{foreign[0]}` is of `type: kafka`")
+        return self
 
 
 class FeedBlock(Block):

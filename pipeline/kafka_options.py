@@ -33,9 +33,25 @@ def _topic(name: str) -> str:
     return name
 
 
+def _prefix(text: str) -> str:
+    if not is_topic(text) or len(text) > 100:
+        raise ValueError("what topics begin with has 1 to 100 letters, digits, `.`, `_` and `-`")
+    return text
+
+
 Servers = Annotated[str, BeforeValidator(_servers, json_schema_input_type=str | list[str]), Field(min_length=1)]
 """Some of the brokers, as HOST:PORT: a list of them, or text with commas."""
 TopicName = Annotated[str, AfterValidator(_topic)]
+TopicPrefix = Annotated[str, AfterValidator(_prefix)]
+
+OURS = frozenset(
+    {
+        "acks", "allow.auto.create.topics", "auto.offset.reset", "bootstrap.servers", "delivery.report.only.error", "enable.auto.commit",
+        "enable.idempotence", "enable.partition.eof", "group.id", "isolation.level", "metadata.broker.list", "request.required.acks",
+        "transactional.id",
+    }
+)  # fmt: skip
+"""What Sluice sets itself where it writes in transactions."""
 
 _SECRET = re.compile(r"password|passphrase|secret|(^|[._])(key|pem|token)([._]|$)|oauthbearer\.(config|extensions)", re.IGNORECASE)
 _FILES = re.compile(r"\.(location|file|keytab)$")

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pipeline.agreement import Agreement
 from pipeline.document import Document, Step, read_document
 from pipeline.errors import ConfigError, Problem
-from pipeline.file import DatasetBlock, FeedBlock, LookupBlock, MonitoringBlock, PipelineFile, RouteBlock, is_name
+from pipeline.file import DatasetBlock, FeedBlock, JournalBlock, LookupBlock, MonitoringBlock, PipelineFile, RouteBlock, is_name
 from pipeline.kinds import kinds
 from pipeline.lookups import read_for_lookups
-from pipeline.model import Dataset, Feed, JournalConfig, Lookup, Pipeline, Route, SinkBlock, SourceBlock
+from pipeline.model import Dataset, Feed, JournalConfig, KafkaJournal, Lookup, Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, join_name, nearest, split_name
 from pipeline.wording import problems_of
 
@@ -85,7 +85,7 @@ class _Loading:
             file=self.document.file.resolve(),
             owner=written.owner,
             state=written.state or self.folder / ".sluice" / written.pipeline,
-            journal=JournalConfig(written.journal.max_size, written.journal.retention),
+            journal=_journal(written.journal),
             sources=sources,
             datasets=datasets,
             sinks=sinks,
@@ -242,6 +242,13 @@ class _Loading:
         if block.port + len(sinks) > _LAST_PORT:
             self.report(f"the {len(processes)} processes need the ports up to {block.port + len(sinks)}", ("monitoring", "port"))
         return {process: (block.host, block.port + i) for i, process in enumerate(processes)}
+
+
+def _journal(written: JournalBlock) -> JournalConfig:
+    kafka = None
+    if written.bootstrap_servers is not None:
+        kafka = KafkaJournal(written.bootstrap_servers, written.prefix, written.partitions, written.options)
+    return JournalConfig(written.max_size, written.retention, kafka)
 
 
 def _mapping(content: Mapping[str, object], key: str) -> list[tuple[str, object]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationInfo
 
 
 class Block(BaseModel):
@@ -26,11 +26,22 @@ PathFromFile = Annotated[Path, AfterValidator(_from_file)]
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaJournal:
+    """Where a journal's topics are. `options` are librdkafka's; secrets are wrapped."""
+
+    bootstrap_servers: str
+    prefix: str
+    partitions: int
+    options: Mapping[str, str | SecretStr] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class JournalConfig:
-    """Bytes at which reading pauses; seconds that delivered changes are kept."""
+    """Bytes at which reading pauses; seconds that delivered changes are kept; the topics, where it is in Kafka."""
 
     max_bytes: int = 20 * 10**9
     retention_seconds: float = 0.0
+    kafka: KafkaJournal | None = None
 
 
 @dataclass(frozen=True, slots=True)

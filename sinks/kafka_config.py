@@ -7,17 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.file import RouteBlock
-from pipeline.kafka_options import Options, Servers, TopicName, Written, checked, revealed
+from pipeline.kafka_options import OURS, Options, Servers, TopicName, Written, checked, revealed
 from pipeline.model import Block
 from pipeline.schema_registry import RegistryBlock
-
-_OURS = frozenset(
-    {
-        "acks", "allow.auto.create.topics", "auto.offset.reset", "bootstrap.servers", "delivery.report.only.error", "enable.auto.commit",
-        "enable.idempotence", "enable.partition.eof", "group.id", "isolation.level", "metadata.broker.list", "request.required.acks",
-        "transactional.id",
-    }
-)  # fmt: skip
 
 
 class KafkaConfig(Block):
@@ -35,7 +27,7 @@ class KafkaConfig(Block):
     """Where the schemas of avro are registered."""
     partitions: Annotated[int, Field(ge=1)] | None = None
     """Partitions of the topics that are made; by default as many as the brokers give them."""
-    options: Annotated[Options, BeforeValidator(checked(_OURS), json_schema_input_type=Written)] = Field(default_factory=dict)
+    options: Annotated[Options, BeforeValidator(checked(OURS), json_schema_input_type=Written)] = Field(default_factory=dict)
     """librdkafka's own options: `security.protocol`, `sasl.mechanism` and whatever else the brokers ask for."""
 
     @model_validator(mode="after")

@@ -152,7 +152,14 @@ _MISTAKES = {
     "a size of nothing": ("journal: {max_size: 0}", "", 1, "`journal.max_size`: input should be greater than 0", None),
     "a time that is none": ("journal: {retention: soon}", "", 1, "`journal.retention`: a time is a number of seconds", None),
     "an endless time": ("journal: {retention: .inf}", "", 1, "`journal.retention`: input should be a finite number", None),
-    "an unknown journal": ("journal: {type: kafka}", "", 1, "`journal.type`: expected 'local', not 'kafka'", None),
+    "an unknown journal": ("journal: {type: redis}", "", 1, "`journal.type`: expected 'local' or 'kafka', not 'redis'", None),
+    "a journal nowhere": ("journal: {type: kafka}", "", 1, "`journal`: `type: kafka` needs `bootstrap_servers`", None),
+    "a local journal with topics": ("journal: {prefix: a}", "", 1, "`journal`: `prefix` is of `type: kafka`", None),
+    "no partitions": ("journal: {type: kafka, bootstrap_servers: a, partitions: 0}", "", 1, "`journal.partitions`: input should", None),
+    "a prefix that no topic has": ("journal: {type: kafka, bootstrap_servers: a, prefix: a/b}", "", 1, "`journal.prefix`: what", None),
+    "an option of nobody's": (
+        "journal: {type: kafka, bootstrap_servers: a, options: {sasl.pasword: x}}", "", 1, "`journal.options`: librdkafka has no", None
+    ),
     "a list for a block": ("journal: [local]", "", 1, "`journal` is not a block of keys", None),
     "a block for a list": ("datasets: [orders]", "", 1, "`datasets` is not a block of keys", None),
     "a dataset without from": ("datasets: {orders: {}}", "", 1, "`datasets.orders.from` is missing", None),

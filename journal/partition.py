@@ -1,0 +1,117 @@
+"""Which partition of a journal a change belongs to: changes of one key always go into one, so that partitions can be read apart.
+
+The hash is a part of the journal's format: were it another one, two changes of a key could stand in two partitions.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from journal.batch import ChangeBatch, Longs, Op
+
+Hashes = npt.NDArray[np.uint64]
+
+_WORD = 8
+_WORDS = 4  # at the beginning of a value, that are hashed; and one at its end
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(32)
+
+
+def spread(batch: ChangeBatch, partitions: int) -> Iterator[tuple[int | None, ChangeBatch]]:
+    """A batch in pieces, each with its partition, from 0; within a partition in the batch's order.
+
+    Rows of a table without a key are all in one. None stands for what concerns several at once, a truncate or a key that moves from one
+    partition to another: such a piece comes after all changes before it and before all behind it.
+    """
+    places, common = _places(batch, partitions)
+    at = 0
+    for row in [*np.flatnonzero(common).tolist(), len(batch)]:
+        yield from _split(batch.slice(at, row), places[at:row])
+        if row < len(batch):
+            yield None, batch.slice(row, row + 1)
+        at = row + 1
+
+
+def _places(batch: ChangeBatch, partitions: int) -> tuple[Longs, npt.NDArray[np.bool_]]:
+    """The partition of each row, and whether it concerns another one too."""
+    common = batch.op == Op.TRUNCATE
+    key = [batch.schema.index(name) for name in batch.schema.key]
+    if not key:
+        return np.full(len(batch), zlib.crc32(batch.dataset.encode()) % partitions, np.int64), common
+    places = _partition([batch.columns[column] for column in key], partitions)
+    if batch.has_old is not None and batch.has_old.any():
+        updated = np.flatnonzero(batch.has_old & (batch.op == Op.UPDATE))
+        before = _partition(_old_key(batch.columns, batch.old, key, pa.array(updated)), partitions)
+        common[updated[before != places[updated]]] = True
+    return places, common
+
+
+def _old_key(
+    columns: Sequence[pa.StringArray], old: Mapping[int, pa.StringArray], key: Sequence[int], rows: pa.Array
+) -> list[pa.StringArray]:
+    """The key that rows had before; what the log did not carry has not changed."""
+    new = {column: columns[column].take(rows) for column in key}
+    return [pc.coalesce(old[column].take(rows), new[column]) if column in old else new[column] for column in key]
+
+
+def _split(batch: ChangeBatch, places: Longs) -> Iterator[tuple[int, ChangeBatch]]:
+    if not len(batch):
+        return
+    if (places == places[0]).all():
+        yield int(places[0]), batch
+        return
+    order = np.argsort(places, kind="stable")
+    sorted_places = places[order]
+    bounds = [0, *(np.flatnonzero(np.diff(sorted_places)) + 1).tolist(), len(order)]
+    by_place = batch.take(order)
+    for first, end in zip(bounds, bounds[1:], strict=False):
+        yield int(sorted_places[first]), by_place.slice(first, end)
+
+
+def _partition(key: Sequence[pa.StringArray], partitions: int) -> Longs:
+    """int64[n]: the partition of each key."""
+    found = np.zeros(len(key[0]), np.uint64)
+    for column in key:
+        found = _mixed(found ^ _hashes(column))
+    return ((found >> _SHIFT) % np.uint64(partitions)).astype(np.int64)
+
+
+def _hashes(column: pa.StringArray) -> Hashes:
+    """A hash of the length of each value, its first 32 bytes and its last 8; a null is an empty one."""
+    n = len(column)
+    if not n:
+        return np.zeros(0, np.uint64)
+    _, bounds, data = column.buffers()
+    offsets = np.frombuffer(bounds, np.int32, n + 1, 4 * column.offset).astype(np.int64)
+    starts, sizes = offsets[:-1], np.diff(offsets)
+    held = np.frombuffer(data, np.uint8)[: offsets[-1]] if data is not None else np.zeros(0, np.uint8)
+    text = np.concatenate([held, np.zeros(_WORD, np.uint8)])
+    words = np.ndarray((len(text) - _WORD + 1,), "<u8", text, strides=(1,))
+    found = _mixed(sizes.astype(np.uint64))
+    for word in range(_WORDS):
+        rows = np.flatnonzero(sizes > word * _WORD)
+        if not len(rows):
+            break
+        left = np.minimum(sizes[rows] - word * _WORD, _WORD).astype(np.uint64)
+        read = words[starts[rows] + word * _WORD] & _mask(left)
+        found[rows] = _mixed(found[rows] ^ read)
+    rows = np.flatnonzero(sizes > _WORDS * _WORD)
+    if len(rows):
+        found[rows] = _mixed(found[rows] ^ words[starts[rows] + sizes[rows] - _WORD])
+    return found
+
+
+def _mask(size: Hashes) -> Hashes:
+    """The lowest bytes of a word, 1 to 8 of them."""
+    return ~np.uint64(0) >> (np.uint64(64) - np.uint64(8) * size)
+
+
+def _mixed(value: Hashes) -> Hashes:
+    multiplied = value * _MULTIPLIER
+    return multiplied ^ (multiplied >> _SHIFT)
