@@ -69,8 +69,9 @@ class JournalWriter:
     def open(cls, folder: Path, pipeline: str, *, max_bytes: int, retention_seconds: float, partitions: int = 0) -> JournalWriter:
         """Opens the journal in `folder`, or makes it.
 
-        `max_bytes` is where `full` begins; delivered changes are kept for `retention_seconds`, spread over `partitions` (0: not). Raises AlreadyRunningError when another
-        process has it, JournalError when it is damaged, newer or another pipeline's, TerminalError when it cannot be written.
+        `max_bytes` is where `full` begins; delivered changes are kept for `retention_seconds`; they are spread over `partitions` (0: not).
+        Raises AlreadyRunningError when another process has it, JournalError when it is damaged, newer or another pipeline's, TerminalError
+        when it cannot be written.
         """
         lock = ProcessLock(folder, "journal", f"ingest of {pipeline}")
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +71,7 @@ def _split(batch: ChangeBatch, places: Longs) -> Iterator[tuple[int, ChangeBatch
     sorted_places = places[order]
     bounds = [0, *(np.flatnonzero(np.diff(sorted_places)) + 1).tolist(), len(order)]
     by_place = batch.take(order)
-    for first, end in zip(bounds, bounds[1:], strict=False):
+    for first, end in pairwise(bounds):
         yield int(sorted_places[first]), by_place.slice(first, end)
 
 
