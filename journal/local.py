@@ -58,8 +58,6 @@ class JournalWriter:
             self.id: str = self._db.execute("select value from kept where name = 'id'").fetchone()[0]
             age, wall = self._db.execute("select age, wall from position union all select 0.0, 0.0 order by age desc").fetchone()
             self._age = age + (max(0.0, time.time() - wall) if wall else 0.0) - time.monotonic()
-            for table in (lookups.TABLE, waiting.TABLE):
-                self._db.execute(table)
             self.lookups = LookupLog(self._db, self._writing, self._beside, lambda: self._streams)
             self.waiting = WaitingRows(self._db, self._writing, self._beside, lambda: self._streams)
             self._load()

@@ -196,7 +196,10 @@ class JournalReader:
 
     def _reach(self, after: int, max_bytes: int, sink: str) -> tuple[int, bool]:
         """How far to read, and whether a commit ends there."""
-        found = self._db.execute("select seq, stream, bytes, committed from entry where seq > ? order by seq", (after,))
+        newest = store.last_seq(self._db)  # a copy of topics can hold more, which does not count yet
+        found = self._db.execute(
+            "select seq, stream, bytes, committed from entry where seq > ? and seq <= ? order by seq", (after, newest)
+        )
         last = whole = after
         room = max_bytes
         for seq, stream, size, committed in found:
@@ -209,8 +212,8 @@ class JournalReader:
                 room -= size
             if room <= 0 or seq - after >= _MOST_ENTRIES:
                 break
-        if last == after and store.last_seq(self._db) > after:
-            raise self._gap(after, store.last_seq(self._db) + 1)
+        if last == after and newest > after:
+            raise self._gap(after, newest + 1)
         return (whole, True) if whole > after else (last, last == after)
 
     def _gap(self, after: int, first: int) -> JournalError:

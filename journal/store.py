@@ -9,9 +9,11 @@ import os
 import sqlite3
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from journal import lookups, waiting
 from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
@@ -74,16 +76,23 @@ def journal_exists(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
-def open_for_writing(folder: Path, pipeline: str) -> sqlite3.Connection:
-    """The journal of a pipeline, made if there is none. The caller holds the writer's lock."""
+def open_for_writing(
+    folder: Path, pipeline: str, number: str | None = None, fill: Callable[[sqlite3.Connection], None] | None = None
+) -> sqlite3.Connection:
+    """The journal of a pipeline, made if there is none: with this id, and whatever `fill` puts into it before anybody sees it.
+
+    The caller holds the writer's lock.
+    """
     path = folder / FILE
     if not path.exists():
-        _make(path, pipeline)
+        _make(path, pipeline, number or str(uuid.uuid4()), fill)
     with reported(path):
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         db = _checked(db, path, pipeline)
         if not any(name == "partition" for _, name, *_ in db.execute("pragma table_info(stream)")):  # made before there were any
             db.execute("alter table stream add column partition integer")
+        for table in (lookups.TABLE, waiting.TABLE):
+            db.execute(table)
         return db
 
 
@@ -97,7 +106,7 @@ def open_for_reading(folder: Path, pipeline: str) -> sqlite3.Connection:
         return _checked(db, path, pipeline)
 
 
-def _make(path: Path, pipeline: str) -> None:
+def _make(path: Path, pipeline: str, number: str, fill: Callable[[sqlite3.Connection], None] | None) -> None:
     """Under another name first: whoever finds the journal finds it whole."""
     fresh = path.with_suffix(".new")
     for database in (fresh, path):  # the log of a journal that was removed would be taken for this one's
@@ -111,11 +120,13 @@ def _make(path: Path, pipeline: str) -> None:
         db.execute(f"pragma application_id = {_APPLICATION}")
         db.execute(f"pragma user_version = {FORMAT}")
         db.execute("begin")
-        for statement in _TABLES.split(";\n"):
+        for statement in (*_TABLES.split(";\n"), lookups.TABLE, waiting.TABLE):
             db.execute(statement)
-        kept = {"id": str(uuid.uuid4()), "pipeline": pipeline, "made": time.time()}
+        kept = {"id": number, "pipeline": pipeline, "made": time.time()}
         db.executemany("insert into kept values (?, ?)", list(kept.items()))
         db.execute("commit")
+        if fill is not None:
+            fill(db)
     try:
         os.rename(fresh, path)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -149,7 +160,8 @@ def _checked(db: sqlite3.Connection, path: Path, pipeline: str) -> sqlite3.Conne
             )
         first, last = db.execute("select min(seq), max(seq) from entry").fetchone()
         committed = last_seq(db)
-        if last is not None and (last != committed or first < 1):
+        copied = db.execute("select 1 from kept where name = 'commit'").fetchone() is not None  # of topics: entries come before their commit
+        if last is not None and (first < 1 or (last < committed if copied else last != committed)):
             raise damaged(path, f"its entries end at {last}, not at {committed}")
         db.execute("rollback")
     except sqlite3.OperationalError as error:

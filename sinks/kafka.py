@@ -21,11 +21,11 @@ from sinks.bookkeeping import check_names
 from sinks.kafka_config import KafkaConfig, KafkaRoute
 from sinks.kafka_cursor import KEY, SETTINGS, Record, topic_of
 from sinks.kafka_formats import BinaryCloudEvents, Format, JsonFormat, StructuredCloudEvents
-from sinks.kafka_link import BATCH_BYTES, Link
+from journal.kafka_link import BATCH_BYTES, Link
 from sinks.kafka_newest import Newest
-from sinks.kafka_reading import Reader
+from journal.kafka_reading import Reader
 from sinks.kafka_telling import Telling
-from sinks.kafka_topics import LARGEST, Topic, Topics
+from journal.kafka_topics import LARGEST, Topic, Topics
 
 log = structlog.get_logger("sluice.kafka")
 
@@ -86,7 +86,8 @@ class KafkaSink(Sink):
     def _taken_over(self) -> tuple[Link, Record | None]:
         """A link which fences off any other, and what the target holds from then on."""
         self._topics.make(self._cursor_topic, 1, SETTINGS)
-        link = Link({**self._client, "batch.size": str(self._batch_bytes)}, f"sluice.{self.pipeline}.{self.name}", self._who)
+        options = {**self._client, "batch.size": str(self._batch_bytes)}
+        link = Link(options, f"sluice.{self.pipeline}.{self.name}", self._who, alone="only one may deliver into it: stop one of them")
         try:
             link.connect()
             self._end_hanging(link, self._cursor_topic)

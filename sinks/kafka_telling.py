@@ -15,9 +15,9 @@ from journal.batch import ChangeBatch, Longs, Mask, Op
 from sinks.base import RefusedRow, Target
 from sinks.kafka_changes import Changes, changes_of
 from sinks.kafka_formats import Facts, Format, numbered
-from sinks.kafka_link import Link
+from journal.kafka_link import Link
 from sinks.kafka_newest import Newest
-from sinks.kafka_topics import Topic
+from journal.kafka_topics import Topic
 
 log = structlog.get_logger("sluice.kafka")
 

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from pipeline.errors import TransientError
-from sinks.kafka_errors import SILENT, from_kafka
+from journal.kafka_errors import SILENT, from_kafka
 
 _TIMEOUT = 10.0
 _MANY = 10_000

@@ -1,4 +1,4 @@
-"""The transactional producer of a sink: one identity, so that of two processes the older one is fenced off by the brokers."""
+"""A transactional producer: one identity, so that of two processes the older one is fenced off by the brokers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from pipeline.errors import AlreadyRunningError, Refused, SluiceError, TransientError
-from sinks.kafka_errors import FENCED, SILENT, from_kafka
+from journal.kafka_errors import FENCED, SILENT, from_kafka
 
 _PATIENCE = 6.0  # seconds for which a call is repeated
 _DOWN_PATIENCE = 1.5  # where librdkafka says that no broker can be reached
@@ -60,8 +60,14 @@ class _Ears:
 class Link:
     """A producer in one transaction after another. After any error but a refusal of arguments it has to be closed and made anew."""
 
-    def __init__(self, options: Mapping[str, str], identity: str, who: str) -> None:
-        """Connects to nothing. Raises Refused for options that no client can be made of."""
+    def __init__(self, options: Mapping[str, str], identity: str, who: str, *, alone: str, patience: float = _PATIENCE) -> None:
+        """Connects to nothing. `alone` says to who was fenced off that there can be one only; a call is repeated for `patience` seconds.
+
+        Raises Refused for options that no client can be made of.
+        """
+        self._alone = alone
+        self._patience = patience
+        self._down_patience = _DOWN_PATIENCE if patience <= _PATIENCE else patience
         given = {**_DEFAULTS, **options, **_OURS, "transactional.id": identity}
         self._who = who
         self._timeout = int(given["transaction.timeout.ms"]) / 1000
@@ -91,9 +97,13 @@ class Link:
         keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
         headers: Iterable[list[Any]],
+        partition: int = -1,
     ) -> None:
-        """Puts messages into the open transaction, in their order. Waits while the queue to the brokers is full."""
-        produce = self._producer.produce
+        """Puts messages into the open transaction, in their order; where no partition is given, into those of their keys.
+
+        Waits while the queue to the brokers is full.
+        """
+        produce = partial(self._producer.produce, partition=partition)
         try:
             self._look()
             for key, value, header in zip(keys, values, headers, strict=True):
@@ -120,7 +130,7 @@ class Link:
 
     def flush(self) -> None:
         """Every message of the open transaction is at the brokers when this returns."""
-        deadline = time.monotonic() + 10 * _PATIENCE
+        deadline = time.monotonic() + 10 * self._patience
         while self._producer.flush(_STEP):
             self._look()
             if self._given_up(deadline, time.monotonic()):
@@ -156,12 +166,13 @@ class Link:
             except BufferError:
                 if len(self._producer) < waiting:
                     waiting, moved = len(self._producer), time.monotonic()
-                if self._given_up(moved + 5 * _PATIENCE, began):
+                if self._given_up(moved + 5 * self._patience, began):
                     raise self._problem(None, "cannot write") from None
 
-    def _repeat(self, call: Callable[[float], object], failing: str, patience: float = _PATIENCE) -> None:
+    def _repeat(self, call: Callable[[float], object], failing: str, patience: float | None = None) -> None:
         """Makes a call until it succeeds, as long as the client says that repeating may help, and there is time."""
         began = time.monotonic()
+        patience = self._patience if patience is None else patience
         while True:
             if self._ears.fatal is not None:
                 raise self._problem(self._ears.fatal, failing)
@@ -185,7 +196,13 @@ class Link:
     def _given_up(self, deadline: float, began: float) -> bool:
         now = time.monotonic()
         hopeless = self._ears.heard is not None and isinstance(from_kafka(self._ears.heard, ""), Refused)
-        return now > deadline or ((self._ears.down or hopeless) and now > began + _DOWN_PATIENCE)
+        return now > deadline or (hopeless and now > began + _DOWN_PATIENCE) or (self._ears.down and now > began + self._down_patience)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the connections just now. Any thread."""
+        heard = self._ears.heard
+        return None if heard is None else f"{heard.str()} ({heard.name()})"
 
     def _poll(self, seconds: float) -> None:
         """Serves what the client has to say. It raises a fatal error here, too."""
@@ -213,7 +230,7 @@ class Link:
                 message = f"{what}: the transaction took longer than the {self._timeout:.0f} s after which the brokers end it"
                 return TransientError(message, hint="raise `transaction.timeout.ms` in `options`")
             message = f"another process has taken over {self._who}: the brokers have fenced this one off"
-            return AlreadyRunningError(message, hint="only one may deliver into it: stop one of them")
+            return AlreadyRunningError(message, hint=self._alone)
         if found is None or (self._ears.heard is not None and found.code() in (KafkaError._TIMED_OUT, KafkaError._PURGE_QUEUE)):
             found = self._ears.heard or found
         if found is None:

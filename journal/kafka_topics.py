@@ -14,7 +14,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from pipeline.errors import Refused, SluiceError, TransientError
-from sinks.kafka_errors import SILENT, UNKNOWN_TOPIC, from_kafka
+from journal.kafka_errors import SILENT, UNKNOWN_TOPIC, from_kafka
 
 _TIMEOUT = 6.0
 _SOON = 2.0  # seconds for which a broker that has just started may not know its topics yet, or whom it may let in

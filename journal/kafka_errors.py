@@ -19,8 +19,8 @@ SILENT.disabled = True
 
 _AWAY = "are the brokers running, and do `bootstrap_servers` and `security.protocol` name the right listener?"
 _GRANTS = (
-    "the user of `options` needs CREATE, DESCRIBE, DESCRIBE_CONFIGS, READ and WRITE on the sink's topics and on its cursor topic, WRITE and"
-    " DESCRIBE on its transactional id; docs/kafka-sink.md has the commands"
+    "the user of `options` needs CREATE, DESCRIBE, DESCRIBE_CONFIGS, READ and WRITE on the topics, WRITE and DESCRIBE on the transactional id;"
+    " docs/kafka-sink.md and docs/kafka-journal.md have the commands"
 )
 _REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: _GRANTS,
@@ -43,7 +43,7 @@ def from_kafka(error: KafkaError, what: str) -> SluiceError:
     if hint is not None:
         return Refused(message, hint=hint)
     if code in UNKNOWN_TOPIC:
-        return TransientError(message, hint="was the topic deleted? It is made again")
+        return TransientError(message, hint="was the topic deleted? When the process starts it is made again")
     if code in TOO_LARGE:
         return TransientError(message, hint="raise `max.message.bytes` of the topic, or lower `batch.size` in `options` to it")
     return TransientError(message, hint=_AWAY)
