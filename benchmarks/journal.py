@@ -23,6 +23,7 @@ from journal.batch import ChangeBatch, Op, batch_from_columns
 from journal.codec import encode
 from journal.local import JournalReader, JournalWriter
 from journal.schema import Column, TableSchema
+from pipeline.model import JournalConfig
 
 _BATCH = 16_384
 _COLUMNS = 13
@@ -74,7 +75,7 @@ def large(folder: Path, rows: int) -> Row:
     told["bytes/row"] = round(len(encode(batch).payload) / _BATCH)
     for pruned in (False, True):
         with_folder = folder / f"large-{pruned}"
-        writer = JournalWriter.open(with_folder, "bench", max_bytes=1 << 40, retention_seconds=0)
+        writer = JournalWriter.open(with_folder, "bench", JournalConfig(1 << 40))
         waits: list[float] = []
 
         def write(writer: JournalWriter = writer, waits: list[float] = waits, pruned: bool = pruned) -> None:
@@ -115,7 +116,7 @@ def _read(folder: Path, rows: int) -> Row:
 def tiny(folder: Path, commits: int = 3000) -> Row:
     """One row a commit; then a sink that catches up with all of them."""
     batch = orders(1)
-    writer = JournalWriter.open(folder / "tiny", "bench", max_bytes=1 << 40, retention_seconds=0)
+    writer = JournalWriter.open(folder / "tiny", "bench", JournalConfig(1 << 40))
     waits: list[float] = []
 
     def write() -> None:

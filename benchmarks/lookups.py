@@ -22,6 +22,7 @@ from journal.batch import ChangeBatch, CopyMarker, Op, batch_from_columns
 from journal.local import JournalWriter
 from journal.schema import Column, TableSchema
 from pipeline.load import load_pipeline
+from pipeline.model import JournalConfig
 
 _PIPELINE = """\
 pipeline: shop
@@ -103,7 +104,7 @@ def main() -> None:
         (file.parent / "enrich.sql").write_text(ENRICH["nothing joined"])
         pipeline = load_pipeline(file)
         pipeline.state.mkdir(parents=True)
-        with JournalWriter.open(pipeline.state, pipeline.name, max_bytes=10**10, retention_seconds=0.0) as journal:
+        with JournalWriter.open(pipeline.state, pipeline.name, JournalConfig(10**10)) as journal:
             filled = Lookups(pipeline)
             for first in range(0, options.lookup, 20_000):
                 batch = products(first, min(20_000, options.lookup - first))

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from dataflows.map_answer import MAP
-from journal.local import JournalReader, journal_exists
+from journal.opening import find_reader
 from journal.quarantine import QuarantineRecord, Values, Wanted
 from journal.state import State
 from pipeline.errors import ConfigError
@@ -39,9 +39,8 @@ class Quarantine:
     def __init__(self, pipeline: Pipeline) -> None:
         self._open = ExitStack()
         self._pipeline = pipeline
-        self._reader = (
-            self._open.enter_context(closing(JournalReader.open(pipeline.state, pipeline.name))) if journal_exists(pipeline.state) else None
-        )
+        reader = find_reader(pipeline)
+        self._reader = None if reader is None else self._open.enter_context(reader)
         self._state = self._open.enter_context(closing(State.open(pipeline.state)))
         self._types: dict[tuple[str, str], Types] = {}
 

@@ -8,8 +8,9 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from journal.ledger import Tally
-from journal.local import JournalReader, journal_exists
+from journal.local import JournalReader
 from journal.locks import held_since, is_held
+from journal.opening import find_reader
 from journal.state import SinkProgress, SourceReport, State
 from pipeline.model import Pipeline, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, split_name
@@ -22,9 +23,9 @@ def standing(pipeline: Pipeline) -> dict[str, Any]:
     """The answer of `status --json`. Raises JournalError for a journal that cannot be read."""
     with ExitStack() as held:
         state = held.enter_context(closing(State.open(pipeline.state)))
-        reader = None
-        if journal_exists(pipeline.state):
-            reader = held.enter_context(closing(JournalReader.open(pipeline.state, pipeline.name)))
+        reader = find_reader(pipeline)
+        if reader is not None:
+            held.enter_context(reader)
         return _Standing(pipeline, state, reader).answer()
 
 

@@ -20,14 +20,18 @@ class Ending:
     def __bool__(self) -> bool:
         return self.error is not None
 
+    def over(self, error: SluiceError) -> None:
+        """Ends the flow with an error, unless one has already."""
+        if self.error is None:
+            self.error = error
+
     @contextmanager
     def on_error(self) -> Iterator[None]:
         """Keeps the first error of the block. What the block had begun has to be undone by whoever began it."""
         try:
             yield
         except SluiceError as error:
-            if self.error is None:
-                self.error = error
+            self.over(error)
 
     def raised(self) -> None:
         """Raises the error, for whoever ran the flow."""

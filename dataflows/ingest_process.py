@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -28,6 +28,7 @@ from dataflows.waiting import Waiting
 from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
 from journal.locks import ProcessLock
+from journal.opening import open_writer
 from journal.schema import TableSchema
 from journal.state import EVERY_SINK, State
 from pipeline.errors import TerminalError, TransientError
@@ -52,8 +53,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         held.enter_context(ProcessLock(pipeline.state, "ingest", f"ingest of {pipeline.name}", _PATIENCE))
         state = State.open(pipeline.state)
         held.callback(state.close)
-        limits = pipeline.journal
-        journal = JournalWriter.open(pipeline.state, pipeline.name, max_bytes=limits.max_bytes, retention_seconds=limits.retention_seconds)
+        journal = open_writer(pipeline)
         held.callback(journal.close)
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
         for source in sources.values():
@@ -69,7 +69,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         judge = Judge(
             journal.next_ordinal, partial(_gate, rules), record, lambda source, found: notes[source].update(found), Maps(pipeline), waiting
         )
-        report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal.size)
+        report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal)
         report.follow()
         held.callback(report.close)
         if "ingest" in pipeline.monitoring:
@@ -144,10 +144,10 @@ class _Report:
         flow: IngestState,
         judge: Judge,
         metrics: IngestMetrics,
-        size: Callable[[], int],
+        journal: JournalWriter,
     ) -> None:
-        """`size` gives the bytes of the journal."""
-        self._size = size
+        """Of the journal, which another thread writes, only what any thread may ask."""
+        self._journal = journal
         self._pipeline = pipeline
         self._names = CopyNames(pipeline)
         self._sources = sources
@@ -184,6 +184,8 @@ class _Report:
             return replace(status, state="retrying" if isinstance(error, TransientError) else "stopped", error=str(error))
         tables = {table: self._table(name, table, found) for table, found in status.tables.items()}
         status = replace(status, tables=tables)
+        if (trouble := self._journal.trouble) is not None:
+            return replace(status, state="retrying", error=trouble)
         if self._flow.full:
             return replace(status, state="paused", error="the journal is full: a sink is too far behind")
         return status
@@ -208,7 +210,7 @@ class _Report:
             if number is not None:
                 gauge.labels(name).set(number)
         if self._reader is not None:
-            metrics.journal_bytes.set(self._size())
+            metrics.journal_bytes.set(self._journal.size())
             passed = self._state.passed(self._reader.id, list(self._pipeline.sinks)) or 0
             metrics.journal_age.set(self._reader.lag(passed)[1])
 

@@ -23,12 +23,12 @@ from dataflows.observe import DeliverMetrics, Health, HealthServer
 from dataflows.records import Places
 from dataflows.stopping import Stop
 from dataflows.supervise import SUPERVISED
-from journal.bell import Listener
+from journal.bell import Listener, Ringer
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
 from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
-from pipeline.model import Pipeline, SinkBlock
+from pipeline.model import KafkaJournal, Pipeline, SinkBlock
 from pipeline.names import nearest
 from sinks.base import Cursor
 
@@ -125,7 +125,9 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
         if name in pipeline.monitoring:
             held.callback(HealthServer(*pipeline.monitoring[name], metrics.registry, report.health).close)
         held.callback(Beat(report.tell).close)
-        reader = _journal(pipeline, stop)
+        if pipeline.journal.kafka is not None:
+            _follow_topics(pipeline, pipeline.journal.kafka, flow_state.ending, held)
+        reader = _journal(pipeline, stop, flow_state.ending)
         if reader is None:
             return 0
         held.callback(reader.close)
@@ -158,9 +160,19 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
         return 0
 
 
-def _journal(pipeline: Pipeline, stop: Stop) -> JournalReader | None:
+def _follow_topics(pipeline: Pipeline, kafka: KafkaJournal, ending: Ending, held: ExitStack) -> None:
+    """Keeps the folder's copy of a journal in topics, where no other process does."""
+    from journal.following import Follower
+
+    ringer = Ringer(pipeline.state, list(pipeline.sinks))
+    held.callback(ringer.close)
+    held.callback(Follower(pipeline.state, pipeline.name, kafka, ringer.ring, ending.over).close)
+
+
+def _journal(pipeline: Pipeline, stop: Stop, ending: Ending) -> JournalReader | None:
     """The journal, once ingest has made it; None when asked to stop before."""
     while not stop:
+        ending.raised()
         try:
             return JournalReader.open(pipeline.state, pipeline.name)
         except JournalError:

@@ -11,7 +11,8 @@ from dataflows.build import contracts
 from dataflows.ingest import EVERY_RULE
 from dataflows.progress import counts_of
 from journal.ledger import Tally
-from journal.local import JournalReader, journal_exists
+from journal.local import JournalReader
+from journal.opening import find_reader
 from journal.quarantine import Cause, Wanted
 from journal.state import SinkProgress, State
 from pipeline.model import Pipeline
@@ -27,11 +28,12 @@ _SAMPLES = 3
 def report(pipeline: Pipeline, folder: Path) -> list[Path]:
     """Writes the reports of a pipeline into `folder`, whether or not it runs. Returns the paths of the files."""
     rules = contracts(pipeline)
-    if not journal_exists(pipeline.state):
+    found = find_reader(pipeline)
+    if found is None:
         now = datetime.now(UTC)
         names = sorted({*pipeline.datasets, *rules})
         return write_reports([_nothing(pipeline, name, rules.get(name), now) for name in names], folder)
-    with JournalReader.open(pipeline.state, pipeline.name) as reader:
+    with found as reader:
         state = State.open(pipeline.state)
         try:
             return write_reports(_reports(pipeline, rules, reader, state), folder)

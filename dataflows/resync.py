@@ -18,7 +18,8 @@ from dataflows.enriching import Enrichments
 from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.service import run_lock
-from journal.local import JournalReader, JournalWriter, journal_exists
+from journal.local import JournalReader
+from journal.opening import find_reader, open_writer
 from journal.state import State
 from pipeline.model import Pipeline
 from sinks.base import Cursor, Standing
@@ -53,14 +54,14 @@ def resync(pipeline: Pipeline, do: bool) -> Resync:
         sinks = {name: build_sink(pipeline, block) for name, block in pipeline.sinks.items()}
         starts = {name: source.start_over(do=False) for name, source in sources.items()}
         standings = {name: sink.standing() for name, sink in sinks.items()}
-        known = journal_exists(pipeline.state)
-        if known:
-            with JournalReader.open(pipeline.state, pipeline.name) as reader:
+        reader = find_reader(pipeline)
+        if reader is not None:
+            with reader:
                 ours = _ours(reader.id, reader.last_seq())
         else:
             ours = _ours("", 0)
         strange = tuple(name for name, standing in standings.items() if not ours(standing.cursor))
-        found = Resync({name: list(start.actions) for name, start in starts.items()}, strange, not known)
+        found = Resync({name: list(start.actions) for name, start in starts.items()}, strange, reader is None)
         if do:
             _adopt_and_forget(pipeline, held, starts, standings, strange)
             for name, source in sources.items():
@@ -76,9 +77,7 @@ def _ours(journal: str, last: int) -> Callable[[Cursor | None], bool]:
 def _adopt_and_forget(
     pipeline: Pipeline, held: ExitStack, starts: Mapping[str, Preflight], standings: Mapping[str, Standing], strange: tuple[str, ...]
 ) -> None:
-    limits = pipeline.journal
-    journal = JournalWriter.open(pipeline.state, pipeline.name, max_bytes=limits.max_bytes, retention_seconds=limits.retention_seconds)
-    held.enter_context(journal)
+    journal = held.enter_context(open_writer(pipeline))
     with JournalReader.open(pipeline.state, pipeline.name) as reader, closing(State.open(pipeline.state)) as state:
         for name in strange:
             cursor = passed_over(reader, pipeline.sinks[name])

@@ -17,8 +17,8 @@ from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
-from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
+from journal.opening import find_reader, open_reader
 from journal.state import EVERY_SINK, SourceReport, State
 from pipeline.errors import EXIT_NO, ConfigError, SluiceError, TransientError
 from pipeline.model import Pipeline
@@ -70,9 +70,10 @@ def _names(pipeline: Pipeline) -> list[str]:
 
 def resume_of(pipeline: Pipeline, source: str) -> Resume:
     """Where a source would go on, as the journal on disk says."""
-    if not journal_exists(pipeline.state):
+    found = find_reader(pipeline)
+    if found is None:
         return Resume(None, CopyState(), {})
-    with JournalReader.open(pipeline.state, pipeline.name) as reader:
+    with found as reader:
         known = reader.resume(source)
     return resume_from(known)
 
@@ -115,7 +116,7 @@ class _Sync:
         """Whether rows still wait for a lookup; in the end they are let go, or quarantined."""
         if not self.pipeline.lookups:
             return False
-        with JournalReader.open(self.pipeline.state, self.pipeline.name) as reader:
+        with open_reader(self.pipeline) as reader:
             return bool(reader.waiting())
 
     def _read(self, name: str, status: SourceReport | None, patience: float) -> bool:
@@ -179,7 +180,7 @@ class _Sync:
             return False
         end = self._ends.setdefault(sink, last)
         if end is None:
-            with JournalReader.open(self.pipeline.state, self.pipeline.name) as reader:
+            with open_reader(self.pipeline) as reader:
                 end = self._ends[sink] = reader.last_seq()
         return progress.state in ("running", "copying") and progress.seq >= end
 
@@ -233,8 +234,9 @@ def sync(
         supervisor.stop(in_order=code != 0)
         stopped = waiting.stopped_tables()
         answer = SyncAnswer(code, {**waiting.failed, **stopped})
-        if journal_exists(pipeline.state):
-            with JournalReader.open(pipeline.state, pipeline.name) as reader:
+        found = find_reader(pipeline)
+        if found is not None:
+            with found as reader:
                 answer.quarantined = sum(reader.open_quarantine().values()) + sum(state.open_refused().values())
         if answer.code == 0 and answer.failed:
             answer.code = max([EXIT_NO, *(error.exit_code for error in failed.values())])
@@ -298,7 +300,7 @@ def _wait(waiting: _Sync, stop: Stop, timeout: float, progress: Callable[[State]
                 waiting.failed["ingest"] = "the process keeps dying: see the log"
                 return EXIT_NO
             if waiting.ingested(timeout):
-                with JournalReader.open(waiting.pipeline.state, waiting.pipeline.name) as reader:
+                with open_reader(waiting.pipeline) as reader:
                     last = reader.last_seq()
         elif sum(not waiting.delivered(child, last, timeout) for child in sinks) == 0:
             return 0

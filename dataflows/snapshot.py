@@ -6,8 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from dataflows.copy_names import CopyNames
-from journal.local import JournalReader
 from journal.locks import is_held
+from journal.opening import open_reader
 from journal.state import EVERY_SINK, State
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
@@ -27,7 +27,7 @@ def request_copy(pipeline: Pipeline, table: str, sink: str | None) -> Asked:
 
     Raises ConfigError for a table or a sink that is not there, or has nothing to do with the other, and JournalError where nothing has run.
     """
-    with JournalReader.open(pipeline.state, pipeline.name) as reader:
+    with open_reader(pipeline) as reader:
         tables = {(source, name): schema.dataset for source in pipeline.sources for name, schema in reader.resume(source).schemas.items()}
     meant = {dataset for (source, name), dataset in tables.items() if table in (name, f"{source}.{name}", dataset)}
     if len(meant) != 1:

@@ -28,6 +28,7 @@ from journal.batch import ChangeBatch, Op, batch_from_columns
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.locks import is_held
+from journal.opening import open_reader
 from journal.quarantine import Values
 from journal.schema import TableSchema
 from journal.state import State
@@ -65,7 +66,7 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
     rules = contracts(pipeline)
     answer: dict[str, Any] = {"conserved": True, "datasets": {}}
     with ExitStack() as held:
-        reader = held.enter_context(JournalReader.open(pipeline.state, pipeline.name))
+        reader = held.enter_context(open_reader(pipeline))
         state = State.open(pipeline.state)
         held.callback(state.close)
         make_router = router_for(pipeline)

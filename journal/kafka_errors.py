@@ -19,8 +19,8 @@ SILENT.disabled = True
 
 _AWAY = "are the brokers running, and do `bootstrap_servers` and `security.protocol` name the right listener?"
 _GRANTS = (
-    "the user of `options` needs CREATE, DESCRIBE, DESCRIBE_CONFIGS, READ and WRITE on the topics, WRITE and DESCRIBE on the transactional id;"
-    " docs/kafka-sink.md and docs/kafka-journal.md have the commands"
+    "the user of `options` needs CREATE, DESCRIBE, DESCRIBE_CONFIGS, READ and WRITE on the topics, WRITE and DESCRIBE on the transactional"
+    " id; docs/kafka-sink.md and docs/kafka-journal.md have the commands"
 )
 _REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: _GRANTS,

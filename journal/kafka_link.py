@@ -9,8 +9,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from pipeline.errors import AlreadyRunningError, Refused, SluiceError, TransientError
 from journal.kafka_errors import FENCED, SILENT, from_kafka
+from pipeline.errors import AlreadyRunningError, Refused, SluiceError, TransientError
 
 _PATIENCE = 6.0  # seconds for which a call is repeated
 _DOWN_PATIENCE = 1.5  # where librdkafka says that no broker can be reached

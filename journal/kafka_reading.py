@@ -9,8 +9,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from pipeline.errors import TransientError
 from journal.kafka_errors import SILENT, from_kafka
+from pipeline.errors import TransientError
 
 _TIMEOUT = 10.0
 _MANY = 10_000
@@ -30,11 +30,16 @@ _PRODUCERS = (
 )  # fmt: skip
 
 
+def as_consumer(options: Mapping[str, str]) -> dict[str, Any]:
+    """Options of a block, which may be for producers too, as those of a consumer which reads what is committed, and tells of ends."""
+    return {**_DEFAULTS, **{name: value for name, value in options.items() if not name.startswith(_PRODUCERS)}, **_OURS}
+
+
 class Reader:
     """Reads topics of one cluster. Raises Refused or TransientError."""
 
     def __init__(self, options: Mapping[str, str], group: str, who: str) -> None:
-        self._options = {name: value for name, value in options.items() if not name.startswith(_PRODUCERS)}
+        self._options = as_consumer(options)
         self._group = group
         self._who = who
         self._heard: KafkaError | None = None
@@ -42,7 +47,7 @@ class Reader:
     @contextmanager
     def _consumer(self) -> Iterator[Consumer]:
         self._heard = None
-        consumer = Consumer({**_DEFAULTS, **self._options, **_OURS, "group.id": self._group, "error_cb": self._hear, "logger": SILENT})
+        consumer = Consumer({**self._options, "group.id": self._group, "error_cb": self._hear, "logger": SILENT})
         try:
             yield consumer
         finally:

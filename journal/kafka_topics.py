@@ -13,8 +13,8 @@ from typing import Any
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
-from pipeline.errors import Refused, SluiceError, TransientError
 from journal.kafka_errors import SILENT, UNKNOWN_TOPIC, from_kafka
+from pipeline.errors import Refused, SluiceError, TransientError
 
 _TIMEOUT = 6.0
 _SOON = 2.0  # seconds for which a broker that has just started may not know its topics yet, or whom it may let in
@@ -120,6 +120,11 @@ class Topics:
         wanted = {TopicPartition(topic.name, partition): _LATEST for partition in topic.partitions}
         question = lambda: self._admin.list_offsets(wanted, isolation_level=isolation, request_timeout=_TIMEOUT)  # noqa: E731
         return {place.partition: told.offset for place, told in self._ask(question, f"cannot look at {topic.name}").items()}
+
+    def forget(self, topic: Topic, before: Mapping[int, int]) -> None:
+        """Deletes what is before these offsets of partitions."""
+        places = [TopicPartition(topic.name, partition, offset) for partition, offset in before.items()]
+        self._ask(lambda: self._admin.delete_records(places, request_timeout=_TIMEOUT), f"cannot forget what is old in {topic.name}")
 
     def missing(self, names: Iterable[tuple[str, str]]) -> Sequence[str]:
         """Those of the topics (name, id) that were deleted, or deleted and made again."""

@@ -6,19 +6,21 @@ What ingest commits at once, changes, position, quarantine and counts, is in the
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from journal import lookups, quarantine, store, waiting
+from journal import quarantine, store
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, decode, encode
 from journal.ledger import Ledger, coarsen
 from journal.locks import ProcessLock
 from journal.lookups import LookupLog
 from journal.partition import spread
+from journal.publication import Closing, Publication
 from journal.quarantine import QuarantineRecord
 from journal.reading import JournalReader, Known, Streams, known_of
 from journal.schema import TableSchema
@@ -27,6 +29,7 @@ from journal.store import journal_exists
 from journal.trouble import reported
 from journal.waiting import WaitingRows
 from pipeline.errors import SluiceError
+from pipeline.model import JournalConfig
 
 __all__ = ["JournalReader", "JournalWriter", "journal_exists"]
 
@@ -35,6 +38,7 @@ _POSITION = "insert or replace into position values (?, ?, ?, ?, ?, ?)"
 _HELD = "insert into held (stream, rows, op, lsn, nth, time, ordinal, payload) values (?, ?, ?, ?, ?, ?, ?, ?)"
 _COARSEN_EVERY = 3600.0
 _MOST_BYTES = 64 << 20  # of one entry, where it has more than one row
+_MOST_BYTES_SPREAD = 800_000  # where it is to fit into a message
 
 
 class JournalWriter:
@@ -45,12 +49,20 @@ class JournalWriter:
     """
 
     def __init__(
-        self, folder: Path, pipeline: str, lock: ProcessLock, max_bytes: int, retention_seconds: float, partitions: int = 0
+        self,
+        path: Path,
+        db: sqlite3.Connection,
+        lock: Closing,
+        limits: JournalConfig,
+        partitions: int = 0,
+        publisher: Publication | None = None,
     ) -> None:
+        """`db` is the file at `path`, which `lock` keeps others from writing. With a publisher a commit is its own first."""
         self._lock = lock
         self._partitions = partitions
-        self._path = folder / store.FILE
-        self._db = store.open_for_writing(folder, pipeline)
+        self._publisher = publisher
+        self._path = path
+        self._db = db
         self._ledger = Ledger()
         self._last: list[object] | None = None  # the newest entry, written once it is known whether a commit ends with it
         self._coarsen_at = 0.0
@@ -61,22 +73,22 @@ class JournalWriter:
             self.lookups = LookupLog(self._db, self._writing, self._beside, lambda: self._streams)
             self.waiting = WaitingRows(self._db, self._writing, self._beside, lambda: self._streams)
             self._load()
-            self._space = Space(self._db, self._path, max_bytes, retention_seconds)
+            self._space = Space(self._db, self._path, limits.max_bytes, limits.retention_seconds)
 
     @classmethod
-    def open(cls, folder: Path, pipeline: str, *, max_bytes: int, retention_seconds: float, partitions: int = 0) -> JournalWriter:
-        """Opens the journal in `folder`, or makes it.
+    def open(cls, folder: Path, pipeline: str, limits: JournalConfig, *, partitions: int = 0) -> JournalWriter:
+        """Opens the journal in `folder`, or makes it; its changes are spread over `partitions` (0: not).
 
-        `max_bytes` is where `full` begins; delivered changes are kept for `retention_seconds`; they are spread over `partitions` (0: not).
         Raises AlreadyRunningError when another process has it, JournalError when it is damaged, newer or another pipeline's, TerminalError
         when it cannot be written.
         """
-        lock = ProcessLock(folder, "journal", f"ingest of {pipeline}")
-        try:
-            return cls(folder, pipeline, lock, max_bytes, retention_seconds, partitions)
-        except BaseException:
-            lock.close()
-            raise
+        with ExitStack() as held:
+            lock = held.enter_context(ProcessLock(folder, "journal", f"ingest of {pipeline}"))
+            db = held.enter_context(closing(store.open_for_writing(folder, pipeline)))
+            store.refuse_copy(db, folder)
+            writer = cls(folder / store.FILE, db, lock, limits, partitions)
+            held.pop_all()
+            return writer
 
     def _load(self) -> None:
         """What is kept in memory, as the last commit left it."""
@@ -196,7 +208,7 @@ class JournalWriter:
         if ordinals[0] < self._next_ordinal or not (ordinals[1:] > ordinals[:-1]).all():
             raise ValueError(f"ordinals of {batch.dataset} do not increase from {self._next_ordinal} on")
         for partition, piece in spread(batch, self._partitions) if self._partitions else ((None, batch),):
-            for part in _parts(piece):
+            for part in _parts(piece, _MOST_BYTES_SPREAD if self._partitions else _MOST_BYTES):
                 row = encode(part)
                 with self._writing():
                     stream = self._stream(batch.schema, batch.source, batch.table, batch.sink, partition)
@@ -218,7 +230,7 @@ class JournalWriter:
 
     def hold(self, batch: ChangeBatch) -> None:
         """Keeps changes back until `released`. Their ordinals mean nothing yet."""
-        for part in _parts(batch):
+        for part in _parts(batch, _MOST_BYTES):
             row = encode(part)
             with self._writing():
                 self._db.execute(_HELD, (self._stream(batch.schema, batch.source, batch.table, batch.sink), *row))
@@ -290,14 +302,23 @@ class JournalWriter:
                 self._flush()
             self._ledger.write(self._db, wall)
             self._db.execute(_POSITION, (source, watermark, self._seq, self._next_ordinal, age, wall))
-            self._db.execute("commit")
+            self._commit()
         return self._seq
+
+    def _commit(self) -> None:
+        if self._publisher is not None:
+            self._publisher.publish(self._db)
+        self._db.execute("commit")
+        if self._publisher is not None:
+            self._publisher.followed()
 
     def rollback(self) -> None:
         """Nothing since the last commit stays. Also right when nothing is open."""
         with reported(self._path):
             if self._db.in_transaction:
                 self._db.execute("rollback")
+            if self._publisher is not None:
+                self._publisher.abandon()
             self._load()
 
     def size(self) -> int:
@@ -319,9 +340,20 @@ class JournalWriter:
             self._coarsen_at = time.monotonic() + _COARSEN_EVERY
             with self._writing():
                 coarsen(self._db, time.time())
-                self._db.execute("commit")
+                self._commit()
         with reported(self._path):
-            return self._space.prune(passed, self._age + time.monotonic())
+            gone = self._space.prune(passed, self._age + time.monotonic())
+        if self._publisher is not None:
+            with self._writing():
+                self._publisher.tend(self._db)
+                self._db.execute("commit")
+            self._publisher.followed()
+        return gone
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a commit has not come through for a while. Any thread."""
+        return None if self._publisher is None else self._publisher.trouble
 
     def __enter__(self) -> JournalWriter:
         return self
@@ -331,16 +363,20 @@ class JournalWriter:
 
     def close(self) -> None:
         """Rolls back what is open."""
-        with closing(self._lock), closing(self._db):
+        with ExitStack() as held:
+            held.enter_context(closing(self._lock))
+            held.enter_context(closing(self._db))
+            if self._publisher is not None:
+                held.enter_context(closing(self._publisher))
             if self._db.in_transaction:
                 self._db.execute("rollback")
 
 
-def _parts(batch: ChangeBatch) -> Iterator[ChangeBatch]:
+def _parts(batch: ChangeBatch, most_bytes: int) -> Iterator[ChangeBatch]:
     """The batch in pieces that a reader can well have in memory."""
-    if batch.nbytes <= _MOST_BYTES or len(batch) < 2:
+    if batch.nbytes <= most_bytes or len(batch) < 2:
         yield batch
         return
     middle = len(batch) // 2
-    yield from _parts(batch.slice(0, middle))
-    yield from _parts(batch.slice(middle, len(batch)))
+    yield from _parts(batch.slice(0, middle), most_bytes)
+    yield from _parts(batch.slice(middle, len(batch)), most_bytes)

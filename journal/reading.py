@@ -197,9 +197,7 @@ class JournalReader:
     def _reach(self, after: int, max_bytes: int, sink: str) -> tuple[int, bool]:
         """How far to read, and whether a commit ends there."""
         newest = store.last_seq(self._db)  # a copy of topics can hold more, which does not count yet
-        found = self._db.execute(
-            "select seq, stream, bytes, committed from entry where seq > ? and seq <= ? order by seq", (after, newest)
-        )
+        found = self._db.execute("select seq, stream, bytes, committed from entry where seq > ? and seq <= ? order by seq", (after, newest))
         last = whole = after
         room = max_bytes
         for seq, stream, size, committed in found:

@@ -96,6 +96,15 @@ def open_for_writing(
         return db
 
 
+def refuse_copy(db: sqlite3.Connection, folder: Path) -> None:
+    """Raises JournalError for a copy of topics, which must not be written without them."""
+    if db.execute("select 1 from kept where name = 'commit'").fetchone() is not None:
+        raise JournalError(
+            f"{folder / FILE} is a copy of a journal in Kafka",
+            hint="write `journal: {type: kafka, …}` as before, or name another folder with `state:`",
+        )
+
+
 def open_for_reading(folder: Path, pipeline: str) -> sqlite3.Connection:
     """The journal of a pipeline, which nothing that happens on this connection can change. Raises JournalError where there is none."""
     path = folder / FILE
@@ -160,7 +169,9 @@ def _checked(db: sqlite3.Connection, path: Path, pipeline: str) -> sqlite3.Conne
             )
         first, last = db.execute("select min(seq), max(seq) from entry").fetchone()
         committed = last_seq(db)
-        copied = db.execute("select 1 from kept where name = 'commit'").fetchone() is not None  # of topics: entries come before their commit
+        copied = (
+            db.execute("select 1 from kept where name = 'commit'").fetchone() is not None
+        )  # of topics: entries come before their commit
         if last is not None and (first < 1 or (last < committed if copied else last != committed)):
             raise damaged(path, f"its entries end at {last}, not at {committed}")
         db.execute("rollback")

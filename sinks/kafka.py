@@ -12,6 +12,10 @@ import structlog
 from pydantic import BaseModel
 
 from journal.batch import ChangeBatch, CopyMarker, Longs
+from journal.kafka_hanging import end_hanging, hanging
+from journal.kafka_link import BATCH_BYTES, Link
+from journal.kafka_reading import Reader
+from journal.kafka_topics import LARGEST, Topic, Topics
 from journal.schema_registry import SchemaRegistry
 from pipeline.errors import SinkShapeError, TerminalError, TransientError
 from pipeline.file import RouteBlock
@@ -21,11 +25,8 @@ from sinks.bookkeeping import check_names
 from sinks.kafka_config import KafkaConfig, KafkaRoute
 from sinks.kafka_cursor import KEY, SETTINGS, Record, topic_of
 from sinks.kafka_formats import BinaryCloudEvents, Format, JsonFormat, StructuredCloudEvents
-from journal.kafka_link import BATCH_BYTES, Link
 from sinks.kafka_newest import Newest
-from journal.kafka_reading import Reader
 from sinks.kafka_telling import Telling
-from journal.kafka_topics import LARGEST, Topic, Topics
 
 log = structlog.get_logger("sluice.kafka")
 
@@ -103,26 +104,12 @@ class KafkaSink(Sink):
         self._epoch = self._record.cursor.epoch + 1
         return link, record
 
-    def _hanging(self, topic: Topic) -> Sequence[int]:
-        """Partitions with a transaction that is still open after a moment."""
-        committed, written = self._topics.settled(topic), self._topics.written(topic)
-        return [partition for partition, end in written.items() if committed[partition] < end]
-
     def _end_hanging(self, link: Link, name: str) -> None:
-        """Ends what the brokers have forgotten to end: a broker that is killed after it has answered a commit can lose the ends of the
-        transaction in partitions that it does not know yet when it is back (seen with Kafka 4.3, alone). What was left open would be
-        committed with our next transaction, though it is told again then."""
+        """What an older producer left open in a topic is told again."""
         topic = self._topics.find(name)
-        if topic is None:
-            return
-        hanging = self._hanging(topic)
-        if hanging:
-            log.warning("a transaction without an end is aborted", sink=self.name, topic=name, partitions=hanging)
-            link.begin()
-            link.touch(name, hanging)
-            link.flush()
-            if not link.abort():
-                raise TransientError(f"{self._who} cannot end an old transaction in {name}", hint="are the brokers running?")
+        partitions = [] if topic is None else end_hanging(link, self._topics, topic, self._who)
+        if partitions:
+            log.warning("a transaction without an end is aborted", sink=self.name, topic=name, partitions=partitions)
 
     def _read_record(self, *, surely: bool = False) -> Record | None:
         topic = self._topics.find(self._cursor_topic, surely=surely)
@@ -170,7 +157,7 @@ class KafkaSink(Sink):
         _check(target, topic)
         if topic.name not in self._looked_at:
             self._looked_at.add(topic.name)
-            if self._hanging(topic):
+            if hanging(self._topics, topic):
                 message = f"{self._who}: {topic.name} has a transaction without an end"
                 raise TransientError(message, hint="nothing to do: the sink begins again and ends it")
         if topic.max_bytes < self._batch_bytes:

@@ -12,12 +12,12 @@ import structlog
 from confluent_kafka import Message
 
 from journal.batch import ChangeBatch, Longs, Mask, Op
+from journal.kafka_link import Link
+from journal.kafka_topics import Topic
 from sinks.base import RefusedRow, Target
 from sinks.kafka_changes import Changes, changes_of
 from sinks.kafka_formats import Facts, Format, numbered
-from journal.kafka_link import Link
 from sinks.kafka_newest import Newest
-from journal.kafka_topics import Topic
 
 log = structlog.get_logger("sluice.kafka")
 

@@ -13,6 +13,7 @@ from journal.batch import ChangeBatch, CopyMarker, Op
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Reason, record_id
 from journal.schema import Column, TableSchema
+from pipeline.model import JournalConfig
 
 ORDERS = TableSchema(
     "orders", (Column("id", "integer", 1, nullable=False), Column("note", "text", 2), Column("amount", "numeric", 3)), ("id",)
@@ -77,7 +78,7 @@ def record(
 
 
 def opened(folder: Path, *, max_bytes: int = 1 << 40, retention: float = 0.0) -> JournalWriter:
-    return JournalWriter.open(folder, "commerce", max_bytes=max_bytes, retention_seconds=retention)
+    return JournalWriter.open(folder, "commerce", JournalConfig(max_bytes, retention))
 
 
 def reading(folder: Path) -> JournalReader:

@@ -24,6 +24,7 @@ from journal.local import JournalReader, JournalWriter
 from journal.quarantine import Wanted
 from journal.schema import Column, TableSchema
 from pipeline.load import load_pipeline
+from pipeline.model import JournalConfig
 from sources.base import Source
 
 PIPELINE = """\
@@ -76,7 +77,7 @@ class LookupPlace:
 
     def start(self) -> None:
         """As ingest starts."""
-        self.journal = JournalWriter.open(self.pipeline.state, "shop", max_bytes=10**9, retention_seconds=0.0)
+        self.journal = JournalWriter.open(self.pipeline.state, "shop", JournalConfig(10**9))
         self.lookups = Lookups(self.pipeline)
         self.waiting = Waiting(self.pipeline, self.lookups, lambda: self.journal.clock + self.later)
         self.lookups.load(self.journal.lookups)

@@ -19,6 +19,7 @@ from journal.locks import ProcessLock
 from journal.quarantine import QuarantineRecord, Reason, record_id
 from journal.schema import Column, TableSchema
 from journal.state import State
+from pipeline.model import JournalConfig
 from sinks.base import Counts, Cursor
 from tests.invoking import sluice
 from tests.test_cli_check import CONTRACT, PIPELINE
@@ -38,7 +39,7 @@ class Shop:
         self.file.write_text(PIPELINE)
         self.state_folder.mkdir(parents=True)
         self.state = State.open(self.state_folder)
-        self.journal = JournalWriter.open(self.state_folder, "shop", max_bytes=1 << 30, retention_seconds=0.0)
+        self.journal = JournalWriter.open(self.state_folder, "shop", JournalConfig(1 << 30))
 
     def record(self, ordinal: int, amount: str | None, *, sink: str | None = None, rule: str = "amount-positive") -> QuarantineRecord:
         row: dict[str, str | bytes | None] = {"order_id": str(ordinal), "region": f"SECRET-{ordinal}", "amount": amount}

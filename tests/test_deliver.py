@@ -14,6 +14,7 @@ from journal.bell import Ringer
 from journal.local import JournalWriter
 from journal.schema import Column, TableSchema
 from journal.state import State
+from pipeline.model import JournalConfig
 from tests.fix_pipeline import MakePipeline, PipelineUnderTest
 from tests.fix_postgres import Database
 from tests.waiting import wait_for
@@ -38,7 +39,7 @@ class Feeder:
     """Ingest's end of the journal."""
 
     def __init__(self, pipeline: PipelineUnderTest) -> None:
-        self.journal = JournalWriter.open(pipeline.state, "shop", max_bytes=10**9, retention_seconds=0)
+        self.journal = JournalWriter.open(pipeline.state, "shop", JournalConfig(10**9))
         self.bell = Ringer(pipeline.state, ["eu"])
         self.lsn = 100
 

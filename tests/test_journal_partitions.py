@@ -15,6 +15,7 @@ from journal.batch import ChangeBatch, Op
 from journal.local import JournalReader, JournalWriter
 from journal.partition import spread
 from journal.schema import Column, TableSchema
+from pipeline.model import JournalConfig
 
 KEYED = TableSchema("items", (Column("id", "text", nullable=False), Column("v", "text")), ("id",))
 KEYS = st.lists(st.text(max_size=60), min_size=1, max_size=50)
@@ -91,7 +92,7 @@ def test_rows_without_a_key_are_all_in_one() -> None:
 def test_who_reads_all_of_them_sees_what_came_in(tmp_path: Path, partitions: int) -> None:
     keys = [str(i % 97) for i in range(1_000)]
     batch = changes(KEYED, keys, [Op.INSERT] * 1_000)
-    with JournalWriter.open(tmp_path, "p", max_bytes=1 << 30, retention_seconds=0, partitions=partitions) as journal:
+    with JournalWriter.open(tmp_path, "p", JournalConfig(1 << 30), partitions=partitions) as journal:
         journal.append(batch)
         last = journal.commit("shop", "1")
         with JournalReader.open(tmp_path, "p") as reader:

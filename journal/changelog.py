@@ -1,0 +1,90 @@
+"""Which rows of the journal's tables a transaction changes: so that somebody else's tables can be kept like them.
+
+Rows are told as they are when asked for, by their primary keys, however often they have changed; applied in any order, and again, they come
+to the same. The entries, which never change, are not among them.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+TABLES = ("kept", "schema", "stream", "position", "tables", "note", "ledger", "quarantine", "held", "waiting", "lookup")
+
+_EVENTS = {"insert": ("new",), "update": ("old", "new"), "delete": ("old",)}
+_AT_ONCE = 500
+
+Value = str | bytes | int | float | None
+
+
+def _primary_key(db: sqlite3.Connection, table: str) -> list[str]:
+    columns = db.execute(f"pragma main.table_info({table})").fetchall()
+    return [name for _, name, *_, place in sorted(columns, key=lambda column: column[-1]) if place]
+
+
+class Changelog:
+    """Notes, on one connection, what its open transaction changes. Rolled back with it."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._keys = {table: _primary_key(db, table) for table in TABLES}
+        db.execute("create temp table changed (place text, key text, primary key (place, key)) without rowid")
+        for table, key in self._keys.items():
+            for event, sides in _EVENTS.items():
+                noted = [f"insert or ignore into changed values ('{table}', json_array({_listed(key, side)}));" for side in sides]
+                db.execute(f"create temp trigger changed_{table}_{event} after {event} on main.{table} begin {' '.join(noted)} end")
+
+    def everything(self) -> None:
+        """Takes every row for changed."""
+        for table, key in self._keys.items():
+            self._db.execute(f"insert or ignore into changed select '{table}', json_array({_listed(key, 'it')}) from main.{table} it")
+
+    def rows(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Name and content of each row that has changed; no content for one that is gone."""
+        found = self._db.execute("select place, key from changed")
+        while some := found.fetchmany(_AT_ONCE):
+            for table, key in some:
+                yield name_of(table, key), self.row(table, json.loads(key))
+
+    def row(self, table: str, key: Sequence[Value]) -> bytes | None:
+        """The content of a row as it is now."""
+        where = " and ".join(f"{column} = ?" for column in self._keys[table])
+        found = self._db.execute(f"select * from main.{table} where {where}", key).fetchone()
+        return None if found is None else msgspec.msgpack.encode(found)
+
+    def forget(self) -> None:
+        """Nothing has changed since now."""
+        self._db.execute("delete from changed")
+
+
+class Apply:
+    """Keeps tables as a changelog says."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._delete = {
+            table: f"delete from {table} where {' and '.join(f'{column} = ?' for column in _primary_key(db, table))}" for table in TABLES
+        }
+
+    def __call__(self, name: bytes, content: bytes | None) -> None:
+        """Inside the open transaction. Raises ValueError for what no changelog of ours says."""
+        table, _, key = name.decode().partition(" ")
+        if table not in self._delete:
+            raise ValueError(f"there is no table {table}")
+        if content is None:
+            self._db.execute(self._delete[table], json.loads(key))
+            return
+        row = msgspec.msgpack.decode(content)
+        self._db.execute(f"insert or replace into {table} values ({', '.join('?' * len(row))})", row)
+
+
+def name_of(table: str, key: str) -> bytes:
+    """What a row is called; `key` is a JSON array."""
+    return f"{table} {key}".encode()
+
+
+def _listed(columns: Sequence[str], side: str) -> str:
+    return ", ".join(f"{side}.{column}" for column in columns)

@@ -1,0 +1,47 @@
+"""Opens the journal that a pipeline file asks for: the file in its state folder, or that as a copy of topics.
+
+Of a journal in Kafka one process in each folder keeps the copy: ingest itself, or whoever follows. The others only read it.
+"""
+
+from __future__ import annotations
+
+from journal import store
+from journal.local import JournalReader, JournalWriter
+from pipeline.errors import AlreadyRunningError, TransientError
+from pipeline.model import Pipeline
+
+
+def open_writer(pipeline: Pipeline) -> JournalWriter:
+    """Ingest's end, made if there is none. Raises as JournalWriter.open does; for topics, Refused and TransientError, too."""
+    if pipeline.journal.kafka is None:
+        return JournalWriter.open(pipeline.state, pipeline.name, pipeline.journal)
+    from journal.following import open_published
+
+    return open_published(pipeline.state, pipeline.name, pipeline.journal, pipeline.journal.kafka)
+
+
+def open_reader(pipeline: Pipeline) -> JournalReader:
+    """A reader's end. A copy of topics that nobody keeps just now is brought up to date first. Raises JournalError."""
+    catch_up(pipeline)
+    return JournalReader.open(pipeline.state, pipeline.name)
+
+
+def find_reader(pipeline: Pipeline) -> JournalReader | None:
+    """The same; None where ingest has not made the journal yet."""
+    catch_up(pipeline)
+    return JournalReader.open(pipeline.state, pipeline.name) if store.journal_exists(pipeline.state) else None
+
+
+def catch_up(pipeline: Pipeline) -> None:
+    """Brings a copy of topics up to date, unless a process here does. While no broker answers an old copy is better than none."""
+    if pipeline.journal.kafka is None:
+        return
+    from journal.following import follow_once
+
+    try:
+        follow_once(pipeline.state, pipeline.name, pipeline.journal.kafka)
+    except AlreadyRunningError:
+        return
+    except TransientError:
+        if not store.journal_exists(pipeline.state):
+            raise
