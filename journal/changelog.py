@@ -34,8 +34,8 @@ class Changelog:
         db.execute("create temp table changed (place text, key text, primary key (place, key)) without rowid")
         for table, key in self._keys.items():
             for event, sides in _EVENTS.items():
-                noted = [f"insert or ignore into changed values ('{table}', json_array({_listed(key, side)}));" for side in sides]
-                db.execute(f"create temp trigger changed_{table}_{event} after {event} on main.{table} begin {' '.join(noted)} end")
+                noted = " ".join(_note(table, f"json_array({_listed(key, side)})") for side in sides)
+                db.execute(f"create temp trigger changed_{table}_{event} after {event} on main.{table} begin {noted} end")
 
     def everything(self) -> None:
         """Takes every row for changed."""
@@ -79,6 +79,12 @@ class Apply:
             return
         row = msgspec.msgpack.decode(content)
         self._db.execute(f"insert or replace into {table} values ({', '.join('?' * len(row))})", row)
+
+
+def _note(table: str, key: str) -> str:
+    """The statement of a trigger; `or ignore` there would give way to what the statement says that sets it off."""
+    known = f"select 1 from changed where place = '{table}' and key = {key}"
+    return f"insert into changed select '{table}', {key} where not exists ({known});"
 
 
 def name_of(table: str, key: str) -> bytes:

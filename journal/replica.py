@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 from confluent_kafka import Message
 
-from journal.changelog import Apply
+from journal.changelog import Apply, name_of
 from journal.kafka_messages import COMMIT, PRUNED, Commit, TopicNames, Whole
 from journal.kafka_topics import Topic
 from journal.trouble import reported
@@ -27,6 +27,7 @@ create table if not exists replica (
     primary key (topic, partition)) without rowid
 """
 _ENTRY = "insert or replace into entry values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PRUNED = name_of("kept", f'["{PRUNED}"]')
 _WAY_OUT = "stop everything, move the state folder's journal.db away and start: it is made anew of what the topics hold"
 
 Place = tuple[str, int]
@@ -119,6 +120,8 @@ class Replica:
         self.seen[partition] = max(seq, self.seen.get(partition, 0))
 
     def _take_row(self, key: bytes, value: bytes | None) -> None:
+        if key == _PRUNED and value is not None:  # what comes before it need not be waited for
+            self.pruned = max(self.pruned, msgspec.msgpack.decode(value)[1])
         if key != COMMIT:
             self._rows.append((key, value))
             return
@@ -140,9 +143,7 @@ class Replica:
             commit, rows = self._awaited.pop(0)
             for name, content in rows:
                 self._apply(name, content)
-            found = self._db.execute("select value from kept where name = ?", (PRUNED,)).fetchone()
-            if found is not None and found[0] > self.pruned:
-                self.pruned = found[0]
+            if any(name == _PRUNED for name, _ in rows):
                 self._db.execute("delete from entry where seq <= ?", (self.pruned,))
             self.commit = commit
 

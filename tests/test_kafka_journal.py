@@ -1,0 +1,241 @@
+"""The journal in topics of a real broker: what is committed is there whole, in every folder, whoever is killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from journal.batch import ChangeBatch
+from journal.following import follow_once, open_published
+from journal.local import JournalReader, JournalWriter
+from journal.quarantine import Wanted
+from journal.schema import Column, TableSchema
+from journal.store import FILE
+from pipeline.errors import AlreadyRunningError, JournalError, TerminalError
+from pipeline.model import JournalConfig, KafkaJournal
+from tests.fix_kafka import LaunchKafka
+from tests.journal_cases import LINES, SOURCE, changes, everything, marker, ordinals, record, watermark, write
+from tests.kafka_place import Kafka
+
+WIDE = TableSchema("wide", (Column("id", "integer", 1, nullable=False), Column("text", "text", 2)), ("id",))
+
+
+class Place:
+    """A journal's topics, and folders with copies of them."""
+
+    def __init__(self, kafka: Kafka, tmp_path: Path) -> None:
+        self.config = KafkaJournal(kafka.bootstrap_servers, kafka.prefix, 4)
+        self.tmp_path = tmp_path
+
+    def folder(self, name: str) -> Path:
+        return self.tmp_path / name
+
+    def ingest(self, name: str = "here", retention: float = 0.0) -> JournalWriter:
+        return open_published(self.folder(name), "commerce", JournalConfig(1 << 40, retention), self.config)
+
+    def followed(self, name: str) -> JournalReader:
+        """A reader of a folder that is brought up to date first."""
+        follow_once(self.folder(name), "commerce", self.config)
+        return JournalReader.open(self.folder(name), "commerce")
+
+
+@pytest.fixture
+def place(kafka: Kafka, tmp_path: Path) -> Place:
+    return Place(kafka, tmp_path)
+
+
+def content(reader: JournalReader) -> object:
+    """All that readers can ask, but for what is counted by minute."""
+    entries = [
+        (entry.dataset, entry.sink, entry.ordinal.tolist(), [column.to_pylist() for column in entry.columns])
+        if isinstance(entry, ChangeBatch)
+        else entry
+        for entry in everything(reader)
+    ]
+    records = reader.quarantined(Wanted())
+    return reader.id, reader.last_seq(), entries, reader.totals(), records, reader.resume(SOURCE)
+
+
+def test_another_folder_holds_what_ingest_committed(place: Place) -> None:
+    with place.ingest() as journal:
+        journal.mark(marker("start", 1, first=True))
+        write(journal, 50)
+        journal.quarantine([record(journal.id, journal.next_ordinal)])
+        journal.hold(changes(0, 3, schema=LINES))
+        journal.note(SOURCE, {"file": "a.csv"})
+        write(journal, 20, schema=LINES)
+        write(journal, 3, sink="only")
+        last = journal.commit(SOURCE, watermark(1000))
+        with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+            assert there.last_seq() == last
+            assert content(there) == content(here)
+            assert ordinals(everything(there)) == list(range(1, 71))
+
+
+def test_a_follower_that_was_there_before_comes_to_hold_what_is_new(place: Place) -> None:
+    with place.ingest() as journal:
+        write(journal, 5)
+        place.followed("there").close()
+        write(journal, 5)
+        list(journal.released(SOURCE, "public.orders", None))
+        journal.commit(SOURCE, "x")
+        with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+            assert content(there) == content(here)
+
+
+def test_an_entry_larger_than_a_message_comes_whole(place: Place) -> None:
+    with place.ingest() as journal:
+        journal.append(changes(1, 2, schema=WIDE, width=3_000_000))
+        journal.hold(changes(0, 2, schema=LINES, width=2_500_000))
+        journal.commit(SOURCE, "1")
+        with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+            assert content(there) == content(here)
+        assert sorted(len(batch) for batch in journal.released(SOURCE, "public.lines", None)) == [2]
+
+
+def test_nothing_of_what_was_rolled_back_is_there(place: Place) -> None:
+    with place.ingest() as journal:
+        write(journal, 5)
+        journal.append(changes(journal.next_ordinal, 100))
+        journal.rollback()
+        write(journal, 2)
+        with place.followed("there") as there:
+            assert ordinals(everything(there)) == list(range(1, 8))
+
+
+def test_ingest_goes_on_in_another_folder(place: Place) -> None:
+    with place.ingest("one") as journal:
+        write(journal, 10)
+        journal.hold(changes(0, 3))
+        journal.commit(SOURCE, watermark(10))
+        number = journal.id
+    with place.ingest("two") as journal:
+        assert journal.id == number
+        assert journal.resume(SOURCE).watermark == watermark(10)
+        assert journal.next_ordinal == 11
+        assert [len(batch) for batch in journal.released(SOURCE, "public.orders", None)] == [3]
+        write(journal, 4)
+    with place.ingest("one") as journal:
+        assert journal.next_ordinal == 15
+        with JournalReader.open(place.folder("one"), "commerce") as reader:
+            assert ordinals(everything(reader)) == list(range(1, 15))
+
+
+def test_a_second_ingest_fences_off_the_first(place: Place) -> None:
+    with place.ingest("one") as first:
+        write(first, 3)
+        with place.ingest("two") as second:
+            with pytest.raises(AlreadyRunningError, match="fenced"):
+                write(first, 3)
+            with pytest.raises(AlreadyRunningError, match="fenced"):
+                write(first, 1)
+            write(second, 2)
+        with place.followed("three") as reader:
+            assert ordinals(everything(reader)) == [1, 2, 3, 4, 5]
+
+
+def test_one_folder_has_one_ingest(place: Place) -> None:
+    with place.ingest(), pytest.raises(AlreadyRunningError, match="already running"):
+        place.ingest()
+
+
+def test_what_every_sink_has_is_forgotten_in_topics_and_copies(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journal.publisher._MARK_EVERY", 0.0)
+    with place.ingest() as journal:
+        for _ in range(3):
+            write(journal, 20)
+        journal.prune(0)
+        place.followed("there").close()
+        seqs = write(journal, 5)
+        journal.prune(seqs - 1)
+        journal.prune(seqs - 1)
+        with JournalReader.open(place.folder("here"), "commerce") as here:
+            first = here.first_seq()
+            assert first > 1
+        with place.followed("there") as there, place.followed("new") as new:
+            assert there.first_seq() == new.first_seq() == first
+            assert there.last_seq() == new.last_seq()
+            assert there.totals() == new.totals()
+    with place.ingest() as journal, place.followed("there") as there:
+        write(journal, 1)
+        assert journal.next_ordinal == 67
+
+
+def test_a_journal_of_before_is_published(place: Place) -> None:
+    with JournalWriter.open(place.folder("here"), "commerce", JournalConfig(1 << 40)) as local:
+        write(local, 10)
+        number = local.id
+    with place.ingest() as journal:
+        write(journal, 1)
+        assert journal.id == number
+        with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+            assert content(there) == content(here)
+    with pytest.raises(JournalError, match="copy of a journal in Kafka"):
+        JournalWriter.open(place.folder("here"), "commerce", JournalConfig(1 << 40))
+
+
+def test_a_journal_of_its_own_is_not_mixed_with_that_of_topics(place: Place) -> None:
+    with place.ingest("one") as journal:
+        write(journal, 1)
+    with JournalWriter.open(place.folder("two"), "commerce", JournalConfig(1 << 40)) as local:
+        write(local, 10)
+    with pytest.raises(JournalError, match="a journal of its own"):
+        place.ingest("two")
+
+
+def test_topics_that_were_made_again_are_noticed(place: Place, kafka: Kafka) -> None:
+    with place.ingest() as journal:
+        write(journal, 1)
+    for topic in ("state", "changes"):
+        kafka.delete_topic(f"{kafka.prefix}.commerce.{topic}")
+    with pytest.raises(JournalError, match="was deleted and made again"):
+        place.ingest()
+
+
+def test_partitions_cannot_be_changed(place: Place) -> None:
+    place.ingest().close()
+    place.config = KafkaJournal(place.config.bootstrap_servers, place.config.prefix, 8)
+    with pytest.raises(TerminalError, match="has 4 partitions, not 8"):
+        place.ingest()
+
+
+def test_a_file_that_lags_behind_the_topics_is_brought_up_to_date(place: Place) -> None:
+    """As after a power cut: the topics have commits that the file has not."""
+    with place.ingest() as journal:
+        write(journal, 3)
+    old = (place.folder("here") / FILE).read_bytes()
+    with place.ingest() as journal:
+        write(journal, 4)
+    (place.folder("here") / FILE).write_bytes(old)
+    with place.ingest() as journal:
+        assert journal.next_ordinal == 8
+        with JournalReader.open(place.folder("here"), "commerce") as here:
+            assert ordinals(everything(here)) == list(range(1, 8))
+
+
+def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: LaunchKafka, tmp_path: Path) -> None:
+    """As after a power cut of all brokers, which answer for what is in their memory: here, brokers of an older state."""
+    import shutil
+
+    kafka = launch_kafka()
+    place = Place(kafka, tmp_path)
+    with place.ingest() as journal:
+        write(journal, 3)
+    kafka.server.stop()
+    data = Path(kafka.server.data)
+    shutil.copytree(data, tmp_path / "old")
+    kafka.server.restart()
+    with place.ingest() as journal:
+        write(journal, 4)
+        journal.quarantine([record(journal.id, journal.next_ordinal)])
+        journal.commit(SOURCE, "7")
+    kafka.server.stop()
+    shutil.rmtree(data)
+    shutil.copytree(tmp_path / "old", data)
+    kafka.server.restart()
+    with place.ingest() as journal:
+        write(journal, 1)
+    with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+        assert content(there) == content(here)
+        assert ordinals(everything(there)) == list(range(1, 9))
