@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.loading import loading
 from cli.options import AsJson, Log, PipelineFile, Verbose, as_arguments, speak
 from cli.styles import LogFormat
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.model import Pipeline
 
 
 def run(
     file: PipelineFile,
     only: Annotated[
         str | None, typer.Option("--only", metavar="PROCESS", help="Runs one process: `ingest`, or `deliver:SINK`.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, metavar="N", help="With --only deliver:SINK: so many processes share the sink.", show_default=False
+        ),
+    ] = None,
+    addresses: Annotated[
+        str | None,
+        typer.Option(
+            "--addresses", metavar="LIST", help="Of workers on several machines: HOST:PORT of each, with commas.", show_default=False
+        ),
+    ] = None,
+    process: Annotated[
+        int | None, typer.Option("--process", min=0, metavar="I", help="Which of --addresses this one is, from 0.", show_default=False)
     ] = None,
     verbose: Verbose = False,
     log_format: Log = LogFormat.console,
@@ -24,13 +43,17 @@ def run(
     Without --only it runs a process for the sources and one for each sink, starts again what dies, and stops them in order. SIGTERM and
     SIGINT drain: what is open is finished, committed and acknowledged, within ten seconds. A second one ends at once.
 
+    --workers keeps several processes that share one sink, on this machine. On several machines each runs one of them, with the same
+    --addresses and a --process of its own.
+
     \b
     Examples:
       sluice run pipeline.yaml
       sluice run pipeline.yaml --only ingest
       sluice run pipeline.yaml --only deliver:warehouse --log-format json
+      sluice run pipeline.yaml --only deliver:warehouse --workers 4
     """
-    speak(verbose, log_format, only)
+    speak(verbose, log_format, only if process is None else f"{only}/{process}")
     with loading():
         from pipeline.load import load_pipeline
 
@@ -39,9 +62,41 @@ def run(
             from dataflows.service import run_all
         else:
             from dataflows.process import run_one
+    arguments = ["run", str(file), *as_arguments(verbose, log_format)]
+    if workers is not None or addresses is not None or process is not None:
+        raise typer.Exit(_shared(pipeline, only, workers, addresses, process, arguments))
     if only is not None:
         raise typer.Exit(run_one(pipeline, only))
-    raise typer.Exit(run_all(pipeline, ["run", str(file), *as_arguments(verbose, log_format)]))
+    raise typer.Exit(run_all(pipeline, arguments))
+
+
+def _shared(
+    pipeline: Pipeline, only: str | None, workers: int | None, addresses: str | None, process: int | None, arguments: list[str]
+) -> int:
+    """Runs a sink's workers on this machine, or the one of several that `process` says. Returns the exit code; raises ConfigError."""
+    from dataflows.process import run_one, sink_named
+    from dataflows.worker import Worker
+    from dataflows.workers import check_workers, run_workers
+
+    if only is None:
+        raise ConfigError("--workers, --addresses and --process are of one sink", hint="say which: --only deliver:SINK")
+    named = tuple(one.strip() for one in (addresses or "").split(",")) if addresses is not None else ()
+    if (addresses is None) != (process is None) or (process is not None and process >= len(named)):
+        raise ConfigError("--addresses names all workers, and --process says which of them this one is", hint="from 0: --process 0")
+    if addresses is not None and (workers not in (None, len(named)) or not all(_is_address(one) for one in named)):
+        raise ConfigError(f"--addresses {addresses}: so many HOST:PORT as there are workers", hint="a:9100,b:9100 for two")
+    of = workers if workers is not None and addresses is None else len(named)
+    check_workers(pipeline, only, None if only == "ingest" else sink_named(pipeline, only), of)
+    if of == 1:
+        return run_one(pipeline, only)
+    if process is None:
+        return run_workers(pipeline, only, of, arguments)
+    return run_one(pipeline, only, Worker(process, of, named))
+
+
+def _is_address(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    return bool(host and colon) and port.isdecimal() and 0 < int(port) < 65536
 
 
 def sync(

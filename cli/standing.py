@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
+from dataflows.worker import Worker
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.locks import held_since, is_held
@@ -15,6 +16,7 @@ from journal.state import SinkProgress, SourceReport, State
 from pipeline.model import Pipeline, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, split_name
 from sinks.base import Counts, Cursor
+from sinks.bookkeeping import workers_place
 
 _SOURCE = ("confirmed", "server", "lag_bytes", "lag_messages", "lag_seconds", "wal_status", "safe_wal_size")
 
@@ -136,9 +138,21 @@ class _Standing:
             "error": error,
             "lag_batches": batches,
             "lag_seconds": round(seconds, 3),
+            "workers": self._workers(block.name, 1 if cursor is None else cursor.of),
             "waiting_for_copy": [] if cursor is None else sorted(cursor.waiting),
             "datasets": datasets,
         }
+
+    def _workers(self, sink: str, of: int) -> list[dict[str, Any]]:
+        """Those of this machine and of others, of whom nothing is known here; one process alone is none."""
+        known = self._state.sinks()
+        found = []
+        for number in range(of if of > 1 else 0):
+            told = known.get(workers_place(sink, number) if number else sink)
+            phase, error, when = (None, None, 0.0) if told is None else (told.state, told.error, told.updated_at)
+            lock = Worker(number, of).lock(sink)
+            found.append({"worker": number, "state": self._phase(lock, phase, error, when), "error": error})
+        return found
 
 
 def _literal(block: SourceBlock) -> list[str]:

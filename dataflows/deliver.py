@@ -24,11 +24,13 @@ from dataflows.stopping import Stop
 from journal.batch import ChangeBatch, CopyMarker
 from journal.bell import Listener
 from journal.local import JournalReader
+from journal.reading import Stretch as Found
 from pipeline.errors import TransientError
 
 log = structlog.get_logger("sluice.deliver")
 
 _PATIENCE = 0.1  # seconds that an idle flow waits for the bell
+_OTHERS_PATIENCE = 0.02  # of workers other than the first, for whom nobody rings
 _REST_AFTER = 0.25
 _MOST_BYTES = 16 << 20
 _NAP = 0.005
@@ -37,15 +39,17 @@ _DRAIN_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """Consecutive journal entries (seq, entry), up to and with `last`; `whole` if they end where ingest committed.
+    """Consecutive journal entries (seq, entry), up to and with `last`; `whole` if they end where ingest committed, or workers meet.
 
-    `generation` counts the failures before it was read: after another one it is void, as it will be read again.
+    `common` ones concern all workers. `generation` counts the failures before it was read: after another one it is void, as it will be
+    read again.
     """
 
     entries: Sequence[tuple[int, ChangeBatch | CopyMarker]]
     last: int
     whole: bool
     generation: int
+    common: bool = False
 
 
 class DeliverState:
@@ -59,6 +63,8 @@ class DeliverState:
         self.opened = False
         self.error: str | None = None  # while retrying
         self.rested = True
+        self.begun = False
+        self.drained = False
         self.ending = Ending()
 
     def failed(self, error: TransientError) -> None:
@@ -81,25 +87,31 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         self._middle = False  # of what ingest committed at once
         self._drained_by = 0.0
         self._not_before = 0.0  # the next read, while changes come in small numbers
+        self._key = str(delivery.worker.number)
+        self._patience = _OTHERS_PATIENCE if delivery.worker.number else _PATIENCE
         self._room = _MOST_BYTES if delivery.sink.most_rows is None else _MOST_BYTES // 4
 
     def next_batch(self) -> list[tuple[str, Stretch]]:
         with self._state.ending.on_error():
             if not self._state.ending:
                 return self._next()
-        raise StopIteration
+        if self._delivery.worker.of > 1:
+            self._state.ending.raised()  # its end alone would not end the others
+        return self._drained()
 
     def _next(self) -> list[tuple[str, Stretch]]:
         state = self._state
         idle = state.handed == state.done
         if self._stop and idle and not (self._middle and self._in_time()):
-            raise StopIteration
+            return self._drained()
         if not state.opened:
             return self._open() if idle else []
         if not self._stop and (ahead := self._not_before - time.monotonic()) > 0:
             self._stop.wait(min(ahead, _NAP))
             return []
-        found = self._reader.read(state.after, max_bytes=self._room, sink=self._delivery.sink.name)
+        found = self._reader.read(state.after, max_bytes=self._room, sink=self._delivery.sink.name, lanes=self._delivery.lanes)
+        if found.common and not self._met(found, idle):
+            return []
         if found.last > state.after:
             state.after = found.last
             state.handed += 1
@@ -109,11 +121,28 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
             size = self._measured([entry for _, entry in found.entries if isinstance(entry, ChangeBatch)])
             few = found.whole and size < self._room // 2
             self._not_before = self._last_work + self._delivery.sink.pace if few else 0.0
-            return [("sink", Stretch(found.entries, found.last, found.whole, state.generation))]
+            return [(self._key, Stretch(found.entries, found.last, found.whole, state.generation, found.common))]
         if idle:
             self._rest()
-            self._bell.wait(_PATIENCE)
+            self._bell.wait(self._patience)
         return []
+
+    def _met(self, found: Found, idle: bool) -> bool:
+        """Whether this worker is to write entries that concern all. Else they are passed over once another has, or waited for."""
+        if not idle:
+            return False
+        self._middle = False
+        try:
+            turn = self._delivery.meet(self._state.after, found.entries, found.last)
+        except TransientError as error:
+            self._delivery.abandon()
+            self._state.failed(error)
+            return False
+        if turn == "follow":
+            self._state.after = found.last
+        elif turn == "wait":
+            self._stop.wait(_NAP)
+        return turn == "write"
 
     def _measured(self, batches: Sequence[ChangeBatch]) -> int:
         """The bytes of what was read, by which the next read keeps to the rows that the sink likes best in a transaction."""
@@ -126,9 +155,9 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
 
     def _open(self) -> list[tuple[str, Stretch]]:
         if self._stop:
-            raise StopIteration
+            return self._drained()
         if self._state.error is not None and self._stop.wait(self._backoff.next()):
-            raise StopIteration
+            return self._drained()
         try:
             self._state.after = self._delivery.open()
         except TransientError as error:
@@ -141,10 +170,17 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         self._state.opened, self._state.error, self._middle = True, None, False
         return []
 
+    def _drained(self) -> list[tuple[str, Stretch]]:
+        self._state.drained = True
+        raise StopIteration
+
     def _in_time(self) -> bool:
         """Whether there is time left to finish what ingest committed at once; without it everything of it is rolled back."""
         self._drained_by = self._drained_by or time.monotonic() + _DRAIN_SECONDS
         return time.monotonic() < self._drained_by
+
+    def begun(self) -> None:
+        self._state.begun = True
 
     def worked(self) -> None:
         self._backoff.reset()
@@ -168,13 +204,17 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
 
 
 class _Journal(FixedPartitionedSource[tuple[str, Stretch], None]):
-    def __init__(self, outlet: _Outlet) -> None:
+    """Each worker has a part of its own, which it alone knows of."""
+
+    def __init__(self, outlet: _Outlet, part: str) -> None:
         self._outlet = outlet
+        self._part = part
 
     def list_parts(self) -> list[str]:
-        return ["journal"]
+        return [self._part]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Outlet:
+        self._outlet.begun()
         return self._outlet
 
 
@@ -198,7 +238,7 @@ class _TargetStep(StatefulSinkPartition[Stretch, None]):
             for seq, entry in stretch.entries:
                 self._delivery.write(seq, entry)
             if stretch.whole:
-                self._delivery.commit(stretch.last)
+                self._delivery.commit(stretch.last, now=stretch.common)
                 self._outlet.worked()
         except TransientError as error:
             log.warning("sink failed, trying again", sink=self._delivery.sink.name, error=error.message, hint=error.hint)
@@ -214,20 +254,28 @@ class _TargetStep(StatefulSinkPartition[Stretch, None]):
 
 
 class _Target(FixedPartitionedSink[Stretch, None]):
-    def __init__(self, step: _TargetStep) -> None:
+    """As the source: what a worker reads it writes itself, so that nothing goes from one to another."""
+
+    def __init__(self, step: _TargetStep, part: str) -> None:
         self._step = step
+        self._part = part
 
     def list_parts(self) -> list[str]:
-        return ["sink"]
+        return [self._part]
+
+    def part_fn(self, item_key: str) -> int:
+        """The place of a worker's part among those of all, which are in the order of their names."""
+        return int(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _TargetStep:
         return self._step
 
 
 def deliver_flow(name: str, delivery: Delivery, reader: JournalReader, bell: Listener, state: DeliverState, stop: Stop) -> Dataflow:
-    """journal → sink, in one worker."""
+    """journal → sink, for one worker."""
     outlet = _Outlet(delivery, reader, bell, state, stop)
+    part = f"worker-{delivery.worker.number:05}"
     flow = Dataflow(name)
-    stream = op.input("journal", flow, _Journal(outlet))
-    op.output("sink", stream, _Target(_TargetStep(delivery, state, outlet)))
+    stream = op.input("journal", flow, _Journal(outlet, part))
+    op.output("sink", stream, _Target(_TargetStep(delivery, state, outlet), part))
     return flow

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
@@ -12,14 +13,17 @@ import structlog
 from dataflows.copy_names import CopyNames
 from dataflows.observe import DeliverMetrics
 from dataflows.records import Place, refused_records
+from dataflows.worker import ALONE, Turn, Worker, turn
 from journal.batch import ChangeBatch, CopyMarker
+from journal.lanes import Lanes
 from journal.local import JournalReader
 from journal.quarantine import QuarantineRecord
 from journal.schema import TableSchema
-from pipeline.errors import TerminalError
+from pipeline.errors import AlreadyRunningError, TerminalError, TransientError
 from pipeline.model import Route, SinkBlock
-from sinks.base import ANOTHER_JOURNAL, Counts, Cursor, RefusedRow, Sink, Target
+from sinks.base import ANOTHER_JOURNAL, Counts, Cursor, RefusedRow, SharedSink, Sink, Target
 from sinks.routing import Router
+from sinks.sharing import shared_out, whole
 
 log = structlog.get_logger("sluice.deliver")
 
@@ -44,11 +48,13 @@ class Delivery:
         committed: Callable[[Cursor], None],
         place: Place,
         names: CopyNames,
+        worker: Worker = ALONE,
     ) -> None:
         """`ask_copy` asks ingest for a copy of datasets for this sink; `remind` says that it still waits for some; `keep` stores refused
         rows (with their entry's seq) before the commit that passes them; `forget` drops those behind a seq, which the target does not hold
         and will be offered again; `committed` is told each cursor that the target holds; `place` words the position of a change;
         `names` are those of copies."""
+        self.worker = worker
         self.sink = sink
         self._block = block
         self._reader = reader
@@ -70,13 +76,21 @@ class Delivery:
 
     def open(self) -> int:
         """Connects the sink and settles what it lacks. Returns the journal entry behind which to go on."""
-        held = self.sink.open(self._reader.id)
         self._routers.clear()
         self._prepared.clear()
         self._open = False
-        self.cursor, new = self._settled(held)
-        self._forget(held.seq if held else 0)
-        self._said = held.seq if held else -1
+        if self.worker.number:
+            self.cursor = self._shared.join(self._reader.id, self.worker.number, self.worker.of)
+            self._said = self.cursor.seq
+            self._committed(self.cursor)
+            return self.cursor.seq
+        held = self.sink.open(self._reader.id)
+        if self.worker.of > 1 or (held is not None and held.of > 1):
+            new = self._take_over(held)
+        else:
+            self.cursor, new = self._settled(held)
+            self._forget(held.seq if held else 0)
+            self._said = held.seq if held else -1
         if new:
             log.info("sink needs a copy", sink=self.sink.name, datasets=sorted(new))
             self._ask_copy(sorted(new))
@@ -84,6 +98,45 @@ class Delivery:
             self._remind(sorted(self.cursor.waiting - new))
         self._committed(self.cursor)
         return self.cursor.seq
+
+    def _take_over(self, held: Cursor | None) -> frozenset[str]:
+        """Makes one cursor of those that workers left behind, and gives each worker of now its own. Returns what is to be copied."""
+        others = self._shared.seize()
+        cursor, new = self._settled(None if held is None else whole([held, *others]))
+        self._forget(max((cursor.seq, *(done.seq for done in cursor.ahead))))  # no worker can have refused a row meanwhile
+        cursors = shared_out(cursor, self.worker.of)
+        self._shared.hand_out(cursors)
+        self.cursor, self._said = cursors[0], cursor.seq
+        return new
+
+    @property
+    def _shared(self) -> SharedSink:
+        if not isinstance(self.sink, SharedSink):
+            raise TerminalError(f"the sink {self.sink.name} takes one process", hint="start it without --workers")
+        return self.sink
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """The part of the journal to read; None for all of it."""
+        if self.worker.of == 1 and not self.cursor.ahead:
+            return None
+        return Lanes(self.worker.number, self.worker.of, self.cursor.ahead)
+
+    def meet(self, after: int, entries: Sequence[tuple[int, ChangeBatch | CopyMarker]], last: int) -> Turn:
+        """What to do with entries that concern all workers: those behind `after`, up to which this first makes everything visible.
+
+        To `follow`, which this does, is to go on as if they had been written here.
+        """
+        if self._open or self._said != after:
+            self.commit(after, now=True)
+        held = self._shared.cursors() if self.worker.of > 1 else [self.cursor]
+        now = turn(self.worker, self.cursor, held, last)
+        if now == "follow":
+            for _, entry in entries:
+                if isinstance(entry, CopyMarker) and self._block.route(entry.dataset) is not None:
+                    self._note(entry, self._names.at(entry.source, entry.table))
+            self.cursor = self.cursor.at(last)
+        return now
 
     def _settled(self, held: Cursor | None) -> tuple[Cursor, frozenset[str]]:
         """The cursor to go on from, and what a copy is to be asked for: what is new to the sink, or goes there differently now.
@@ -117,6 +170,10 @@ class Delivery:
         route = self._block.route(entry.dataset)
         if route is None:
             return
+        with self._giving_way():
+            self._put(seq, route, entry)
+
+    def _put(self, seq: int, route: Route, entry: ChangeBatch | CopyMarker) -> None:
         if not self._open:
             self.sink.begin()
             self._open = True
@@ -129,18 +186,22 @@ class Delivery:
             self._count(entry.dataset, delivered=len(entry))  # the copy that the sink waits for has it
 
     def _mark(self, route: Route, marker: CopyMarker, copy: str) -> None:
+        if self._note(marker, copy):
+            self.sink.mark(self._target(route, marker.schema), marker)
+
+    def _note(self, marker: CopyMarker, copy: str) -> bool:
+        """Keeps what a marker says of the copies that the sink waits for. Returns whether it concerns the sink's table."""
         waiting, begun, this = self.cursor.waiting, self.cursor.begun, {copy}
         if marker.sink is None and copy in waiting:
-            return  # of a copy for all, whose rows are passed over too
+            return False  # of a copy for all, whose rows are passed over too
         if marker.phase == "start" and marker.sink is not None:
             # what the stream brings from here on comes again behind the copy, for this sink
             self.cursor = replace(self.cursor, waiting=waiting | this, begun=begun | this)
         elif copy in waiting - begun:
-            return  # of a copy that began before this target, or this way into it
-        target = self._target(route, marker.schema)
-        self.sink.mark(target, marker)
+            return False  # of a copy that began before this target, or this way into it
         if marker.phase != "start" and marker.sink is not None:
             self.cursor = replace(self.cursor, waiting=waiting - this if marker.phase == "end" else waiting, begun=begun - this)
+        return True
 
     def _write(self, seq: int, route: Route, batch: ChangeBatch) -> None:
         target = self._target(route, batch.schema)
@@ -175,10 +236,10 @@ class Delivery:
         counts = self.cursor.counts.get(dataset, Counts()).plus(delivered, filtered, quarantined)
         self.cursor = replace(self.cursor, counts={**self.cursor.counts, dataset: counts})
 
-    def commit(self, seq: int) -> None:
-        """Everything up to and with entry `seq` becomes visible, with the cursor that says so."""
-        self.cursor = replace(self.cursor, seq=seq)
-        if self._open or time.monotonic() - self._last_commit >= _PASS_EVERY:
+    def commit(self, seq: int, *, now: bool = False) -> None:
+        """Everything up to and with entry `seq` becomes visible, with the cursor that says so; that alone not each time, unless `now`."""
+        self.cursor = self.cursor.at(seq)
+        if now or self._open or time.monotonic() - self._last_commit >= _PASS_EVERY:
             self._commit()
 
     def flush(self) -> None:
@@ -191,12 +252,23 @@ class Delivery:
             self.sink.begin()
             self._open = True
         began = time.perf_counter()
-        self.sink.commit(self.cursor)
+        with self._giving_way():
+            self.sink.commit(self.cursor)
         self._open = False
         self._metrics.commit.labels(self.sink.name).observe(time.perf_counter() - began)
         self._said = self.cursor.seq
         self._last_commit = time.monotonic()
         self._committed(self.cursor)
+
+    @contextmanager
+    def _giving_way(self) -> Iterator[None]:
+        """A worker that the first one has fenced off begins anew; whether there is another first one, that one finds out itself."""
+        try:
+            yield
+        except AlreadyRunningError as error:
+            if not self.worker.number:
+                raise
+            raise TransientError(f"the first worker of the sink {self.sink.name} has begun anew", hint="this one does so, too") from error
 
     def abandon(self) -> None:
         """Nothing of the open transaction stays."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from bytewax.dataflow import Dataflow
@@ -19,10 +19,13 @@ from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
 from dataflows.ending import Ending
 from dataflows.lean import forgo_pandas
-from dataflows.observe import DeliverMetrics, Health, HealthServer
+from dataflows.observe import DeliverMetrics, HealthServer
 from dataflows.records import Places
+from dataflows.sink_report import SinkReport, looker
 from dataflows.stopping import Stop
 from dataflows.supervise import SUPERVISED
+from dataflows.together import run_together
+from dataflows.worker import ALONE, Worker
 from journal.bell import Listener, Ringer
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
@@ -30,7 +33,7 @@ from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
 from pipeline.model import KafkaJournal, Pipeline, SinkBlock
 from pipeline.names import nearest
-from sinks.base import Cursor
+from sinks.bookkeeping import workers_place
 
 log = structlog.get_logger("sluice")
 
@@ -39,8 +42,9 @@ _EPOCH = timedelta(seconds=60)  # nothing depends on epochs: both flows commit a
 _PATIENCE = 10.0  # seconds for a process whose supervisor was killed to drain and let go of its lock
 
 
-def run_one(pipeline: Pipeline, only: str) -> int:
-    """Runs `ingest` or `deliver:SINK` until SIGTERM, or for good reason. Returns the exit code; raises SluiceError before it has begun."""
+def run_one(pipeline: Pipeline, only: str, worker: Worker = ALONE) -> int:
+    """Runs `ingest` or `deliver:SINK`, or one worker of that, until SIGTERM, or for good reason. Returns the exit code; raises SluiceError
+    before it has begun."""
     stop = Stop()
     stop.on_signals()
     forgo_pandas()
@@ -52,9 +56,9 @@ def run_one(pipeline: Pipeline, only: str) -> int:
             from dataflows.ingest_process import run_ingest
 
             return run_ingest(pipeline, stop)
-        return run_deliver(pipeline, sink_named(pipeline, only), stop)
+        return run_deliver(pipeline, sink_named(pipeline, only), stop, worker)
     except TransientError as error:
-        log.error("ended", process=only, error=error.message, hint=error.hint)
+        log.error("ended", process=worker.named(only), error=error.message, hint=error.hint)
         return EXIT_AGAIN
 
 
@@ -112,18 +116,20 @@ def run_flow(flow: Dataflow, ending: Ending) -> None:
     ending.raised()
 
 
-def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
-    """Delivers to one sink until asked to stop."""
+def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker = ALONE) -> int:
+    """Delivers to one sink, or is one of the workers that do, until asked to stop."""
     name = f"deliver:{block.name}"
     with ExitStack() as held:
-        held.enter_context(ProcessLock(pipeline.state, f"deliver-{block.name}", f"{name} of {pipeline.name}", _PATIENCE))
+        held.enter_context(ProcessLock(pipeline.state, worker.lock(block.name), f"{worker.named(name)} of {pipeline.name}", _PATIENCE))
         state = State.open(pipeline.state)
         held.callback(state.close)
         flow_state = DeliverState()
         metrics = DeliverMetrics()
-        report = _SinkReport(block.name, state, flow_state, metrics)
+        report = SinkReport(block.name, state, flow_state, metrics, worker, looker(pipeline, block, worker, held))
         if name in pipeline.monitoring:
-            held.callback(HealthServer(*pipeline.monitoring[name], metrics.registry, report.health).close)
+            host, port = pipeline.monitoring[name]
+            port += worker.number * len(pipeline.monitoring)
+            held.callback(HealthServer(host, port, metrics.registry, report.health).close)
         held.callback(Beat(report.tell).close)
         if pipeline.journal.kafka is not None:
             _follow_topics(pipeline, pipeline.journal.kafka, flow_state.ending, held)
@@ -132,7 +138,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
             return 0
         held.callback(reader.close)
         report.follow(pipeline)
-        bell = Listener(pipeline.state, block.name)
+        bell = Listener(pipeline.state, workers_place(block.name, worker.number) if worker.number else block.name)
         held.callback(bell.close)
         sink = build_sink(pipeline, block)
         held.callback(sink.close)
@@ -149,15 +155,25 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
             committed=report.committed,
             place=Places(pipeline, lambda source: reader.resume(source).notes),
             names=CopyNames(pipeline),
+            worker=worker,
         )
         log.info("delivering", sink=block.name, pid=os.getpid())
+        flow = deliver_flow(f"deliver-{block.name}", delivery, reader, bell, flow_state, stop)
         try:
-            run_flow(deliver_flow(f"deliver-{block.name}", delivery, reader, bell, flow_state, stop), flow_state.ending)
+            if worker.addresses:
+                run_together(flow, flow_state, worker, stop, partial(_leaving, report))
+            else:
+                run_flow(flow, flow_state.ending)
         except SluiceError as error:
             report.failed(error)
             raise
         report.ended()
         return 0
+
+
+def _leaving(report: SinkReport) -> None:
+    report.ended()
+    report.tell()
 
 
 def _follow_topics(pipeline: Pipeline, kafka: KafkaJournal, ending: Ending, held: ExitStack) -> None:
@@ -180,63 +196,3 @@ def _journal(pipeline: Pipeline, stop: Stop, ending: Ending) -> JournalReader | 
                 raise
         stop.wait(0.05)
     return None
-
-
-class _SinkReport:
-    """What the deliver process says of itself, to the state and over HTTP."""
-
-    def __init__(self, sink: str, state: State, flow: DeliverState, metrics: DeliverMetrics) -> None:
-        self._sink = sink
-        self._state = state
-        self._flow = flow
-        self._metrics = metrics
-        self._reader: JournalReader | None = None
-        self._cursor: Cursor | None = None
-        self._error: str | None = None
-        self._phase = "starting"
-        self._told: tuple[object, ...] = ()
-        self._told_at = 0.0
-
-    def follow(self, pipeline: Pipeline) -> None:
-        """Opens the journal a second time: a connection of the beat's own thread."""
-        self._reader = JournalReader.open(pipeline.state, pipeline.name)
-
-    def committed(self, cursor: Cursor) -> None:
-        self._cursor = cursor
-
-    def failed(self, error: SluiceError) -> None:
-        """The process ends with this error; with one that may pass, it is to be started again."""
-        self._phase, self._error = "retrying" if isinstance(error, TransientError) else "stopped", str(error)
-
-    def ended(self) -> None:
-        self._phase = "stopped"
-
-    def _now(self) -> tuple[str, str | None]:
-        if self._phase != "starting":
-            return self._phase, self._error
-        if self._flow.error is not None:
-            return "retrying", self._flow.error
-        if self._cursor is None:
-            return "starting", None
-        return ("copying" if self._cursor.waiting else "running"), None
-
-    def tell(self) -> None:
-        phase, error = self._now()
-        cursor = self._cursor
-        now = time.monotonic()
-        told = (phase, error, cursor)
-        if told == self._told and now - self._told_at < 2.0:
-            return
-        self._told, self._told_at = told, now
-        batches, seconds = (0, 0.0)
-        if self._reader is not None and cursor is not None:
-            batches, seconds = self._reader.lag(cursor.seq)
-        self._metrics.lag_entries.labels(self._sink).set(batches)
-        self._metrics.lag_seconds.labels(self._sink).set(seconds)
-        told_cursor = cursor.encode() if cursor else None
-        seq, journal = (cursor.seq, cursor.journal) if cursor else (0, "")
-        self._state.sink_progress(self._sink, state=phase, error=error, journal=journal, seq=seq, cursor=told_cursor)
-
-    def health(self) -> Health:
-        phase, error = self._now()
-        return Health(live=phase != "stopped", ready=phase in ("running", "copying"), state=phase, error=error)

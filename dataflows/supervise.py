@@ -22,7 +22,8 @@ SUPERVISED = "SLUICE_SUPERVISED"
 _LIVED = 30.0  # seconds after which a process that dies is restarted at once
 _GRACE = 7.5  # seconds that all processes together get to drain
 _INGEST_GRACE = 3.5  # seconds after which the sinks no longer wait for ingest
-_FOR_GOOD = (1, 2)  # exit codes that say that starting again changes nothing
+FOR_GOOD = (1, 2)
+"""Exit codes that say that starting again changes nothing."""
 
 
 @dataclass
@@ -49,6 +50,18 @@ def _path() -> str:
     return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+def command(arguments: Sequence[str]) -> list[str]:
+    """What runs `sluice` with these arguments."""
+    return [sys.executable, "-P", "-m", "cli", *arguments]
+
+
+def begin(child: Child) -> None:
+    """Starts a child, in a session of its own: a Ctrl-C in the terminal reaches the supervisor only, which stops its children in order."""
+    environment = {**os.environ, SUPERVISED: str(os.getpid()), "PYTHONPATH": _path()}
+    child.process = subprocess.Popen(child.command, start_new_session=True, env=environment)
+    child.started = time.monotonic()
+
+
 class Supervisor:
     """Starts children, looks after them with `tend`, and stops them.
 
@@ -58,18 +71,11 @@ class Supervisor:
 
     def __init__(self, names: Sequence[str], arguments: Sequence[str]) -> None:
         """`arguments` are those of `sluice run`, to which each child's `--only` is added."""
-        base = [sys.executable, "-P", "-m", "cli", *arguments]
-        self.children = [Child(name, [*base, "--only", name]) for name in names]
+        self.children = [Child(name, command([*arguments, "--only", name])) for name in names]
 
     def start(self) -> None:
         for child in self.children:
-            self._start(child)
-
-    def _start(self, child: Child) -> None:
-        # a session of its own: a Ctrl-C in the terminal reaches the supervisor only, which stops its children in order
-        environment = {**os.environ, SUPERVISED: str(os.getpid()), "PYTHONPATH": _path()}
-        child.process = subprocess.Popen(child.command, start_new_session=True, env=environment)
-        child.started = time.monotonic()
+            begin(child)
 
     def tend(self) -> None:
         """Restarts what has died. Call it some times a second."""
@@ -81,11 +87,11 @@ class Supervisor:
                 self._bury(child, child.process.returncode, now)
             elif now >= child.not_before:
                 child.restarts += 1
-                self._start(child)
+                begin(child)
 
     def _bury(self, child: Child, code: int, now: float) -> None:
         child.process = None
-        if code == 0 or code in _FOR_GOOD:
+        if code == 0 or code in FOR_GOOD:
             child.ended = code
             return
         if now - child.started > _LIVED:

@@ -103,6 +103,7 @@ class JournalWriter:
         self._ledger.forget()
         self.lookups.reload()
         self._last = None
+        self._shapes: dict[str, str] = {}  # dataset -> the schema of its newest change, as far as it is known
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -207,13 +208,25 @@ class JournalWriter:
         ordinals = batch.ordinal
         if ordinals[0] < self._next_ordinal or not (ordinals[1:] > ordinals[:-1]).all():
             raise ValueError(f"ordinals of {batch.dataset} do not increase from {self._next_ordinal} on")
-        for partition, piece in spread(batch, self._partitions) if self._partitions else ((None, batch),):
+        for partition, piece in self._spread(batch):
             for part in _parts(piece, _MOST_BYTES_SPREAD if self._partitions else _MOST_BYTES):
                 row = encode(part)
                 with self._writing():
                     stream = self._stream(batch.schema, batch.source, batch.table, batch.sink, partition)
                     self._entry(stream, store.CHANGES, row)
         self._next_ordinal = int(ordinals[-1]) + 1
+
+    def _spread(self, batch: ChangeBatch) -> Iterator[tuple[int | None, ChangeBatch]]:
+        """Pieces of a batch with their partitions; see `spread`. The first change under another schema concerns all: tables change."""
+        if not self._partitions:
+            yield None, batch
+            return
+        if self._shapes.get(batch.dataset) != batch.schema.encoded:
+            self._shapes[batch.dataset] = batch.schema.encoded
+            yield None, batch.slice(0, 1)
+            batch = batch.slice(1, len(batch))
+        if len(batch):
+            yield from spread(batch, self._partitions)
 
     def mark(self, marker: CopyMarker) -> None:
         """A copy begins, ends, or is given up. When it begins or is given up, what is held for it is forgotten."""

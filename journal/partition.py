@@ -28,15 +28,16 @@ def spread(batch: ChangeBatch, partitions: int) -> Iterator[tuple[int | None, Ch
     """A batch in pieces, each with its partition, from 0; within a partition in the batch's order.
 
     Rows of a table without a key are all in one. None stands for what concerns several at once, a truncate or a key that moves from one
-    partition to another: such a piece comes after all changes before it and before all behind it.
+    partition to another: such a piece comes after all changes before it and before all behind it. As everybody waits for it, there is one
+    in a batch at most, from the first such row to the last.
     """
     places, common = _places(batch, partitions)
-    at = 0
-    for row in [*np.flatnonzero(common).tolist(), len(batch)]:
-        yield from _split(batch.slice(at, row), places[at:row])
-        if row < len(batch):
-            yield None, batch.slice(row, row + 1)
-        at = row + 1
+    found = np.flatnonzero(common)
+    first, end = (int(found[0]), int(found[-1]) + 1) if len(found) else (len(batch), len(batch))
+    yield from _split(batch.slice(0, first), places[:first])
+    if first < end:
+        yield None, batch.slice(first, end)
+    yield from _split(batch.slice(end, len(batch)), places[end:])
 
 
 def _places(batch: ChangeBatch, partitions: int) -> tuple[Longs, npt.NDArray[np.bool_]]:

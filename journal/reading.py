@@ -17,6 +17,7 @@ import numpy as np
 from journal import ledger, quarantine, store, waiting
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, Stream, decode
+from journal.lanes import Lanes
 from journal.ledger import Minute, Tally
 from journal.quarantine import Cause, QuarantineRecord, Values, Wanted
 from journal.schema import TableSchema
@@ -128,12 +129,14 @@ class Stretch:
     """Consecutive entries (seq, entry) for one sink, read up to and with `last`.
 
     Neighbouring batches of a dataset are joined, and have the seq of the last of them; the order of a dataset's changes is kept, that of
-    different datasets is not. `whole`: `last` is where a commit of ingest ended; else more of it follows.
+    different datasets is not. `whole`: `last` is where a commit of ingest ended; else more of it follows. `common`: these are
+    entries that concern all partitions, and nothing else.
     """
 
     entries: Sequence[tuple[int, ChangeBatch | CopyMarker]]
     last: int
     whole: bool
+    common: bool = False
 
 
 class JournalReader:
@@ -181,12 +184,15 @@ class JournalReader:
         changed, self._version = version != self._version, version
         return changed
 
-    def read(self, after: int, *, max_bytes: int, sink: str) -> Stretch:
+    def read(self, after: int, *, max_bytes: int, sink: str, lanes: Lanes | None = None) -> Stretch:
         """The entries for a sink behind `after`, about `max_bytes` of them, to the end of a commit where that lies within.
 
-        Entries for other sinks are passed over. Raises JournalError where entries behind `after` have been pruned.
+        Entries for other sinks are passed over. With `lanes` those of the worker's partitions, up to the next that concerns all: that is
+        the end of a stretch, and those entries are one of their own. Raises JournalError where entries behind `after` have been pruned.
         """
         with self._view() as db:
+            if lanes is not None:
+                return self._read_lanes(db, after, max_bytes, sink, lanes)
             last, whole = self._reach(after, max_bytes, sink)
             if last == after:
                 return Stretch((), after, True)
@@ -194,15 +200,72 @@ class JournalReader:
             groups = _grouped((row for row in found if self._streams[row[1]].sink in (None, sink)), self._streams)
         return Stretch([(group.seq, self._entry(group)) for group in groups], last, whole)
 
-    def _reach(self, after: int, max_bytes: int, sink: str) -> tuple[int, bool]:
-        """How far to read, and whether a commit ends there."""
-        newest = store.last_seq(self._db)  # a copy of topics can hold more, which does not count yet
-        found = self._db.execute("select seq, stream, bytes, committed from entry where seq > ? and seq <= ? order by seq", (after, newest))
+    def _read_lanes(self, db: sqlite3.Connection, after: int, max_bytes: int, sink: str, lanes: Lanes) -> Stretch:
+        last, whole, common = self._reach_lanes(after, max_bytes, sink, lanes)
+        if last == after:
+            return Stretch((), after, True)
+        mine = [
+            number
+            for number, stream in self._streams.all().items()
+            if stream.sink in (None, sink)
+            and (stream.partition is None if common else stream.partition is not None and stream.partition % lanes.of == lanes.worker)
+        ]
+        places = ", ".join(map(str, mine))  # the payloads of others stay on disk
+        found = db.execute(
+            f"select {_PAYLOAD} from entry where seq > ? and seq <= ? and stream in ({places}) order by seq", (after, last)
+        ).fetchall()
+        groups = _grouped((row for row in found if common or self._wanted(row[1], row[0], lanes)), self._streams)
+        return Stretch([(group.seq, self._entry(group)) for group in groups], last, whole, common)
+
+    def _wanted(self, stream: int, seq: int, lanes: Lanes) -> bool:
+        partition = self._streams[stream].partition
+        return partition is not None and lanes.takes(partition, seq)
+
+    def _reach_lanes(self, after: int, max_bytes: int, sink: str, lanes: Lanes) -> tuple[int, bool, bool]:
+        """How far to read, whether to commit there, and whether what is there concerns all."""
         last = whole = after
         room = max_bytes
-        for seq, stream, size, committed in found:
-            if seq != last + 1:
-                raise self._gap(after, seq) if last == after else damaged(self._path, f"entry {last + 1} is missing")
+        common: bool | None = None
+        for seq, stream, size, committed in self._behind(after):
+            found = self._streams[stream]
+            if found.sink in (None, sink):
+                if common is None:
+                    common = found.partition is None
+                if common != (found.partition is None):
+                    return last, True, common
+                if common and seq > lanes.together >= last and last > after:
+                    return last, True, True  # up to there it has been written
+                if common or self._wanted(stream, seq, lanes):
+                    room -= size
+            elif common is None:
+                common = False
+            last = seq
+            if committed is not None:
+                whole = seq
+            if room <= 0 or seq - after >= _MOST_ENTRIES:
+                break
+        if common:
+            return last, True, True
+        return (whole, True, False) if whole > after else (last, last == after, False)
+
+    def _behind(self, after: int) -> Iterator[tuple[int, int, int, int | None]]:
+        """Entries without what is in them."""
+        newest = store.last_seq(self._db)  # a copy of topics can hold more, which does not count yet
+        found = self._db.execute("select seq, stream, bytes, committed from entry where seq > ? and seq <= ? order by seq", (after, newest))
+        last = after
+        for entry in found:
+            if entry[0] != last + 1:
+                raise self._gap(after, entry[0]) if last == after else damaged(self._path, f"entry {last + 1} is missing")
+            last = entry[0]
+            yield entry
+        if last == after and newest > after:
+            raise self._gap(after, newest + 1)
+
+    def _reach(self, after: int, max_bytes: int, sink: str) -> tuple[int, bool]:
+        """How far to read, and whether a commit ends there."""
+        last = whole = after
+        room = max_bytes
+        for seq, stream, size, committed in self._behind(after):
             last = seq
             if committed is not None:
                 whole = seq
@@ -210,8 +273,6 @@ class JournalReader:
                 room -= size
             if room <= 0 or seq - after >= _MOST_ENTRIES:
                 break
-        if last == after and newest > after:
-            raise self._gap(after, newest + 1)
         return (whole, True) if whole > after else (last, last == after)
 
     def _gap(self, after: int, first: int) -> JournalError:

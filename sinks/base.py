@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from journal.batch import ChangeBatch, CopyMarker, Longs
+from journal.lanes import Done
 from journal.schema import TableSchema
 from pipeline.file import RouteBlock
 
@@ -40,6 +41,8 @@ class Cursor:
     `routes` holds, for each dataset that goes here, a digest of how: a dataset that is new here, or goes differently now, needs a copy.
     `waiting` are datasets of which only such a copy is taken until it ends: what the stream brings meanwhile follows behind it. Of these,
     `begun` are those whose copy has been taken from its start: the rest of one is of no use to a target that lacks its beginning.
+    `of` is how many workers share the target: this is what one of them holds, of its part of the journal (see journal/lanes.py). `ahead`
+    are partitions of which the target holds more.
     """
 
     journal: str
@@ -49,10 +52,16 @@ class Cursor:
     routes: Mapping[str, str] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
     begun: frozenset[str] = frozenset()
+    of: int = 1
+    ahead: tuple[Done, ...] = ()
+
+    def at(self, seq: int) -> Cursor:
+        """The cursor, moved on to entry `seq`."""
+        return replace(self, seq=seq, ahead=tuple(done for done in self.ahead if done.seq > seq))
 
     def encode(self) -> str:
         counts = {name: [c.delivered, c.filtered, c.quarantined] for name, c in self.counts.items()}
-        told = {"journal": self.journal, "seq": self.seq, "epoch": self.epoch, "counts": counts}
+        told = {"journal": self.journal, "seq": self.seq, "epoch": self.epoch, "counts": counts, "of": self.of, "ahead": self.ahead}
         return json.dumps({**told, "routes": dict(self.routes), "waiting": sorted(self.waiting), "begun": sorted(self.begun)})
 
     @classmethod
@@ -60,7 +69,8 @@ class Cursor:
         found = json.loads(text)
         counts = {name: Counts(*c) for name, c in found["counts"].items()}
         waiting, begun = frozenset(found["waiting"]), frozenset(found.get("begun", found["waiting"]))
-        return cls(found["journal"], found["seq"], found["epoch"], counts, found["routes"], waiting, begun)
+        ahead = tuple(Done(*done) for done in found.get("ahead", ()))
+        return cls(found["journal"], found["seq"], found["epoch"], counts, found["routes"], waiting, begun, found.get("of", 1), ahead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,8 @@ class Sink(ABC):
     """Seconds from one commit to the next while changes come in small numbers, so that more of them share what a commit costs."""
     most_rows: ClassVar[int | None] = None
     """Rows that a transaction should not have many more of, where there are so many; None: as many as fit in memory."""
+    shared: ClassVar[bool] = False
+    """Whether several workers can write into the target at once: then it is a SharedSink."""
 
     def __init__(self, name: str, config: BaseModel, pipeline: str) -> None:
         self.name = name
@@ -188,6 +200,34 @@ class Sink(ABC):
     @abstractmethod
     def close(self) -> None:
         """Rolls back and disconnects."""
+
+
+class SharedSink(Sink):
+    """A sink that several workers write into, each with a cursor of its own in the target.
+
+    The first worker opens the target as a single process does. Any of them is fenced off on its own; the first can do so with all others.
+    """
+
+    shared = True
+
+    @abstractmethod
+    def join(self, journal: str, worker: int, of: int) -> Cursor:
+        """What `open` is to the first worker, to another one: connects, fences off an older one, and reads what it holds.
+
+        Raises TransientError until the first worker has handed out the cursors of so many workers.
+        """
+
+    @abstractmethod
+    def seize(self) -> Sequence[Cursor]:
+        """For the first worker, once it is open: fences off all others, and reads what they hold. They cannot join until `hand_out`."""
+
+    @abstractmethod
+    def hand_out(self, cursors: Sequence[Cursor]) -> None:
+        """What each worker holds from now on, the first one's first. In one transaction, which ends what `seize` began."""
+
+    @abstractmethod
+    def cursors(self) -> Sequence[Cursor]:
+        """What each worker holds now, the first one's first; none where the target holds nothing. Beside a writer, at any time."""
 
 
 NO_ROWS: Longs = np.empty(0, np.int64)

@@ -14,6 +14,11 @@ CURSORS = "_sluice_cursor"
 TABLES = "_sluice_tables"
 
 
+def workers_place(sink: str, worker: int | None = None) -> str:
+    """What the cursor of a worker, other than the first, stands under; or what all of these begin with."""
+    return f"{sink}/" if worker is None else f"{sink}/{worker}"
+
+
 def bookkeeping(target: Target) -> tuple[Column, ...]:
     """The columns (in Postgres' types) that follow those of the dataset."""
     row = () if target.schema.key else (Column(ROW, "text"),)

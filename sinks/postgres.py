@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from journal.batch import ChangeBatch, CopyMarker, Longs
 from pipeline.errors import AlreadyRunningError, TerminalError, TransientError
 from pipeline.model import Block
-from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, Sink, Standing, Target
-from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION, TABLES
+from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, SharedSink, Standing, Target
+from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION, TABLES, workers_place
 from sinks.postgres_bag import BagWriter
 from sinks.postgres_errors import RowRefused
 from sinks.postgres_history import HistoryWriter
@@ -56,7 +56,7 @@ class PostgresConfig(Block):
         return dsn
 
 
-class PostgresSink(Sink):
+class PostgresSink(SharedSink):
     """Rows and cursor in one transaction; see docs/postgres-sink.md."""
 
     kind = "postgres"
@@ -67,12 +67,16 @@ class PostgresSink(Sink):
         self._dsn = config.dsn.get_secret_value()
         self._schema_name = config.schema_
         self._session: Session | None = None
+        self._looking: Session | None = None
+        self._place = name  # in the table of cursors
+        self._workers = 1
         self._epoch = 0
         self._tables: dict[str, _Table] = {}
         self._number = 0
 
     def open(self, journal: str) -> Cursor | None:
         self.close()
+        self._place = self.name
         session = self._connected("deliver")
         try:
             schema = self._target(session)
@@ -90,14 +94,92 @@ class PostgresSink(Sink):
         except BaseException:
             session.close()
             raise
-        self._session = session
-        self._schema = schema
-        self._staging = Staging(session)
+        self._begun(session, schema)
+        self._workers = 1
         if text is None:
             return None
         cursor = Cursor.decode(text)
+        self._workers = cursor.of
         # a table that somebody dropped goes there in no way any more, so it is copied again
         return replace(cursor, epoch=self._epoch, routes={**cursor.routes, **{dataset: "dropped" for (dataset,) in gone}})
+
+    def _begun(self, session: Session, schema: TargetSchema) -> None:
+        self._session = session
+        self._schema = schema
+        self._staging = Staging(session)
+
+    def join(self, journal: str, worker: int, of: int) -> Cursor:
+        self.close()
+        self._place = workers_place(self.name, worker)
+        session = self._connected(f"deliver {worker}")
+        try:
+            schema = self._target(session)
+            cursor = None
+            if not schema.foundation():
+                session.begin()
+                held = session.rows(
+                    f"UPDATE {schema.qualified(CURSORS)} SET epoch = epoch + 1 WHERE pipeline = %s AND sink = %s RETURNING cursor, epoch",
+                    [self.pipeline, self._place],
+                )
+                cursor = Cursor.decode(held[0][0]) if held else None
+            if cursor is None or cursor.of != of or cursor.journal != journal:
+                raise TransientError(f"the first worker of the sink {self.name} has not begun yet", hint="nothing to do: it is waited for")
+            session.end("COMMIT")
+        except BaseException:
+            session.close()
+            raise
+        self._epoch = int(held[0][1])
+        self._begun(session, schema)
+        return replace(cursor, epoch=self._epoch)
+
+    def seize(self) -> Sequence[Cursor]:
+        session = self._opened()
+        session.begin()
+        held = self._fence_others(session, self._schema)
+        return [held[worker] for worker in range(1, self._workers)]
+
+    def _fence_others(self, session: Session, schema: TargetSchema) -> dict[int, Cursor]:
+        """What every worker but the first holds, those of other times among them. They stay in the table: epochs must not begin anew."""
+        rows = session.rows(
+            f"UPDATE {schema.qualified(CURSORS)} SET epoch = epoch + 1"
+            " WHERE pipeline = %s AND starts_with(sink, %s) RETURNING sink, cursor",
+            [self.pipeline, workers_place(self.name)],
+        )
+        return {int(place.rpartition("/")[2]): Cursor.decode(text) for place, text in rows}
+
+    def hand_out(self, cursors: Sequence[Cursor]) -> None:
+        session = self._opened()
+        for worker, cursor in enumerate(cursors[1:], 1):
+            session.rows(
+                f"INSERT INTO {self._schema.qualified(CURSORS)} AS c (pipeline, sink, journal, cursor, epoch) VALUES (%s, %s, %s, %s, 1)"
+                " ON CONFLICT (pipeline, sink) DO UPDATE SET journal = excluded.journal, cursor = excluded.cursor, epoch = c.epoch + 1"
+                " RETURNING 1",
+                [self.pipeline, workers_place(self.name, worker), cursor.journal, cursor.encode()],
+            )
+        self.commit(cursors[0])
+        self._workers = len(cursors)
+
+    def cursors(self) -> Sequence[Cursor]:
+        try:
+            session = self._looking = self._looking or self._connected("look")
+            if not self._target(session).knows_cursors():
+                return []
+            rows = session.rows(
+                f"SELECT sink, cursor FROM {self._target(session).qualified(CURSORS)}"
+                " WHERE pipeline = %s AND (sink = %s OR starts_with(sink, %s)) AND cursor IS NOT NULL",
+                [self.pipeline, self.name, workers_place(self.name)],
+            )
+        except TransientError:
+            if self._looking is not None:
+                self._looking.close()
+            self._looking = None
+            raise
+        found = {place: Cursor.decode(text) for place, text in rows}
+        if self.name not in found:
+            return []
+        of = found[self.name].of
+        places = [self.name, *(workers_place(self.name, worker) for worker in range(1, of))]
+        return [found[place] for place in places if place in found]
 
     def _connected(self, what: str) -> Session:
         return Session(self._dsn, f"sluice {self.pipeline} {what}:{self.name}")
@@ -135,6 +217,7 @@ class PostgresSink(Sink):
                 f"UPDATE {schema.qualified(CURSORS)} SET journal = %s, cursor = %s WHERE pipeline = %s AND sink = %s RETURNING 1",
                 [cursor.journal, replace(cursor, epoch=self._epoch).encode(), self.pipeline, self.name],
             )
+            self._fence_others(session, schema)
             session.end("COMMIT")
 
     def plan(self, targets: Sequence[Target]) -> Sequence[str]:
@@ -152,6 +235,9 @@ class PostgresSink(Sink):
             return known
         session = self._opened()
         statements = self._schema.changes(target)
+        if statements:  # another worker may be about to do the same
+            session.rows("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._schema.qualified(target.table)])
+            statements = self._schema.changes(target)
         for statement in statements:
             session.execute(statement, shaping=True)
         if known is not None:
@@ -205,7 +291,7 @@ class PostgresSink(Sink):
         session = self._opened()
         held = f"UPDATE {self._schema.qualified(CURSORS)} SET cursor = $1, journal = $2 WHERE pipeline = $3 AND sink = $4 AND epoch = $5"
         text = replace(cursor, epoch=self._epoch).encode()
-        values = [value.encode() for value in (text, cursor.journal, self.pipeline, self.name, str(self._epoch))]
+        values = [value.encode() for value in (text, cursor.journal, self.pipeline, self._place, str(self._epoch))]
         # dividing by no rows at all stops the COMMIT behind it, in the same round trip
         fence = Command(f"WITH held AS ({held} RETURNING 1) SELECT 1 / count(*) FROM held", values)
         try:
@@ -250,7 +336,8 @@ class PostgresSink(Sink):
                 yield from read_rows(session, TableSql.of(target, schema, 0), keys)
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-        self._session = None
+        for session in (self._session, self._looking):
+            if session is not None:
+                session.close()
+        self._session = self._looking = None
         self._tables = {}

@@ -77,6 +77,10 @@ class TargetSchema:
             )
         return found
 
+    def knows_cursors(self) -> bool:
+        """Whether there is a table of cursors."""
+        return self._exists(CURSORS)
+
     def standing(self) -> Standing:
         """See Sink.standing."""
         if not (self._exists(CURSORS) and self._exists(TABLES)):

@@ -1,0 +1,109 @@
+"""What a deliver process, or one worker of several, says of itself: to the state, and over HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from dataflows.build import build_sink
+from dataflows.deliver import DeliverState
+from dataflows.observe import DeliverMetrics, Health
+from dataflows.worker import Worker
+from journal.local import JournalReader
+from journal.state import State
+from pipeline.errors import SluiceError, TransientError
+from pipeline.model import Pipeline, SinkBlock
+from sinks.base import Cursor, SharedSink
+from sinks.bookkeeping import workers_place
+from sinks.sharing import whole
+
+_LOOK_EVERY = 0.5  # seconds
+
+Look = Callable[[], Cursor | None]
+
+
+def looker(pipeline: Pipeline, block: SinkBlock, worker: Worker, held: ExitStack) -> Look | None:
+    """For the first of several workers: tells what all of them together have brought into the target, wherever they run."""
+    if worker.number or worker.of == 1:
+        return None
+    sink = build_sink(pipeline, block)
+    held.callback(sink.close)
+
+    def look() -> Cursor | None:
+        cursors = sink.cursors() if isinstance(sink, SharedSink) else []
+        return whole(cursors) if cursors else None
+
+    return look
+
+
+class SinkReport:
+    """What the deliver process says of itself, to the state and over HTTP."""
+
+    def __init__(self, sink: str, state: State, flow: DeliverState, metrics: DeliverMetrics, worker: Worker, look: Look | None) -> None:
+        """`look`, where there is one, tells what the sink holds: more than what this process has committed."""
+        self._sink = sink
+        self._worker = worker
+        self._look = look
+        self._look_at = 0.0
+        self._all: Cursor | None = None
+        self._state = state
+        self._flow = flow
+        self._metrics = metrics
+        self._reader: JournalReader | None = None
+        self._cursor: Cursor | None = None
+        self._error: str | None = None
+        self._phase = "starting"
+        self._told: tuple[object, ...] = ()
+        self._told_at = 0.0
+
+    def follow(self, pipeline: Pipeline) -> None:
+        """Opens the journal a second time: a connection of the beat's own thread."""
+        self._reader = JournalReader.open(pipeline.state, pipeline.name)
+
+    def committed(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+
+    def failed(self, error: SluiceError) -> None:
+        """The process ends with this error; with one that may pass, it is to be started again."""
+        self._phase, self._error = "retrying" if isinstance(error, TransientError) else "stopped", str(error)
+
+    def ended(self) -> None:
+        self._phase = "stopped"
+
+    def _now(self) -> tuple[str, str | None]:
+        if self._phase != "starting":
+            return self._phase, self._error
+        if self._flow.error is not None:
+            return "retrying", self._flow.error
+        if self._cursor is None:
+            return "starting", None
+        return ("copying" if self._cursor.waiting else "running"), None
+
+    def tell(self) -> None:
+        phase, error = self._now()
+        now = time.monotonic()
+        if self._look is not None and error is None and phase != "starting" and (now >= self._look_at or phase == "stopped"):
+            self._look_at = now + _LOOK_EVERY
+            try:
+                self._all = self._look()
+            except TransientError as away:
+                phase, error = "retrying", away.message
+        cursor = self._cursor if self._look is None else self._all
+        told = (phase, error, cursor)
+        if told == self._told and now - self._told_at < 2.0:
+            return
+        self._told, self._told_at = told, now
+        batches, seconds = (0, 0.0)
+        if self._reader is not None and cursor is not None:
+            batches, seconds = self._reader.lag(cursor.seq)
+        self._metrics.lag_entries.labels(self._sink).set(batches)
+        self._metrics.lag_seconds.labels(self._sink).set(seconds)
+        told_cursor = cursor.encode() if cursor else None
+        seq, journal = (cursor.seq, cursor.journal) if cursor else (0, "")
+        name = workers_place(self._sink, self._worker.number) if self._worker.number else self._sink
+        self._state.sink_progress(name, state=phase, error=error, journal=journal, seq=seq, cursor=told_cursor)
+
+    def health(self) -> Health:
+        phase, error = self._now()
+        return Health(live=phase != "stopped", ready=phase in ("running", "copying"), state=phase, error=error)
