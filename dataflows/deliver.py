@@ -25,7 +25,7 @@ from journal.batch import ChangeBatch, CopyMarker
 from journal.bell import Listener
 from journal.local import JournalReader
 from journal.reading import Stretch as Found
-from pipeline.errors import TransientError
+from pipeline.errors import NotYetError, TransientError
 
 log = structlog.get_logger("sluice.deliver")
 
@@ -160,6 +160,10 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
             return self._drained()
         try:
             self._state.after = self._delivery.open()
+        except NotYetError as error:
+            self._backoff.reset()
+            self._state.failed(error)
+            return []
         except TransientError as error:
             if self._state.error != error.message:
                 log.warning("sink is away, trying again", sink=self._delivery.sink.name, error=error.message, hint=error.hint)
@@ -241,7 +245,8 @@ class _TargetStep(StatefulSinkPartition[Stretch, None]):
                 self._delivery.commit(stretch.last, now=stretch.common)
                 self._outlet.worked()
         except TransientError as error:
-            log.warning("sink failed, trying again", sink=self._delivery.sink.name, error=error.message, hint=error.hint)
+            tell = log.info if isinstance(error, NotYetError) else log.warning
+            tell("sink failed, trying again", sink=self._delivery.sink.name, error=error.message, hint=error.hint)
             self._delivery.abandon()
             self._state.failed(error)
 

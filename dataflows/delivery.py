@@ -19,7 +19,7 @@ from journal.lanes import Lanes
 from journal.local import JournalReader
 from journal.quarantine import QuarantineRecord
 from journal.schema import TableSchema
-from pipeline.errors import AlreadyRunningError, TerminalError, TransientError
+from pipeline.errors import AlreadyRunningError, NotYetError, TerminalError
 from pipeline.model import Route, SinkBlock
 from sinks.base import ANOTHER_JOURNAL, Counts, Cursor, RefusedRow, SharedSink, Sink, Target
 from sinks.routing import Router
@@ -268,7 +268,7 @@ class Delivery:
         except AlreadyRunningError as error:
             if not self.worker.number:
                 raise
-            raise TransientError(f"the first worker of the sink {self.sink.name} has begun anew", hint="this one does so, too") from error
+            raise NotYetError(f"the first worker of the sink {self.sink.name} has begun anew") from error
 
     def abandon(self) -> None:
         """Nothing of the open transaction stays."""

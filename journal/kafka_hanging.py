@@ -23,9 +23,18 @@ def end_hanging(link: Link, topics: Topics, topic: Topic, who: str) -> Sequence[
     """Aborts what is open in a topic; for a link that is connected, so that nobody can be at it. Returns where there was any."""
     found = hanging(topics, topic)
     if found:
-        link.begin()
-        link.touch(topic.name, found)
-        link.flush()
-        if not link.abort():
-            raise TransientError(f"{who} cannot end an old transaction in {topic.name}", hint="are the brokers running?")
+        _abort(link, topic, found, who)
     return found
+
+
+def abort_own(link: Link, topic: Topic, who: str) -> None:
+    """Aborts what older producers of this link's identity have left open, wherever in a topic; nothing of anybody else's."""
+    _abort(link, topic, topic.partitions, who)
+
+
+def _abort(link: Link, topic: Topic, partitions: Sequence[int], who: str) -> None:
+    link.begin()
+    link.touch(topic.name, partitions)
+    link.flush()
+    if not link.abort():
+        raise TransientError(f"{who} cannot end an old transaction in {topic.name}", hint="are the brokers running?")

@@ -12,6 +12,7 @@
     │   ├── JournalError           the journal is damaged, of a newer version, or of another pipeline
     │   └── SinkShapeError         a sink's table exists and is not what the dataset needs
     ├── TransientError             trying again may help: unreachable, restarting, locked, full
+    │   └── NotYetError            another process has to come first
     └── RowError                   one row cannot be taken; it goes to quarantine and its neighbours go on
 
 The kind decides what happens next (stop and say so, retry with backoff, quarantine); no caller looks at the text.
@@ -125,6 +126,10 @@ class TransientError(SluiceError):
     """Trying again may help. Exit code 2 for commands that connect once."""
 
     exit_code = EXIT_USAGE
+
+
+class NotYetError(TransientError):
+    """Another process has to come first; it is waited for."""
 
 
 class RowError(SluiceError):

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import ClassVar
 
 import pyarrow as pa
 import structlog
+from confluent_kafka import Message
 from pydantic import BaseModel
 
 from journal.batch import ChangeBatch, CopyMarker, Longs
-from journal.kafka_hanging import end_hanging, hanging
+from journal.kafka_hanging import abort_own, end_hanging, hanging
 from journal.kafka_link import BATCH_BYTES, Link
 from journal.kafka_reading import Reader
 from journal.kafka_topics import LARGEST, Topic, Topics
 from journal.schema_registry import SchemaRegistry
-from pipeline.errors import SinkShapeError, TerminalError, TransientError
+from pipeline.errors import NotYetError, SinkShapeError, TerminalError, TransientError
 from pipeline.file import RouteBlock
 from pipeline.kafka_options import is_topic
-from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, Sink, Standing, Target
+from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, SharedSink, Standing, Target
 from sinks.bookkeeping import check_names
 from sinks.kafka_config import KafkaConfig, KafkaRoute
 from sinks.kafka_cursor import KEY, SETTINGS, Record, topic_of
@@ -31,7 +32,7 @@ from sinks.kafka_telling import Telling
 log = structlog.get_logger("sluice.kafka")
 
 
-class KafkaSink(Sink):
+class KafkaSink(SharedSink):
     """Messages and cursor in one transaction; see docs/kafka-sink.md."""
 
     kind = "kafka"
@@ -46,15 +47,16 @@ class KafkaSink(Sink):
         self._config = config
         self._client = {"client.id": f"sluice.{pipeline}.{name}", **config.client}
         self._who = f"the sink {name} (Kafka at {config.bootstrap_servers})"
-        self._cursor_topic = topic_of(pipeline, name)
+        self._worker = 0
         self._reader = Reader(self._client, f"sluice.{pipeline}.{name}", self._who)
         self._format = _format(config, pipeline)
         self._asking: Topics | None = None
         self._link: Link | None = None
         self._record = Record(Cursor("", 0))
         self._known: dict[str, tuple[Target, Topic]] = {}
-        self._telling = Telling(name, self._format, lambda topic: self._reader.all(topic.name, self._topics.committed(topic)))
+        self._telling = Telling(name, self._format, self._told)
         self._epoch = 0
+        self._cursors: dict[int, tuple[Topic, int, Record | None]] = {}  # by worker: what its topic held, up to an offset
         self._looked_at: set[str] = set()  # topics where old transactions have been ended
         self._batch_bytes = int(self._client.get("batch.size", BATCH_BYTES))
 
@@ -67,8 +69,22 @@ class KafkaSink(Sink):
         self._asking = self._asking or Topics(self._client, self._who)
         return self._asking
 
+    @property
+    def _cursor_topic(self) -> str:
+        return topic_of(self.pipeline, self.name, self._worker)
+
+    @property
+    def _shared(self) -> bool:
+        """Whether others write at the same time."""
+        return self._record.cursor.of > 1
+
+    def _told(self, topic: Topic) -> Iterator[list[Message]]:
+        """What is committed in a topic. What others have written was committed before this is asked, and is waited for."""
+        return self._reader.all(topic.name, self._topics.settled(topic) if self._shared else self._topics.committed(topic))
+
     def open(self, journal: str) -> Cursor | None:
         self.close()
+        self._worker = 0
         self._check_journal(self._read_record(), journal)  # before anybody is fenced off
         link, record = self._taken_over()
         self._link = link
@@ -87,26 +103,109 @@ class KafkaSink(Sink):
     def _taken_over(self) -> tuple[Link, Record | None]:
         """A link which fences off any other, and what the target holds from then on."""
         self._topics.make(self._cursor_topic, 1, SETTINGS)
-        options = {**self._client, "batch.size": str(self._batch_bytes)}
-        link = Link(options, f"sluice.{self.pipeline}.{self.name}", self._who, alone="only one may deliver into it: stop one of them")
+        link = self._new_link(0)
         try:
             link.connect()
             self._end_hanging(link, self._cursor_topic)
             record = self._read_record(surely=True)
-            self._looked_at |= set() if record is None else {name for name, _ in record.topics.values()}
-            for name in sorted(self._looked_at):
-                self._end_hanging(link, name)
+            self._begin_from(link, record or Record(Cursor("", 0)))
         except BaseException:
             link.close()
             raise
-        self._record = record or Record(Cursor("", 0))
-        self._telling.newest = self._record.newest
-        self._epoch = self._record.cursor.epoch + 1
         return link, record
+
+    def _new_link(self, worker: int) -> Link:
+        options = {**self._client, "batch.size": str(self._batch_bytes)}
+        identity = f"sluice.{self.pipeline}.{self.name}" + (f".{worker}" if worker else "")
+        return Link(options, identity, self._who, alone="only one may deliver into it: stop one of them")
+
+    def _begin_from(self, link: Link, record: Record) -> None:
+        self._looked_at |= {name for name, _ in record.topics.values()}
+        self._record = record
+        self._telling.newest = record.newest
+        self._epoch = record.cursor.epoch + 1
+        for name in sorted(self._looked_at):
+            self._end_hanging(link, name)
+
+    def join(self, journal: str, worker: int, of: int) -> Cursor:
+        self.close()
+        self._worker = worker
+        self._shared_among(journal, 0, of)
+        link = self._new_link(worker)
+        try:
+            link.connect()  # before what counts is read: whoever hands out from here on fences this one off
+            self._shared_among(journal, 0, of)
+            record = self._shared_among(journal, worker, of)
+            self._begin_from(link, record)
+        except BaseException:
+            link.close()
+            raise
+        self._link = link
+        return replace(record.cursor, epoch=self._epoch)
+
+    def _shared_among(self, journal: str, worker: int, of: int) -> Record:
+        """What a worker's topic holds, of so many workers. Raises NotYetError while it does not."""
+        record = self._record_of(worker)
+        if record is None or record.sharing or record.cursor.of != of or record.cursor.journal != journal:
+            raise NotYetError(f"the first worker of the sink {self.name} has not begun yet")
+        return record
+
+    def seize(self) -> Sequence[Cursor]:
+        link = self._opened()
+        if self._record.cursor.of == 1:
+            return []
+        link.begin()
+        self._send(link, 0, replace(self._record, sharing=True))
+        link.commit()
+        held = []
+        for worker in range(1, self._record.cursor.of):
+            with closing(self._new_link(worker)) as other:
+                other.connect()  # fences it off, and aborts what it has open
+            record = self._record_of(worker)
+            if record is None:
+                raise TransientError(f"{self._who}: {topic_of(self.pipeline, self.name, worker)} cannot be read", hint="was it deleted?")
+            held.append(record.cursor)
+            self._telling.newest = max(self._telling.newest, record.newest)
+            self._record = replace(self._record, topics={**record.topics, **self._record.topics})
+        return held
+
+    def hand_out(self, cursors: Sequence[Cursor]) -> None:
+        link = self._opened()
+        for worker in range(1, len(cursors)):
+            self._topics.make(topic_of(self.pipeline, self.name, worker), 1, SETTINGS)
+        link.begin()
+        self._say(link, cursors[0])
+        for worker, cursor in enumerate(cursors[1:], 1):
+            self._send(link, worker, replace(self._record, cursor=cursor))
+        link.commit()
+
+    def cursors(self) -> Sequence[Cursor]:
+        first = self._record_of(0)
+        if first is None:
+            return []
+        others = [self._record_of(worker) for worker in range(1, first.cursor.of)]
+        return [first.cursor, *(record.cursor for record in others if record is not None)]
+
+    def _record_of(self, worker: int) -> Record | None:
+        """What a worker's topic holds now; read only where there is more in it than there was."""
+        topic, end, record = self._cursors.get(worker, (None, -1, None))
+        topic = topic or self._topics.find(topic_of(self.pipeline, self.name, worker))
+        if topic is None:
+            return None
+        now = (self._topics.committed if worker in self._cursors else self._topics.settled)(topic)[0]
+        if now != end:
+            value = self._reader.last(topic.name, now)
+            record = None if value is None else Record.decode(value)
+            self._cursors[worker] = (topic, now, record)
+        return record
 
     def _end_hanging(self, link: Link, name: str) -> None:
         """What an older producer left open in a topic is told again."""
         topic = self._topics.find(name)
+        if self._shared:  # what is open can be that of another, whom this does not touch
+            if topic is not None and self._topics.committed(topic) != self._topics.written(topic):
+                abort_own(link, topic, self._who)
+            return
         partitions = [] if topic is None else end_hanging(link, self._topics, topic, self._who)
         if partitions:
             log.warning("a transaction without an end is aborted", sink=self.name, topic=name, partitions=partitions)
@@ -124,13 +223,15 @@ class KafkaSink(Sink):
 
     def adopt(self, cursor: Cursor) -> None:
         self.close()
-        link, _ = self._taken_over()
+        self._link, _ = self._taken_over()
+        self.seize()
+        link = self._link
         try:
             link.begin()
             self._say(link, cursor)
             link.commit()
         finally:
-            link.close()
+            self.close()
 
     def plan(self, targets: Sequence[Target]) -> Sequence[str]:
         found = [] if self._topics.find(self._cursor_topic) else [f"create topic {self._cursor_topic} (1 partition, compacted)"]
@@ -157,7 +258,7 @@ class KafkaSink(Sink):
         _check(target, topic)
         if topic.name not in self._looked_at:
             self._looked_at.add(topic.name)
-            if hanging(self._topics, topic):
+            if not self._shared and hanging(self._topics, topic):
                 message = f"{self._who}: {topic.name} has a transaction without an end"
                 raise TransientError(message, hint="nothing to do: the sink begins again and ends it")
         if topic.max_bytes < self._batch_bytes:
@@ -193,8 +294,11 @@ class KafkaSink(Sink):
 
     def _say(self, link: Link, cursor: Cursor) -> None:
         """Puts the cursor into the open transaction."""
-        self._record = replace(self._record, cursor=replace(cursor, epoch=self._epoch), newest=self._telling.newest)
-        link.send(self._cursor_topic, [KEY], [self._record.encode()], [[]])
+        self._record = replace(self._record, cursor=replace(cursor, epoch=self._epoch), newest=self._telling.newest, sharing=False)
+        self._send(link, self._worker, self._record)
+
+    def _send(self, link: Link, worker: int, record: Record) -> None:
+        link.send(topic_of(self.pipeline, self.name, worker), [KEY], [record.encode()], [[]])
 
     def rollback(self) -> None:
         self._telling.undone()
@@ -225,6 +329,7 @@ class KafkaSink(Sink):
         self._link = None
         self._asking = None
         self._known = {}
+        self._cursors = {}
         self._telling.committed()
         with suppress(TransientError):
             self._format.close()

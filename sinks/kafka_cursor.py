@@ -13,28 +13,33 @@ SETTINGS: Mapping[str, str] = {"cleanup.policy": "compact", "segment.bytes": str
 """Of the topic: small segments, as only those that are full are compacted."""
 
 
-def topic_of(pipeline: str, sink: str) -> str:
-    """The topic of a sink's cursor. Nobody else writes there: the open transaction of another would hide what is committed behind it."""
-    return f"_sluice_cursor.{pipeline}.{sink}"
+def topic_of(pipeline: str, sink: str, worker: int = 0) -> str:
+    """The topic of a worker's cursor. Nobody else writes there: the open transaction of another would hide what is committed behind it."""
+    return f"_sluice_cursor.{pipeline}.{sink}" + (f".{worker}" if worker else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`newest` is the highest position of any message; `topics` names for each dataset its topic, and that one's id."""
+    """`newest` is the highest position of any message; `topics` names for each dataset its topic, and that one's id.
+
+    `sharing`, of the first worker: it is about to hand out cursors, so that nobody may go on from one.
+    """
 
     cursor: Cursor
     newest: int = 0
     topics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    sharing: bool = False
 
     def encode(self) -> bytes:
         topics = {dataset: list(topic) for dataset, topic in self.topics.items()}
-        return json.dumps({"cursor": self.cursor.encode(), "newest": self.newest, "topics": topics}).encode()
+        told = {"cursor": self.cursor.encode(), "newest": self.newest, "topics": topics, "sharing": self.sharing}
+        return json.dumps(told).encode()
 
     @classmethod
     def decode(cls, value: bytes) -> Record:
         found = json.loads(value)
         topics = {dataset: (name, number) for dataset, (name, number) in found["topics"].items()}
-        return cls(Cursor.decode(found["cursor"]), found["newest"], topics)
+        return cls(Cursor.decode(found["cursor"]), found["newest"], topics, found.get("sharing", False))
 
     def without(self, gone: set[str]) -> Record:
         """The record, where topics that are gone hold nothing: their datasets go there in no way any more, so they are copied again."""

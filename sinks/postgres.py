@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from journal.batch import ChangeBatch, CopyMarker, Longs
-from pipeline.errors import AlreadyRunningError, TerminalError, TransientError
+from pipeline.errors import AlreadyRunningError, NotYetError, TerminalError, TransientError
 from pipeline.model import Block
 from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, SharedSink, Standing, Target
 from sinks.bookkeeping import CURSORS, DELETED_AT, POSITION, TABLES, workers_place
@@ -123,7 +123,7 @@ class PostgresSink(SharedSink):
                 )
                 cursor = Cursor.decode(held[0][0]) if held else None
             if cursor is None or cursor.of != of or cursor.journal != journal:
-                raise TransientError(f"the first worker of the sink {self.name} has not begun yet", hint="nothing to do: it is waited for")
+                raise NotYetError(f"the first worker of the sink {self.name} has not begun yet")
             session.end("COMMIT")
         except BaseException:
             session.close()

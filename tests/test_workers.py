@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -43,10 +42,8 @@ def pids(pipeline: PipelineUnderTest) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def rows(store: Database) -> list[tuple[object, ...]]:
@@ -104,3 +101,77 @@ def test_workers_bring_what_one_process_would(shop: Shop, database18: Database, 
     assert shop.pipeline.stop(process) == 0
     assert "panic" not in shop.pipeline.log
     assert not pids(shop.pipeline)
+
+
+def test_the_number_of_workers_can_change_and_one_process_take_over(shop: Shop, database18: Database) -> None:
+    live(shop, 8)
+    begun = 0
+    for workers in (2, 1, 3, 2, 1):
+        process = start(shop.pipeline, workers)
+        begun += workers
+        wait_for(lambda begun=begun: shop.pipeline.log.count("event=delivering") == begun, 30, lambda: shop.pipeline.log[-3000:])
+        live(shop, 6)
+        if workers == 3:
+            process.kill()  # its workers drain, or are fenced off by those that come next
+            process.wait()
+        else:
+            assert shop.pipeline.stop(process) == 0, shop.pipeline.log[-3000:]
+    process = start(shop.pipeline, 1)
+    check(shop, database18)
+    assert shop.pipeline.stop(process) == 0
+
+
+def test_whoever_is_killed_everything_is_told_once_and_in_order(shop: Shop, database18: Database) -> None:
+    shop.work(20)
+    first = start(shop.pipeline, 1)
+    wait_for(lambda: rows(database18) == shop.wanted(), 30, "the first rows")
+    assert shop.pipeline.stop(first) == 0
+    database18.execute("CREATE TABLE applied (n bigserial, id bigint, position bigint)")
+    database18.execute(
+        "CREATE FUNCTION apply() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN INSERT INTO applied (id, position) VALUES (NEW.id, NEW._sluice_position); RETURN NULL; END'"
+    )
+    database18.execute("CREATE TRIGGER apply AFTER INSERT ON moves FOR EACH ROW EXECUTE FUNCTION apply()")
+    running = [start(shop.pipeline, 2)]
+
+    def harm(round_: int) -> None:
+        alive = pids(shop.pipeline)
+        if round_ % 6 == 2 and alive:
+            kill(shop.random.choice(alive))
+        if round_ == 10:
+            for pid in alive:
+                kill(pid)
+        if round_ == 17:
+            running[0].kill()
+            running[0].wait()
+            running[0] = start(shop.pipeline, 2)
+        wait_for(lambda: len(pids(shop.pipeline)) == 2, 30, lambda: f"two workers\n{shop.pipeline.log[-3000:]}")
+
+    live(shop, 24, harm)
+    check(shop, database18)
+    wrong = database18.rows(
+        "SELECT id FROM (SELECT id, n, lag(n) OVER (PARTITION BY id ORDER BY position) AS before FROM applied) a WHERE n < before"
+    )
+    assert wrong == []
+    assert shop.pipeline.stop(running[0]) == 0
+
+
+def test_a_copy_for_the_sink_comes_through_workers_and_what_is_gone_goes(shop: Shop, database18: Database) -> None:
+    live(shop, 6)
+    process = start(shop.pipeline, 2)
+    check(shop, database18)
+    assert shop.pipeline.stop(process) == 0
+    shop.pipeline.write(FILE.format(sink=database18.dsn, route='columns: {region: drop}'))
+    process = start(shop.pipeline, 3)
+    with closing(State.open(shop.pipeline.state)) as asked:
+        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, 30, lambda: f"the request\n{shop.pipeline.log}")
+        database18.execute("INSERT INTO orders (id, _sluice_position) VALUES (1000000, 1)")  # what a copy must sweep
+        shop.work(50)  # of orders, it is in the copy
+        wait_for(lambda: asked.sinks()["eu"].state == "copying", 30, "a sink that waits for its copy")
+        shop.copy("orders", "eu")
+        shop.work(50)
+        last = shop.journal.commit("portal", f'{{"lsn": {shop.lsn}}}')
+        wanted = [(row[0], *row[2:]) for row in shop.wanted()]
+        wait_for(lambda: asked.sinks()["eu"].seq == last and rows(database18) == wanted, 30, lambda: shop.pipeline.log[-3000:])
+        assert asked.sinks()["eu"].state == "running"
+    assert shop.pipeline.stop(process) == 0
