@@ -190,11 +190,13 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         self._backoff.reset()
 
     def _rest(self) -> None:
-        if self._state.rested or time.monotonic() - self._last_work < _REST_AFTER:
+        if time.monotonic() - self._last_work < _REST_AFTER:
             return
         try:
-            self._delivery.flush()
-            self._delivery.sink.rest()
+            if not self._state.rested:
+                self._delivery.flush()
+                self._delivery.sink.rest()
+            self._delivery.heed()
         except TransientError as error:
             self._delivery.abandon()
             self._state.failed(error)

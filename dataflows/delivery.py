@@ -28,6 +28,7 @@ from sinks.sharing import shared_out, whole
 log = structlog.get_logger("sluice.deliver")
 
 _PASS_EVERY = 1.0  # seconds after which a cursor is written even though nothing was for this sink
+_HEED_EVERY = 1.0
 EVERY = "*"  # in Cursor.routes: the sink takes every dataset as it is
 
 
@@ -72,6 +73,7 @@ class Delivery:
         self._open = False
         self._said = 0  # the cursor in the target
         self._last_commit = 0.0
+        self._heeded = 0.0
         self.cursor = Cursor(reader.id, 0)
 
     def open(self) -> int:
@@ -131,12 +133,26 @@ class Delivery:
             self.commit(after, now=True)
         held = self._shared.cursors() if self.worker.of > 1 else [self.cursor]
         now = turn(self.worker, self.cursor, held, last)
+        if now == "wait":
+            self._heed(held)
         if now == "follow":
             for _, entry in entries:
                 if isinstance(entry, CopyMarker) and self._block.route(entry.dataset) is not None:
                     self._note(entry, self._names.at(entry.source, entry.table))
             self.cursor = self.cursor.at(last)
         return now
+
+    def heed(self) -> None:
+        """To be called from time to time while there is nothing to write: raises NotYetError where the first worker has begun anew."""
+        if self.worker.number and time.monotonic() - self._heeded >= _HEED_EVERY:
+            self._heeded = time.monotonic()
+            self._heed(self._shared.cursors())
+
+    def _heed(self, held: Sequence[Cursor]) -> None:
+        number = self.worker.number
+        settled = time.monotonic() - self._last_commit >= _HEED_EVERY  # a target may not show at once what has been committed
+        if number and settled and (len(held) <= number or held[number].seq != self._said):
+            raise NotYetError(f"the first worker of the sink {self.sink.name} has begun anew")
 
     def _settled(self, held: Cursor | None) -> tuple[Cursor, frozenset[str]]:
         """The cursor to go on from, and what a copy is to be asked for: what is new to the sink, or goes there differently now.

@@ -55,6 +55,7 @@ class Shop:
     """Ingest's end, and the truth. `told` are all changes by ordinal: op and id."""
 
     pipeline: PipelineUnderTest
+    name: str = "shop"
     seed: int = 1
     rows: dict[str, Row] = field(default_factory=dict)
     more: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.journal = JournalWriter.open(self.pipeline.state, "shop", JournalConfig(1 << 30), partitions=PARTITIONS)
+        self.journal = JournalWriter.open(self.pipeline.state, self.name, JournalConfig(1 << 30), partitions=PARTITIONS)
         self.bell = Ringer(self.pipeline.state, ["eu"])
         self.next = 1
         self.lsn = 100

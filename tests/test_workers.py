@@ -161,7 +161,7 @@ def test_a_copy_for_the_sink_comes_through_workers_and_what_is_gone_goes(shop: S
     process = start(shop.pipeline, 2)
     check(shop, database18)
     assert shop.pipeline.stop(process) == 0
-    shop.pipeline.write(FILE.format(sink=database18.dsn, route='columns: {region: drop}'))
+    shop.pipeline.write(FILE.format(sink=database18.dsn, route="columns: {region: drop}"))
     process = start(shop.pipeline, 3)
     with closing(State.open(shop.pipeline.state)) as asked:
         wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, 30, lambda: f"the request\n{shop.pipeline.log}")
