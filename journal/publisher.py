@@ -141,8 +141,10 @@ class Publisher:
         """Makes a file like the topics, and the topics like the file in what they have lost of its commits."""
         self._db = db
         self._replica = Replica(db, path, self._topics.names)
-        self._replica.check(self._pair)
         newest = self._topics.newest(self._ends)
+        if newest is None:
+            self._replica.forget_topics()
+        self._replica.check(self._pair)
         self._refuse_foreign(newest, path)
         for (topic, partition), place in self._replica.places(self._pair).items():
             if place > self._ends[topic, partition]:  # brokers that came up without what they had answered for
@@ -159,7 +161,9 @@ class Publisher:
                 )
             with self._replica.writing():
                 self._changelog.everything()
-                self._publish(db, [self._replica.seen.get(partition, 0) for partition in self._pair[0].partitions])
+                self._publish(db, [self._replica.seen.get(partition, self._replica.pruned) for partition in self._pair[0].partitions])
+        with self._replica.writing():
+            self._mark()
 
     def _refuse_foreign(self, newest: Commit | None, path: Path) -> None:
         """A file that has been written without topics can be published into empty ones, and into no others."""

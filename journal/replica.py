@@ -177,8 +177,14 @@ class Replica:
             if known and topic.id and known != topic.id:
                 raise JournalError(
                     f"the topic {topic.name} is another one than that of which {self._path} is a copy: it was deleted and made again",
-                    hint="move the state folder's journal.db away, then `sluice resync`: everything is copied again",
+                    hint=_WAY_OUT,
                 )
+
+    def forget_topics(self) -> None:
+        """Takes topics for new ones, which hold nothing of what the file has."""
+        self.ids.clear()
+        self.next.clear()
+        self.seen.clear()
 
     def places(self, topics: Sequence[Topic]) -> Mapping[Place, int]:
         """Where to read on in each partition."""

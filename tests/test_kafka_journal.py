@@ -184,13 +184,26 @@ def test_a_journal_of_its_own_is_not_mixed_with_that_of_topics(place: Place) -> 
         place.ingest("two")
 
 
-def test_topics_that_were_made_again_are_noticed(place: Place, kafka: Kafka) -> None:
+def test_topics_that_were_deleted_are_made_again_of_the_copy_of_ingest_and_of_no_other(place: Place, kafka: Kafka) -> None:
     with place.ingest() as journal:
+        write(journal, 1)
+    place.followed("there").close()
+    for topic in ("state", "changes"):
+        kafka.delete_topic(f"{kafka.prefix}.commerce.{topic}")
+    with place.ingest() as journal:
+        write(journal, 1)
+    with pytest.raises(JournalError, match="was deleted and made again"):
+        place.followed("there")
+    with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("new") as new:
+        assert content(new) == content(here)
+        assert ordinals(everything(new)) == [1, 2]
+    with place.ingest("elsewhere") as journal:
         write(journal, 1)
     for topic in ("state", "changes"):
         kafka.delete_topic(f"{kafka.prefix}.commerce.{topic}")
+    place.ingest("elsewhere").close()
     with pytest.raises(JournalError, match="was deleted and made again"):
-        place.ingest()
+        place.ingest("here")
 
 
 def test_partitions_cannot_be_changed(place: Place) -> None:
