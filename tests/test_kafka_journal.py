@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,11 @@ from pipeline.errors import AlreadyRunningError, JournalError, TerminalError
 from pipeline.model import JournalConfig, KafkaJournal
 from tests.fix_kafka import LaunchKafka
 from tests.journal_cases import LINES, SOURCE, changes, everything, marker, ordinals, record, watermark, write
+from tests.journal_victim import transaction
 from tests.kafka_place import Kafka
+from tests.test_journal_kill import check
 
+_ROOT = Path(__file__).parent.parent
 WIDE = TableSchema("wide", (Column("id", "integer", 1, nullable=False), Column("text", "text", 2)), ("id",))
 
 
@@ -252,3 +258,39 @@ def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: Lau
     with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
         assert content(there) == content(here)
         assert ordinals(everything(there)) == list(range(1, 9))
+
+
+def test_killed_at_each_step_of_a_commit(place: Place) -> None:
+    """Just before it, that is: what was committed is whole in every folder, and what was not is nowhere."""
+    place.config = KafkaJournal(place.config.bootstrap_servers, place.config.prefix, 1)
+    with place.ingest() as journal:
+        transaction(journal, 1)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.kafka_journal_victim",
+        place.folder("here"),
+        place.config.bootstrap_servers,
+        place.config.prefix,
+    ]
+    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        seen: Counter[str] = Counter()
+        done = 1
+        while (line := process.stdout.readline().strip()) != "through":
+            step = line.split(" ", 1)[1]
+            seen[step] += 1
+            with place.followed("there") as there:
+                number = check(there)
+            assert number == done + (step in ("the file", "followed")), line
+            done = number
+            process.stdin.write("\n")
+            process.stdin.flush()
+    assert process.returncode == 0
+    assert set(seen) == {"begin", "send", "commit", "the file", "followed"}
+    assert seen["send"] > 8
+    with place.ingest() as journal:
+        transaction(journal, done + 2)
+    for name in ("here", "there", "new"):
+        with place.followed(name) as reader:
+            assert check(reader) == done + 2

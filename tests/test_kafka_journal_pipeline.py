@@ -147,4 +147,3 @@ def test_brokers_that_go_away_and_come_back_are_waited_for(
     assert shop.pipeline.stop(running) == 0
     shop.pipeline.sync()
     assert shop.same()
-
