@@ -3,8 +3,8 @@
     python -m tests.kafka_journal_victim FOLDER SERVERS PREFIX
 
 For each point it forks a child that opens the journal, writes one transaction, and kills itself just before that step of its commit: the
-first message, any other one, the end of the transaction of the topics, that of the file. A line is printed when it is dead, with the point; a
-line is read before the next one. It ends after the child that came through.
+first message, any other one, the end of the transaction of the topics, that of the file. A line is printed before it dies, with the point;
+a line is read before the next one. It ends after the child that came through.
 """
 
 from __future__ import annotations
@@ -53,7 +53,12 @@ def victim(folder: Path, servers: str, prefix: str, point: int) -> None:
     for name in ("begin", "send", "commit"):
         setattr(link, name, before(name))
     followed = publisher.followed
-    publisher.followed = lambda: (step("followed"), followed())
+
+    def told() -> None:
+        step("followed")
+        followed()
+
+    publisher.followed = told
     writer._db.set_trace_callback(lambda statement: step("the file") if statement.lower() == "commit" else None)
     transaction(writer, number + 1)
     os._exit(0)
