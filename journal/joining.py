@@ -28,6 +28,7 @@ def join(batches: Sequence[ChangeBatch]) -> ChangeBatch:
         presence={column: np.concatenate([_presence(batch, column) for batch in batches]) for column in presence},
         old={column: pa.concat_arrays([_old(batch, column) for batch in batches]) for column in old},
         has_old=np.concatenate([_has_old(batch) for batch in batches]) if any(b.has_old is not None for b in batches) else None,
+        traces=pa.concat_arrays([_traces(batch) for batch in batches]) if any(b.traces is not None for b in batches) else None,
     )
 
 
@@ -39,6 +40,10 @@ def _presence(batch: ChangeBatch, column: int) -> Bytes:
 def _old(batch: ChangeBatch, column: int) -> pa.StringArray:
     values = batch.old.get(column)
     return pa.nulls(len(batch), pa.string()) if values is None else values
+
+
+def _traces(batch: ChangeBatch) -> pa.StringArray:
+    return pa.nulls(len(batch), pa.string()) if batch.traces is None else batch.traces
 
 
 def _has_old(batch: ChangeBatch) -> Mask:

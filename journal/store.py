@@ -16,7 +16,7 @@ from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
 FILE = "journal.db"
-FORMAT = 1
+FORMAT = 2  # from 2 on entries may have trace contexts, which an older program would misread
 CHANGES, MARKER = 0, 1  # kinds of entries
 _APPLICATION = 0x51CE1  # marks the file as ours (see `file` and SQLite's application_id)
 _PAGE = 16384
@@ -79,8 +79,10 @@ def open_for_writing(folder: Path, pipeline: str) -> sqlite3.Connection:
     if not path.exists():
         _make(path, pipeline)
     with reported(path):
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        return _checked(db, path, pipeline)
+        db = _checked(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0), path, pipeline)
+        if pragma(db, "user_version") < FORMAT:
+            db.execute(f"pragma user_version = {FORMAT}")
+        return db
 
 
 def open_for_reading(folder: Path, pipeline: str) -> sqlite3.Connection:
