@@ -13,6 +13,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from pipeline.errors import Refused, SluiceError, TransientError
+from pipeline.kafka_listener import other_protocol
 from sources.kafka.config import KafkaConfig
 from sources.kafka.errors import from_kafka
 
@@ -40,8 +41,11 @@ class Broker:
         self._topic = config.topic
         self._server = config.bootstrap_servers
         self._timeout = timeout
+        self._options = config.client
         self._heard: KafkaError | None = None
-        options: dict[str, Any] = {"client.id": who, **config.client, "error_cb": self._hear}
+        self._looked = False  # at what the listener speaks, since the question was asked
+        self._unlike: Refused | None = None
+        options: dict[str, Any] = {"client.id": who, **self._options, "error_cb": self._hear}
         try:
             self._client = AdminClient(options)
         except (KafkaException, ValueError, TypeError) as error:
@@ -80,6 +84,7 @@ class Broker:
     def _ask(self, question: Callable[[], Mapping[Any, Future[Value]]], limit: float) -> dict[Any, Value]:
         """The answers. What may pass by itself is asked again until the deadline, a refusal only while it may be a start's."""
         began = time.monotonic()
+        self._looked, self._unlike = False, None
         while True:
             self._heard = None
             try:
@@ -97,20 +102,31 @@ class Broker:
         while not wait([future], _PAUSE).done:
             self._client.poll(0)
             late = time.monotonic() - began
-            if late > limit or (late > _SOON and isinstance(self._refusal, Refused)):
+            if late > limit or (late > _SOON and isinstance(self._refusal(), Refused)):
                 break
         if not future.done() and self._client not in _UNANSWERED:
             _UNANSWERED.append(self._client)
         return future.result(0)
 
-    @property
     def _refusal(self) -> SluiceError | None:
-        return None if self._heard is None else from_kafka(self._heard, self._server, self._topic)
+        """What was heard. To whom speaks otherwise than the listener nothing is said, so that is looked at, once for a question."""
+        if self._heard is None:
+            return None
+        found = from_kafka(self._heard, self._server, self._topic)
+        return found if isinstance(found, Refused) else self._other_protocol() or found
+
+    def _other_protocol(self) -> Refused | None:
+        if not self._looked:
+            self._looked = True
+            said = other_protocol(self._options)
+            if said is not None:
+                self._unlike = Refused(f"topic {self._topic} at {self._server}: {said}", hint="check `security.protocol` in `options`")
+        return self._unlike
 
     def _problem(self, error: KafkaError | None) -> SluiceError:
         """A question that gets no answer says less than what was heard meanwhile."""
         found = None if error is None else from_kafka(error, self._server, self._topic)
-        heard = self._refusal
+        heard = self._refusal()
         if heard is not None and not isinstance(found, Refused):
             return heard
         return found or TransientError(f"topic {self._topic} at {self._server}: no broker answers", hint="is it running, and not stopped?")
