@@ -13,9 +13,11 @@ from typing import Any
 import structlog
 
 from dataflows.map_answer import MAP
+from dataflows.records import trace_id
 from journal.opening import find_reader
 from journal.quarantine import QuarantineRecord, Values, Wanted
 from journal.state import State
+from journal.trace_context import Traces
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
 from quality.contract_reading import load_contract
@@ -42,6 +44,7 @@ class Quarantine:
         reader = find_reader(pipeline)
         self._reader = None if reader is None else self._open.enter_context(reader)
         self._state = self._open.enter_context(closing(State.open(pipeline.state)))
+        self._traces = None if self._reader is None else Traces(self._reader.id)
         self._types: dict[tuple[str, str], Types] = {}
 
     def records(self, wanted: Wanted) -> Iterator[QuarantineRecord]:
@@ -81,6 +84,10 @@ class Quarantine:
                 self._types[record.source, table] = schema.types
         return self._types.get(at, {})
 
+    def trace(self, record: QuarantineRecord) -> str | None:
+        """The id of the trace that the record belongs to; None where the journal is gone."""
+        return None if self._traces is None else trace_id(self._traces, record)
+
     def close(self) -> None:
         """Closes journal and state."""
         self._open.close()
@@ -117,9 +124,11 @@ class Masks:
             hidden = frozenset(values)
         return {name: MASKED if value is not None and name in hidden else _text(value) for name, value in values.items()}
 
-    def message(self, record: QuarantineRecord) -> dict[str, Any]:
-        """The message as it was received; all of it is hidden where any column is."""
+    def message(self, record: QuarantineRecord) -> dict[str, Any] | None:
+        """The message as it was received, if it is known; all of it is hidden where any column is."""
         found: dict[str, Any] = json.loads(record.message or "{}")
+        if "value" not in found:
+            return None
         if self._hidden.get(record.dataset, frozenset()) == frozenset():
             return found
         return {name: MASKED if value else value for name, value in found.items()}
@@ -162,13 +171,15 @@ def _typed(value: str | None, kind: str | None) -> object:
     return value == "t" if kind == "boolean" and value in ("t", "f") else value
 
 
-def shown(record: QuarantineRecord, masks: Masks, types: Types) -> dict[str, Any]:
+def shown(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[str, Any]:
     """The whole record, as `show --json` gives it: values are Postgres' text."""
+    types, trace = found.types(record), found.trace(record)
     return {
         **listed(record, masks, types),
         "committed_at": _moment(record.committed_at / 1e6),
         "ordinal": record.ordinal,
-        "raw": masks(record, record.raw) if record.message is None else masks.message(record),
+        "trace_id": trace,
+        "raw": masks.message(record) or masks(record, record.raw),
         "before": masks(record, record.before),
         "after": masks(record, record.after),
         "contract": record.contract,

@@ -20,7 +20,7 @@ from dataflows.interleaving import Interleaving
 from dataflows.lookup_table import joined
 from dataflows.lookups import Lookups
 from dataflows.mapping import Mapped
-from journal.batch import ChangeBatch, CopyMarker, Longs, Mask, Op
+from journal.batch import ChangeBatch, CopyMarker, Longs, Mask, Op, Payloads
 from journal.joining import join
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
@@ -153,7 +153,7 @@ class Waiting:
             stay[start:] = _behind(batch.slice(start, len(batch)), stay[start:], bench.keys)
         if not stay.any():
             return mapped, None
-        part = Part(_bare(batch.take(stay)), self._clock())
+        part = Part(_alone(batch.take(stay)), self._clock())
         bench.put([part])
         return bound.feed.apply(batch.take(~stay)), part
 
@@ -247,9 +247,12 @@ def _numbered(batch: ChangeBatch, number: Callable[[int], int]) -> ChangeBatch:
     return replace(batch, ordinal=np.arange(first, first + len(batch), dtype=np.int64))
 
 
-def _bare(batch: ChangeBatch) -> ChangeBatch:
-    """As the journal gives it back: without the messages that the rows were received as."""
-    return replace(batch, payloads=None)
+def _alone(batch: ChangeBatch) -> ChangeBatch:
+    """Without what it holds of other rows' messages."""
+    if batch.payloads is None:
+        return batch
+    own = [batch.payloads.row(row) for row in range(len(batch))]
+    return replace(batch, payloads=Payloads(own, np.arange(len(own), dtype=np.int64)))
 
 
 def _limits(bound: BoundDataset, mapped: Mapped, batch: ChangeBatch) -> npt.NDArray[np.float64]:

@@ -99,6 +99,7 @@ class ChangeBatch:
     defects   rows that cannot be taken as they are
     sink      the one sink this is meant for (a copy made for it alone), or None for all
     payloads  what the rows were received as, where the source has messages; it ends at the journal
+    traces    string[n], the trace contexts that rows came with (see trace_context.py), null for one without; None where none did
     """
 
     schema: TableSchema
@@ -116,6 +117,7 @@ class ChangeBatch:
     defects: tuple[Defect, ...] = ()
     sink: str | None = None
     payloads: Payloads | None = None
+    traces: pa.StringArray | None = None
 
     def __len__(self) -> int:
         return len(self.op)
@@ -128,7 +130,7 @@ class ChangeBatch:
     def nbytes(self) -> int:
         """Bytes of the values, about what the batch takes in memory."""
         values: int = sum(column.nbytes for column in (*self.columns, *self.old.values()))
-        return values + 33 * len(self)
+        return values + 33 * len(self) + (0 if self.traces is None else self.traces.nbytes)
 
     def column(self, name: str) -> pa.StringArray:
         return self.columns[self.schema.index(name)]
@@ -153,6 +155,7 @@ class ChangeBatch:
             has_old=None if self.has_old is None else self.has_old[index],
             defects=tuple(replace(d, row=places[d.row]) for d in self.defects if d.row in places),
             payloads=None if self.payloads is None else self.payloads.take(index),
+            traces=None if self.traces is None else self.traces.take(chosen),
         )
 
     def slice(self, start: int, stop: int) -> ChangeBatch:
@@ -173,6 +176,7 @@ class ChangeBatch:
             has_old=None if self.has_old is None else self.has_old[cut],
             defects=tuple(replace(d, row=d.row - start) for d in self.defects if start <= d.row < stop),
             payloads=None if self.payloads is None else self.payloads.take(cut),
+            traces=None if self.traces is None else self.traces.slice(start, stop - start),
         )
 
     def absent(self, column: int) -> Mask:

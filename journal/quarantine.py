@@ -33,7 +33,8 @@ class QuarantineRecord:
     committed_at   at the source, microseconds since 1970, UTC; resolved_at and quarantined_at: seconds
     sink           the sink that refused it; None: the gate held it back from all
     raw            what was received, by column; before and after: the old and the new row, as far as the log carried them
-    message        what was received where the source has messages: JSON of key, value (base64, or null) and headers [[name, base64]]
+    message        what was received where the source has messages: JSON of key, value (base64, or null) and headers [[name, base64]];
+                   of what only a sink refused the headers of its trace context alone, if it had one
     """
 
     id: str
