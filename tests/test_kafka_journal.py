@@ -265,16 +265,11 @@ def test_killed_at_each_step_of_a_commit(place: Place) -> None:
     place.config = KafkaJournal(place.config.bootstrap_servers, place.config.prefix, 1)
     with place.ingest() as journal:
         transaction(journal, 1)
-    command = [
-        sys.executable,
-        "-m",
-        "tests.kafka_journal_victim",
-        place.folder("here"),
-        place.config.bootstrap_servers,
-        place.config.prefix,
-    ]
+    named = [str(place.folder("here")), place.config.bootstrap_servers, place.config.prefix]
+    command = [sys.executable, "-m", "tests.kafka_journal_victim", *named]
     with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         seen: Counter[str] = Counter()
         done = 1
         while (line := process.stdout.readline().strip()) != "through":
