@@ -260,7 +260,7 @@ class Publisher:
     def _mark(self) -> None:
         """What a process that starts again need not read."""
         changes, state = self._pair
-        ends = {topic.name: self._topics.ask.settled(topic) for topic in self._pair}
+        ends = {topic.name: self._topics.ask.committed(topic) for topic in self._pair}
         for topic in (changes, state):
             for partition, end in ends[topic.name].items():
                 self._replica.keep_place(topic.name, partition, end, self._parts.get(partition, 0) if topic is changes else 0)
