@@ -52,14 +52,13 @@ def open_published(folder: Path, pipeline: str, limits: JournalConfig, kafka: Ka
 
 @contextmanager
 def _copy(folder: Path, pipeline: str, topics: JournalTopics) -> Iterator[Replica | None]:
-    """The copy, made where there is none, up to the end of the topics; None where there are no topics yet."""
+    """The copy, made where there is none, up to the end of the topics; None where there are no topics yet, or nothing is in them."""
+    pair = topics.find()
+    if pair is None or not (ends := topics.ends(pair))[topics.names.state, 0]:
+        yield None
+        return
     with ExitStack() as held:
         held.enter_context(ProcessLock(folder, _COPY, f"who keeps the copy of the journal of {pipeline}"))
-        pair = topics.find()
-        ends = {} if pair is None else topics.ends(pair)
-        if pair is None or not ends[topics.names.state, 0]:
-            yield None
-            return
         path = folder / store.FILE
 
         def brought_up_to_date(db: sqlite3.Connection) -> Replica:

@@ -32,6 +32,15 @@ def find_reader(pipeline: Pipeline) -> JournalReader | None:
     return JournalReader.open(pipeline.state, pipeline.name) if store.journal_exists(pipeline.state) else None
 
 
+def to_be_made(pipeline: Pipeline) -> list[str]:
+    """For `plan`: what opening the journal would make on a server, in words. Raises as open_writer does."""
+    if pipeline.journal.kafka is None:
+        return []
+    from journal.publisher import JournalTopics
+
+    return JournalTopics(pipeline.journal.kafka, pipeline.name).plan()
+
+
 def catch_up(pipeline: Pipeline) -> None:
     """Brings a copy of topics up to date, unless a process here does. While no broker answers an old copy is better than none."""
     if pipeline.journal.kafka is None:

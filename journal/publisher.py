@@ -60,6 +60,17 @@ class JournalTopics:
         changes, state = self.ask.find(self.names.changes), self.ask.find(self.names.state)
         return None if changes is None or state is None else (self._checked(changes), state)
 
+    def plan(self) -> list[str]:
+        """What `make` would do, in words."""
+        changes, state = self.ask.find(self.names.changes), self.ask.find(self.names.state)
+        made = f"create topic {self.names.changes} ({self._partitions} partitions)"
+        if changes is not None:
+            self._checked(changes)
+        return [
+            *([] if changes is not None else [made]),
+            *([] if state is not None else [f"create topic {self.names.state} (1 partition, compacted)"]),
+        ]
+
     def _checked(self, changes: Topic) -> Topic:
         if len(changes.partitions) != self._partitions:
             raise TerminalError(
