@@ -17,8 +17,9 @@ from journal import store
 from journal.kafka_feed import Feed
 from journal.local import JournalWriter
 from journal.locks import ProcessLock, is_held
-from journal.publisher import JournalTopics, Publisher
+from journal.publisher import Publisher
 from journal.replica import Replica
+from journal.topics import JournalTopics
 from pipeline.errors import AlreadyRunningError, JournalError, SluiceError
 from pipeline.model import JournalConfig, KafkaJournal
 
@@ -39,6 +40,7 @@ def open_published(folder: Path, pipeline: str, limits: JournalConfig, kafka: Ka
         copy = held.enter_context(ProcessLock(folder, _COPY, f"who keeps the copy of the journal of {pipeline}", _PATIENCE))
         publisher = held.enter_context(closing(Publisher(kafka, pipeline)))
         path = folder / store.FILE
+        publisher.drop_outdated(folder, pipeline)
         db = store.open_for_writing(folder, pipeline, publisher.id, lambda fresh: publisher.fill(fresh, path))
         held.enter_context(closing(db))
         publisher.begin(db, path)
@@ -60,6 +62,7 @@ def _copy(folder: Path, pipeline: str, topics: JournalTopics) -> Iterator[Replic
     with ExitStack() as held:
         held.enter_context(ProcessLock(folder, _COPY, f"who keeps the copy of the journal of {pipeline}"))
         path = folder / store.FILE
+        topics.drop_outdated(folder, pipeline, ends)
 
         def brought_up_to_date(db: sqlite3.Connection) -> Replica:
             replica = Replica(db, path, topics.names)

@@ -36,7 +36,7 @@ def to_be_made(pipeline: Pipeline) -> list[str]:
     """For `plan`: what opening the journal would make on a server, in words. Raises as open_writer does."""
     if pipeline.journal.kafka is None:
         return []
-    from journal.publisher import JournalTopics
+    from journal.topics import JournalTopics
 
     return JournalTopics(pipeline.journal.kafka, pipeline.name).plan()
 

@@ -233,6 +233,24 @@ def test_a_file_that_lags_behind_the_topics_is_brought_up_to_date(place: Place) 
             assert ordinals(everything(here)) == list(range(1, 8))
 
 
+def test_a_copy_that_was_away_for_very_long_is_made_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topics tell for a week only that a row is gone."""
+    with place.ingest() as journal:
+        journal.hold(changes(0, 3))
+        journal.commit(SOURCE, "1")
+        place.followed("there").close()
+        before = (place.folder("there") / FILE).stat().st_ino
+        place.followed("there").close()
+        assert (place.folder("there") / FILE).stat().st_ino == before
+        monkeypatch.setattr("journal.replica.DELETED_SECONDS", 0.0)
+        place.followed("there").close()
+        assert (place.folder("there") / FILE).stat().st_ino == before  # nothing has happened since
+        write(journal, 3)
+        with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+            assert content(there) == content(here)
+        assert (place.folder("there") / FILE).stat().st_ino != before
+
+
 def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: LaunchKafka, tmp_path: Path) -> None:
     """As after a power cut of all brokers, which answer for what is in their memory: here, brokers of an older state."""
     import shutil
