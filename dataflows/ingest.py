@@ -22,6 +22,7 @@ from dataflows.judging import Judge, Judged, JudgedBatch, JudgedSegment
 from dataflows.lookups import Lookups
 from dataflows.observe import IngestMetrics
 from dataflows.stopping import Stop
+from dataflows.versions import Versions
 from journal.batch import ChangeBatch, CopyMarker, Segment
 from journal.bell import Ringer
 from journal.local import JournalWriter
@@ -144,6 +145,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         copy_done: Callable[[str, str, float], None],
         copy_name: Callable[[str, str], str],
         lookups: Lookups | None = None,
+        versions: Versions | None = None,
     ) -> None:
         """`copy_name` names the copy of a source's table; `copy_requested` tells when one was asked for, for a sink;
         `copy_done` is told so when that one has become
@@ -158,6 +160,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         self._copy_done = copy_done
         self._copy_name = copy_name
         self._lookups = lookups
+        self._versions = versions
         self._copying: dict[tuple[str, str, str], float | None] = {}  # by source, table and sink: when the copy was asked for
         self._copied: list[tuple[str, str, float]] = []
 
@@ -232,6 +235,8 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._journal.append(batch)
             if self._lookups is not None:
                 self._lookups.keep(batch, self._journal.lookups)
+        if judged.versions is not None and self._versions is not None:
+            self._versions.keep(judged.versions, self._journal.lookups)
         if judged.waiting is not None:
             judged.waiting.number = self._journal.waiting.add(judged.waiting.batch, judged.waiting.since)
         if batch.sink is None:  # a copy for one sink brings nothing new into the pipeline

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
 
 if TYPE_CHECKING:
+    from dataflows.versions import Sifted, Versions
     from dataflows.waiting import Part, Settled, Waiting
     from quality.gate import Gate
 
@@ -34,7 +35,7 @@ class JudgedBatch:
     """What became of one batch: `passed` goes to the sinks, `records` to quarantine.
 
     `judged` rows were judged; `held_back`, `dropped` and `warned` are counts by rule. `times` is the range of the commit times in
-    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`.
+    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`. `versions` are to be remembered of what passed.
     """
 
     passed: ChangeBatch
@@ -48,6 +49,7 @@ class JudgedBatch:
     dropped: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
     waiting: Part | None = None
+    versions: ChangeBatch | None = None
 
     @property
     def failed(self) -> Mapping[str, int]:
@@ -74,6 +76,9 @@ class MapsOfFeeds(Protocol):
 
     def merged(self, source: str, table: str) -> bool: ...
 
+
+LATE = "order_by"
+"""The rule by which a row is dropped that comes behind a newer version of it."""
 
 WAITED = "lookup"
 """The rule that a row breaks which cannot be let go any more, and waited for a lookup."""
@@ -103,10 +108,12 @@ class Judge:
         learn: Callable[[str, Mapping[str, str]], None] = lambda source, notes: None,
         maps: MapsOfFeeds | None = None,
         waiting: Waiting | None = None,
+        versions: Versions | None = None,
     ) -> None:
         """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates, and
-        lookups, for which rows may have to wait, behind them."""
+        lookups, for which rows may have to wait, behind them; last come `versions`, which rows that are late do not pass."""
         self._maps = maps
+        self._versions = versions
         self._waiting = waiting
         self._given: dict[str, str] = {}
         self._learn = learn
@@ -183,7 +190,7 @@ class Judge:
             log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
         passed = batch if judgement.passed.all() else batch.take(judgement.passed)
         try:
-            passed, poor, part = self._enriched(passed)
+            passed, poor, part, sifted = self._enriched(passed)
         except ConfigError as error:
             self._stop_table(batch, error.message)
             return Stopped(given)
@@ -203,21 +210,33 @@ class Judge:
             judged=judgement.judged,
             times=_times(given),
             held_back=Counter(reason.rule for row in (*failed, *judgement.quarantined, *unfit) for reason in row.reasons),
-            dropped={rule: len(index) for rule, index in judgement.dropped.items()},
+            dropped={**{rule: len(index) for rule, index in judgement.dropped.items()}, **_late(sifted)},
             warned=judgement.warnings,
             waiting=part,
+            versions=None if sifted is None else sifted.news,
         )
 
-    def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None]:
-        """What goes on of what the contract has passed, what was made of it where it is enriched, and what waits. Raises ConfigError."""
-        if self._waiting is None:
-            return batch, None, None
-        self._waiting.lookups.check(batch)
-        made = self._waiting.apply(batch)
+    def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None, Sifted | None]:
+        """What goes on of what the contract has passed, what was made of it where it is enriched, what waits, and what was late.
+
+        Raises ConfigError.
+        """
+        if self._versions is not None:
+            self._versions.check(batch.schema if self._waiting is None else self._waiting.enrichments.schema(batch.schema))
+        if self._waiting is not None:
+            self._waiting.lookups.check(batch)
+        made = None if self._waiting is None else self._waiting.apply(batch)
         mapped, part = (None, None) if made is None else made
-        passed = batch if mapped is None else mapped.passed
-        self._waiting.lookups.take(passed)
-        return passed, mapped, part
+        passed, sifted = self._sifted(batch if mapped is None else mapped.passed)
+        if self._waiting is not None:
+            self._waiting.lookups.take(passed)
+        return passed, mapped, part, sifted
+
+    def _sifted(self, passed: ChangeBatch) -> tuple[ChangeBatch, Sifted | None]:
+        if self._versions is None:
+            return passed, None
+        sifted = self._versions.sift(passed)
+        return sifted.passed, sifted
 
     def _recorded(self, mapped: Mapped | None, gate: Gate | None) -> list[QuarantineRecord]:
         """Records of the rows that a map does not take."""
@@ -247,6 +266,7 @@ class Judge:
             passed, rows, records = batch.slice(0, 0), spoiled, list(self._record(batch, spoiled, gate))
         else:
             passed, rows, records = one.mapped.passed, list(one.mapped.rows), self._recorded(one.mapped, gate)
+        passed, sifted = self._sifted(passed)
         if self._waiting is not None:
             self._waiting.lookups.take(passed)
         return JudgedBatch(
@@ -257,6 +277,8 @@ class Judge:
             records=records,
             times=_times(batch),
             held_back=Counter(reason.rule for row in rows for reason in row.reasons),
+            dropped=_late(sifted),
+            versions=None if sifted is None else sifted.news,
         )
 
     def _stop(self, batch: ChangeBatch, error: str) -> Stopped:
@@ -296,6 +318,10 @@ class Judge:
         if schema.encoded not in self._gates:
             self._gates[schema.encoded] = self._make(schema)
         return self._gates[schema.encoded]
+
+
+def _late(sifted: Sifted | None) -> dict[str, int]:
+    return {} if sifted is None or not sifted.late else {LATE: sifted.late}
 
 
 def _times(batch: ChangeBatch) -> tuple[int, int] | None:
