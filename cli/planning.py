@@ -11,8 +11,8 @@ from dataflows.build import build_sink, build_source
 from dataflows.enriching import Enrichments
 from dataflows.lookups import Lookups
 from dataflows.maps import Maps
-from dataflows.versions import check_version
 from dataflows.service import resume_of
+from dataflows.versions import check_version
 from journal.schema import TableSchema
 from pipeline.errors import EXIT_NO, EXIT_USAGE, ConfigError, Problem, SluiceError
 from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -81,8 +81,8 @@ def batch_of(events: Sequence[Event], first: int = 1) -> ChangeBatch:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    yield Place(tmp_path)
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
 
 
 def test_a_row_behind_a_newer_one_of_its_key_is_late(place: Place) -> None:
@@ -116,7 +116,9 @@ def test_a_row_that_takes_another_key_is_late_behind_either(place: Place) -> Non
 
 
 _EVENT = st.tuples(
-    st.sampled_from([Op.INSERT, Op.UPDATE, Op.READ, Op.DELETE]), st.sampled_from("123"), st.none() | st.sampled_from(["-1", "0", "2.5", "9"])
+    st.sampled_from([Op.INSERT, Op.UPDATE, Op.READ, Op.DELETE]),
+    st.sampled_from("123"),
+    st.none() | st.sampled_from(["-1", "0", "2.5", "9"]),
 )
 
 
