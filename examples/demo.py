@@ -74,6 +74,15 @@ class Stage:
         answer: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
         return answer
 
+    def settle(self) -> None:
+        """Waits until every sink holds everything that the sources have, and no row waits for a lookup."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            if _is_quiet(self.status()):
+                return
+            time.sleep(0.2)
+        raise DemoError("the sinks did not catch up", hint=f"the log is {self.folder / 'service.log'}")
+
     def pid(self, only: str) -> int | None:
         """The process of the service that runs `only`."""
         for entry in Path("/proc").iterdir():
@@ -103,7 +112,7 @@ def demo(console: Console, folder: Path, *, kafka: bool | None = None, keep: boo
             f"\n[bold]All writers have stopped.[/] {bad} of their orders were bad. {marketplaces.late} came through a marketplace"
             " before the portal knew their customer, and waited for that."
         )
-        _settle(stage)
+        stage.settle()
         ending = Ending(console, stage.folder, stage.sluice, stage.environment)
         good = ending.tell(marketplaces)
         console.print(f"\nDone in {time.monotonic() - began:.0f} s. Everything is in [bold]{folder}[/].", soft_wrap=True)
@@ -228,16 +237,6 @@ def _table(status: dict[str, Any], application: Application, marketplaces: Marke
     table.add_section()
     table.add_row("[dim]batches behind[/]", "", "", "", *lag)
     return table
-
-
-def _settle(stage: Stage) -> None:
-    """Waits until every sink holds everything."""
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        if _is_quiet(stage.status()):
-            return
-        time.sleep(0.2)
-    raise DemoError("the sinks did not catch up", hint=f"the log is {stage.folder / 'service.log'}")
 
 
 def _is_quiet(status: dict[str, Any]) -> bool:
