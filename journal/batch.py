@@ -191,7 +191,7 @@ class CopyMarker:
 
     Rows that a sink holds for the dataset with an ordinal below the `start` marker's are not in the source's table any more once
     the `end` marker comes: the sink sweeps them. `first` says that nothing of this dataset was ever copied before, so that
-    there is nothing to sweep. `ordinal` is that of the start marker.
+    there is nothing to sweep. `ordinal` is that of the start marker. A copy that is given up before it began tells the columns alone.
     """
 
     schema: TableSchema
