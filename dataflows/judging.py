@@ -200,6 +200,8 @@ class Judge:
         records: Sequence[QuarantineRecord] = ()
         if batch.sink is None:
             records = [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
+        else:  # a row that the contract holds back is in quarantine since it came; what a lookup lacks now is news for this sink
+            records = [_for_sink(record, batch.sink) for record in self._recorded(poor, gate)]
         unfit = () if poor is None else poor.rows
         return JudgedBatch(
             passed=passed,
@@ -318,6 +320,11 @@ class Judge:
         if schema.encoded not in self._gates:
             self._gates[schema.encoded] = self._make(schema)
         return self._gates[schema.encoded]
+
+
+def _for_sink(record: QuarantineRecord, sink: str) -> QuarantineRecord:
+    said = f"; the copy for the sink {sink} is without it"
+    return replace(record, reasons=tuple(replace(reason, message=reason.message + said) for reason in record.reasons))
 
 
 def _late(sifted: Sifted | None) -> dict[str, int]:
