@@ -72,9 +72,13 @@ class QuarantineRecord:
 
     @property
     def group(self) -> str:
-        """Names the cause: equal for records of a dataset that broke the same rule on the same column with values of the same shape."""
+        """Names the cause: equal for records of a dataset that broke the same rule on the same column with values of the same shape.
+
+        Where there is no value, as of a message that cannot be read, the cause is what is said, without what varies in it.
+        """
         first = self.reasons[0]
-        told = json.dumps([self.dataset, self.sink, first.rule, first.column, self.pattern])
+        said = _VARYING.split(first.message, maxsplit=1)[:1] if first.value is None else []
+        told = json.dumps([self.dataset, self.sink, first.rule, first.column, self.pattern, *said])
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
@@ -97,6 +101,8 @@ def record_id(journal: str, ordinal: int, sink: str | None = None) -> str:
     return "-".join([journal[:8], str(ordinal), *([sink] if sink else [])])
 
 
+_VARYING = re.compile(r', got |["(]|[0-9]')
+"""Behind which a message may tell of one record alone."""
 _SHAPES = ((re.compile(r"[0-9]+"), "9"), (re.compile(r"[^\W\d_]+"), "a"), (re.compile(r"\s+"), " "))
 _SHAPE_LENGTH = 40
 
