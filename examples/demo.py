@@ -250,6 +250,7 @@ def _keep(console: Console, stage: Stage) -> None:
     console.print("\nEverything keeps running until Ctrl-C. In another terminal:")
     for line in (f". {stage.folder / 'environment'}", f"cd {stage.folder}", "sluice status pipeline.yaml"):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+    console.print("docs/third-marketplace.md goes on from here: it adds a third marketplace, step by step.", highlight=False)
     try:
         stage.service.wait()
         console.print("The pipeline has been stopped; the servers run on until Ctrl-C.")
