@@ -340,7 +340,6 @@ def undecodable(batch: ChangeBatch) -> Judgement:
     passed = np.ones(len(batch), np.bool_)
     reasons: dict[int, list[Reason]] = {}
     for defect in batch.defects:
-        value = defect.raw.decode("utf-8", "backslashreplace")
-        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, value))
+        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, defect.shown))
     passed[list(reasons)] = False
     return Judgement(passed, [QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons)])
