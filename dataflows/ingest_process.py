@@ -16,6 +16,7 @@ from dataflows.build import build_gate, build_source, contracts, dataset_name
 from dataflows.copy_names import CopyNames
 from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
+from dataflows.judged_by import JudgedBy
 from dataflows.judging import Judge
 from dataflows.lean import seldom_collect
 from dataflows.lookups import Lookups, Precedence
@@ -69,13 +70,16 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         lookups.load(journal.lookups, versions.names)
         versions.load(journal.lookups)
         waiting.restore(journal.waiting.all())
+        first = journal.next_ordinal
+        judged_by = JudgedBy(first, rules, notes.__getitem__)
         judge = Judge(
-            journal.next_ordinal,
+            first,
             partial(_gate, rules),
             record,
             lambda source, found: notes[source].update(found),
             Maps(pipeline),
             waiting,
+            judged_by,
             versions,
         )
         report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal.size)

@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 
 from dataflows.given import given_note
+from dataflows.judged_by import JudgedBy
 from dataflows.mapping import Mapped
 from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
@@ -108,13 +109,16 @@ class Judge:
         learn: Callable[[str, Mapping[str, str]], None] = lambda source, notes: None,
         maps: MapsOfFeeds | None = None,
         waiting: Waiting | None = None,
+        judged_by: JudgedBy | None = None,
         versions: Versions | None = None,
     ) -> None:
         """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates, and
-        lookups, for which rows may have to wait, behind them; last come `versions`, which rows that are late do not pass."""
+        lookups, for which rows may have to wait, behind them; last come `versions`, which rows that are late do not pass.
+        `judged_by` says what is to be noted of what judged."""
         self._maps = maps
         self._versions = versions
         self._waiting = waiting
+        self._judged_by = judged_by
         self._given: dict[str, str] = {}
         self._learn = learn
         self._next = next_ordinal
@@ -131,6 +135,10 @@ class Judge:
         ordered = segment.entries if self._waiting is None else self._waiting.in_order(segment.entries)
         entries = [judged for entry in ordered if (judged := self.entry(entry)) is not None]
         notes = self._described(segment)
+        if self._judged_by is not None:
+            for judged in entries:
+                if isinstance(judged, JudgedBatch):
+                    notes |= self._judged_by.note(judged.passed)
         return JudgedSegment(segment if not notes else replace(segment, notes={**segment.notes, **notes}), entries)
 
     def entry(self, entry: ChangeBatch | CopyMarker | Held) -> Judged | None:

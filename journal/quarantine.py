@@ -204,6 +204,12 @@ def record(db: sqlite3.Connection, name: str) -> QuarantineRecord | None:
     return None if row is None else from_row(dict(zip(COLUMNS, row, strict=True)))
 
 
+def records_of(db: sqlite3.Connection, dataset: str, key: Values) -> list[QuarantineRecord]:
+    """The records of a key (its columns in their order), in the order of the stream."""
+    rows = db.execute(f"{_SELECT} where dataset = ? and key = ? order by ordinal", (dataset, _encoded(key)))
+    return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+
+
 def causes(db: sqlite3.Connection, dataset: str | None = None, status: str = "open") -> list[Cause]:
     """The causes of records, the most frequent first."""
     given = {"status": status, "dataset": dataset}
