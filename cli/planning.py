@@ -12,6 +12,7 @@ from dataflows.enriching import Enrichments
 from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.service import resume_of
+from dataflows.versions import check_version
 from journal.opening import to_be_made
 from journal.schema import TableSchema
 from pipeline.errors import EXIT_NO, EXIT_USAGE, ConfigError, Problem, SluiceError
@@ -155,6 +156,8 @@ def _enriched(plan: Plan, schemas: Mapping[str, TableSchema]) -> dict[str, Table
     for name, schema in schemas.items():
         try:
             shapes[name] = enrichments.schema(schema)
+            if name in pipeline.datasets:
+                check_version(pipeline.datasets[name], shapes[name])
         except ConfigError as error:
             line = pipeline.datasets[name].line
             plan.problems += [one if one.file else replace(one, file=file, line=line) for one in error.problems]

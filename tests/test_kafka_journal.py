@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from journal.batch import ChangeBatch
-from journal.following import follow_once, open_published
+from journal.changelog import TABLES
+from journal.keeping import follow_once, open_published
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import Wanted
 from journal.schema import Column, TableSchema
@@ -61,6 +62,12 @@ def content(reader: JournalReader) -> object:
     ]
     records = reader.quarantined(Wanted())
     return reader.id, reader.last_seq(), entries, reader.totals(), records, reader.resume(SOURCE)
+
+
+def test_every_table_of_the_journal_is_told_of(tmp_path: Path) -> None:
+    with JournalWriter.open(tmp_path, "commerce", JournalConfig()) as journal:
+        tables = {name for (name,) in journal._db.execute("select name from sqlite_master where type = 'table'")}
+    assert tables == {*TABLES, "entry"}
 
 
 def test_another_folder_holds_what_ingest_committed(place: Place) -> None:
