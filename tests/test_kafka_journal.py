@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from journal import store
 from journal.batch import ChangeBatch
 from journal.changelog import TABLES
 from journal.keeping import follow_once, open_published
@@ -83,7 +84,7 @@ def test_another_folder_holds_what_ingest_committed(place: Place) -> None:
         with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
             assert there.last_seq() == last
             assert content(there) == content(here)
-            assert ordinals(everything(there)) == list(range(1, 71))
+            assert ordinals(everything(there)) == [*range(1, 51), *range(52, 72)]  # 51 is in quarantine
 
 
 def test_a_follower_that_was_there_before_comes_to_hold_what_is_new(place: Place) -> None:
@@ -246,16 +247,16 @@ def test_a_copy_that_was_away_for_very_long_is_made_anew(place: Place, monkeypat
         journal.hold(changes(0, 3))
         journal.commit(SOURCE, "1")
         place.followed("there").close()
-        before = (place.folder("there") / FILE).stat().st_ino
-        place.followed("there").close()
-        assert (place.folder("there") / FILE).stat().st_ino == before
+        removed: list[Path] = []
+        remove = store.remove
+        monkeypatch.setattr(store, "remove", lambda folder: (removed.append(folder), remove(folder)))
         monkeypatch.setattr("journal.replica.DELETED_SECONDS", 0.0)
         place.followed("there").close()
-        assert (place.folder("there") / FILE).stat().st_ino == before  # nothing has happened since
+        assert not removed  # nothing has happened since
         write(journal, 3)
         with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
             assert content(there) == content(here)
-        assert (place.folder("there") / FILE).stat().st_ino != before
+        assert removed == [place.folder("there")]
 
 
 def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: LaunchKafka, tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: Lau
         write(journal, 1)
     with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
         assert content(there) == content(here)
-        assert ordinals(everything(there)) == list(range(1, 9))
+        assert ordinals(everything(there)) == [*range(1, 8), 9]
 
 
 def test_killed_at_each_step_of_a_commit(place: Place) -> None:
