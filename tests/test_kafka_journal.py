@@ -249,7 +249,12 @@ def test_a_copy_that_was_away_for_very_long_is_made_anew(place: Place, monkeypat
         place.followed("there").close()
         removed: list[Path] = []
         remove = store.remove
-        monkeypatch.setattr(store, "remove", lambda folder: (removed.append(folder), remove(folder)))
+
+        def spied(folder: Path) -> None:
+            removed.append(folder)
+            remove(folder)
+
+        monkeypatch.setattr(store, "remove", spied)
         monkeypatch.setattr("journal.replica.DELETED_SECONDS", 0.0)
         place.followed("there").close()
         assert not removed  # nothing has happened since
