@@ -2,6 +2,8 @@
 
     python -m benchmarks.kafka_source [--messages 500000] [--partitions 4] [--formats json,cloudevents,avro] [--out FILE]
 
+`traced` is `json` with a `traceparent` and another header in every message, `headed` with two others.
+
 Peers: Kafka's own ConsumerPerformance (fetch only) and a bare loop of `consume` in Python. Ours: `sluice run --only ingest` with ten rules,
 from the first message that is in the journal to the last; CPU is all of its threads', librdkafka's among them.
 """
@@ -60,6 +62,13 @@ print(n / (time.perf_counter() - began))
 """
 
 Row = dict[str, object]
+Headers = Callable[[int], list[tuple[str, str | bytes | None]]]
+_JSON = ("content-type", b"application/json")
+_HEADERS: dict[str, Headers] = {
+    "cloudevents": lambda n: [("content-type", b"application/cloudevents+json")],
+    "traced": lambda n: [_JSON, ("traceparent", b"00-%032x-%016x-01" % (n + 1, n + 1))],
+    "headed": lambda n: [_JSON, ("correlation", b"%055x" % n)],
+}
 
 
 def _json(n: int) -> bytes:
@@ -105,7 +114,7 @@ class Bench:
         self.messages = messages
         self.partitions = partitions
 
-    def fill(self, topic: str, write: Callable[[int], bytes], headers: Any) -> int:
+    def fill(self, topic: str, write: Callable[[int], bytes], headers: Headers) -> int:
         """Makes a topic with all messages; returns their bytes."""
         client = AdminClient({"bootstrap.servers": self.servers})
         for answer in client.create_topics([NewTopic(topic, self.partitions, 1)]).values():
@@ -117,7 +126,7 @@ class Bench:
             size += len(value)
             while True:
                 try:
-                    producer.produce(topic, value, str(n), headers=headers, partition=n % self.partitions)
+                    producer.produce(topic, value, str(n), headers=headers(n), partition=n % self.partitions)
                     break
                 except BufferError:
                     producer.poll(0.1)
@@ -140,7 +149,7 @@ class Bench:
 
     def ours(self, topic: str, kind: str, block: str) -> Row:
         """Gate and journal behind it."""
-        folder = self.folder / kind
+        folder = self.folder / topic
         file = workload.pipeline(folder, "host=x", "  out: {type: duckdb, path: out.duckdb}")
         source = f"  db: {{type: kafka, bootstrap_servers: '{self.servers}', topic: {topic}, format: {kind}{block}}}"
         text = re.sub(r"  db: .*", source, file.read_text("utf-8")).replace("db.public.bench", "db")
@@ -166,16 +175,16 @@ def _count(state: Path) -> int:
         return reader.totals().get("bench", Tally()).rows
 
 
-def _formats(wanted: str, registry: Any) -> Iterator[tuple[str, Callable[[int], bytes], list[tuple[str, bytes]], str]]:
-    """Format, how a message is written, its headers, and what the source's block says more."""
-    for kind in wanted.split(","):
-        if kind == "avro":
+def _formats(wanted: str, registry: Any) -> Iterator[tuple[str, str, Callable[[int], bytes], str]]:
+    """What is measured, its format, how a message is written, and what the source's block says more."""
+    for name in wanted.split(","):
+        if name == "avro":
             registry.add(1, _AVRO)
-            yield kind, _avro(fastavro.parse_schema(_AVRO), 1), [], f", schema_registry: {{url: '{registry.options.url}'}}"
-        elif kind == "cloudevents":
-            yield kind, _cloudevent, [("content-type", b"application/cloudevents+json")], ""
+            yield name, name, _avro(fastavro.parse_schema(_AVRO), 1), f", schema_registry: {{url: '{registry.options.url}'}}"
+        elif name == "cloudevents":
+            yield name, name, _cloudevent, ""
         else:
-            yield kind, _json, [], ""
+            yield name, "json", _json, ""
 
 
 def main() -> None:
@@ -189,14 +198,14 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, EmbeddedKafka() as broker, fake_registry() as registry:
         bench = Bench(Path(folder), broker, chosen.messages, chosen.partitions)
-        for kind, write, headers, block in _formats(chosen.formats, registry):
-            size = bench.fill(kind, write, headers)
-            perf, bare = bench.performance(kind), bench.bare(kind)
-            ours = bench.ours(kind, kind, block)
+        for name, kind, write, block in _formats(chosen.formats, registry):
+            size = bench.fill(name, write, _HEADERS.get(name, lambda n: []))
+            perf, bare = bench.performance(name), bench.bare(name)
+            ours = bench.ours(name, kind, block)
             ratio = round(float(str(ours["messages/s"])) / perf, 2)
             rows.append(
                 {
-                    "format": kind,
+                    "format": name,
                     "bytes/message": round(size / chosen.messages),
                     "ConsumerPerformance": round(perf),
                     "bare loop": round(bare),

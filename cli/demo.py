@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Never
 
 import typer
 
@@ -17,24 +18,40 @@ def demo(
         Path | None,
         typer.Option("--dir", metavar="DIR", help="Where to put it; default: a new temporary folder.", show_default=False),
     ] = None,
+    kafka: Annotated[
+        bool | None,
+        typer.Option(
+            "--kafka/--no-kafka",
+            help="A real Kafka broker (needs Java 17; fetched by Maven if need be), or an in-process one; default: what is there already.",
+            show_default=False,
+        ),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leaves everything running at the end, until Ctrl-C.")] = False,
     verbose: Verbose = False,
     log_format: Log = LogFormat.console,
 ) -> None:
-    """Shows the main job on real parts: three Postgres servers, live writes, bad orders, and a process killed in the middle.
+    """Shows the main job on real parts: Postgres servers, Kafka, live orders, bad ones, and a process killed in the middle.
 
-    It copies a portal's tables into a DuckDB warehouse and two regional stores, follows what an application writes, holds back the bad
-    orders, kills one process with SIGKILL, and proves with `verify` that nothing was lost. It takes about a minute.
+    A portal writes orders to Postgres, two marketplaces send theirs through Kafka, each in its own way. They become one dataset, enriched
+    from the portal's tables, in a DuckDB warehouse and two regional stores. Bad orders are held back, one process is killed with SIGKILL,
+    and at the end `verify` and an account of every order show that nothing was lost. It takes about a minute.
 
     \b
     Examples:
       sluice demo
       sluice demo --keep --dir demo
+      sluice demo --kafka
     """
     speak(verbose, log_format)
     from rich.console import Console
 
     from examples.demo import demo as run
 
+    signal.signal(signal.SIGTERM, _end)
     place = folder.absolute() if folder is not None else Path(tempfile.mkdtemp(prefix="sluice-demo-"))
-    raise typer.Exit(run(Console(), place, keep=keep))
+    raise typer.Exit(run(Console(), place, kafka=kafka, keep=keep))
+
+
+def _end(number: int, _: object) -> Never:
+    """Leaves through everything that has to be stopped."""
+    raise SystemExit(128 + number)

@@ -17,7 +17,7 @@ _PAGE = 1000
 COLUMNS = (
     "id", "dataset", "source", "table", "sink", "operation", "key", "position", "status", "group", "rule", "column", "message", "value",
     "reasons", "attempts", "owner", "committed_at", "quarantined_at", "raw", "before", "after", "contract", "contract_version",
-    "resolution",
+    "resolution", "trace_id",
 )  # fmt: skip
 """Of CSV and Parquet: `rule` to `value` are of the first reason; `key`, `reasons`, `raw`, `before` and `after` are JSON."""
 

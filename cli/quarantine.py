@@ -104,7 +104,7 @@ def show(
         one = found.record(record)
         if one is None:
             raise ConfigError(f"there is no record {record} in quarantine", hint=f"`sluice quarantine list {file}` lists them")
-        told = shown(one, masks, found.types(one))
+        told = shown(one, masks, found)
     if json:
         answer_json(told)
     else:
@@ -156,7 +156,7 @@ def _whole(found: Quarantine, masks: Masks, wanted: Wanted) -> Iterator[dict[str
     from cli.records import shown
 
     for record in found.records(wanted):
-        yield shown(record, masks, found.types(record))
+        yield shown(record, masks, found)
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
@@ -183,6 +183,7 @@ def _record(told: dict[str, Any]) -> None:
         "sink",
         "operation",
         "position",
+        "trace_id",
         "committed_at",
         "quarantined_at",
         "status",

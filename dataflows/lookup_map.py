@@ -26,7 +26,7 @@ from pipeline.model import Lookup
 RULE = "lookup:"
 """Before the name of a lookup: the rule that a row breaks for which the lookup has nothing."""
 
-_INEXACT = frozenset({"real", "double precision", "json", "jsonb", "xml", "citext"})
+_INEXACT = frozenset({"real", "double precision", "json", "jsonb", "xml", "citext", "interval"})
 
 
 def lookup_rule(name: str) -> str:

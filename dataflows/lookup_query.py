@@ -28,10 +28,6 @@ class Join:
     inner: bool
     node: Node
 
-    def column(self, name: str) -> str:
-        """What a column of it is called among those of the input."""
-        return f"{self.alias}.{name}"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoundJoin:
@@ -75,7 +71,7 @@ class Enrichment:
                 binding.rewrite(item, self.joins[:place])
                 chosen.append({**item, "alias": name})
             only = {**deepcopy(self.tree), "select_list": chosen, "where_clause": None, "modifiers": []}
-            columns = {join.column(name): name for name in schemas[join.lookup].names}
+            columns = {binding.beside(join, name): name for name in schemas[join.lookup].names}
             bound.append(BoundJoin(join, sound(only, self.text, self.file), schemas[join.lookup], columns))
         if binding.problems:
             raise ConfigError.of(list(dict.fromkeys(binding.problems)))
@@ -90,6 +86,12 @@ class _Binding:
         self.types = types
         self.schemas = schemas
         self.problems: list[Problem] = []
+        # more of them in front than in front of any column of the input that could be mistaken for one of a lookup
+        self._mark = "_" * (1 + max((len(name) - len(name.lstrip("_")) for name in types if "." in name), default=-1))
+
+    def beside(self, join: Join, name: str) -> str:
+        """What a column of a lookup is called among those of the input."""
+        return f"{self._mark}{join.alias}.{name}"
 
     def expanded(self, item: Node) -> list[Node]:
         """A star as the columns that it stands for."""
@@ -112,7 +114,7 @@ class _Binding:
                     said = f"the lookup `{join.lookup}` has no column `{names[1]}`"
                     self.problems.append(self._problem(said, node, nearest(names[1], schema.names)))
                 else:
-                    node["column_names"] = [self.of.alias, join.column(column), *names[2:]]
+                    node["column_names"] = [self.of.alias, self.beside(join, column), *names[2:]]
             elif not inner and names[0].lower() != self.of.alias.lower():
                 self._unqualified(node, joins)
 
@@ -127,7 +129,7 @@ class _Binding:
             self.problems.append(self._problem(f"several have a column `{name}`: {', '.join(where)}", node, hint))
         elif having and not own:
             join, column = having[0]
-            node["column_names"] = [self.of.alias, join.column(column), *rest]
+            node["column_names"] = [self.of.alias, self.beside(join, column), *rest]
 
     def _problem(self, message: str, node: Node, hint: str | None) -> Problem:
         return Problem(message, self.of.file, line_of(self.of.text, node), hint)

@@ -101,6 +101,9 @@ class FunctionMap:
             raise RowsError(f"it returned {type(answer).__name__}, and no pyarrow.Table")
         if answer.num_rows != given.num_rows:
             raise RowsError(f"it returned {answer.num_rows} rows for {given.num_rows}")
+        if len(set(answer.column_names)) < answer.num_columns:
+            twice = next(name for name in answer.column_names if answer.column_names.count(name) > 1)
+            raise RowsError(f"it returned the column {twice} twice")
         return answer
 
     def _texts(self, given: pa.Table) -> pa.Table:

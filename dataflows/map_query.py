@@ -28,6 +28,7 @@ _WORDS = {
     "LIMIT_MODIFIER": "LIMIT",
     "LIMIT_PERCENT_MODIFIER": "LIMIT",
 }
+_STATEMENTS = frozenset({"query", "query_table", "json_execute_serialized_sql"})
 _ONE_ROW = "a map gives one row for each row of `input`"
 
 
@@ -297,6 +298,8 @@ def _contents(query: Query) -> Iterator[Problem]:
 
 def _refused(function: str, inside: bool) -> str | None:
     """Why a function is not for maps; `inside` a subquery, which is computed for its row alone, there may be aggregates."""
+    if function in _STATEMENTS:
+        return f"{function}() runs SQL that nobody has checked: write the SQL itself"
     if function == "error":
         return None  # a map's own word for a row that it does not want
     try:

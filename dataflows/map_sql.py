@@ -189,6 +189,8 @@ class SqlMap:
                 return session().over(given.slice(start, stop - start), statement)
             except duckdb.Error as error:
                 raise RowsError(duckdb_errors.kind(error)) from error
+            except pa.ArrowInvalid as error:
+                raise RowsError("what it gives is larger than 2 GiB") from error
 
         answers, failed = bisected(given.num_rows, attempt)
         bad |= failed

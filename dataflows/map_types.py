@@ -65,7 +65,7 @@ def conversion(held: str, target: str, value: str) -> Conversion | None:
     """
     family, args = _family(held)
     if family == "NULL":
-        return Conversion("CAST(NULL AS VARCHAR)")
+        return Conversion(f"CAST({value} AS VARCHAR)")  # evaluated all the same: it may be error('…')
     kind = _type(target)
     if family == "ENUM":
         family, value = "VARCHAR", f"CAST({value} AS VARCHAR)"

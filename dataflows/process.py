@@ -178,7 +178,7 @@ def _leaving(report: SinkReport) -> None:
 
 def _follow_topics(pipeline: Pipeline, kafka: KafkaJournal, ending: Ending, held: ExitStack) -> None:
     """Keeps the folder's copy of a journal in topics, where no other process does."""
-    from journal.following import Follower
+    from journal.keeping import Follower
 
     ringer = Ringer(pipeline.state, list(pipeline.sinks))
     held.callback(ringer.close)

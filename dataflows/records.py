@@ -13,6 +13,7 @@ import pyarrow as pa
 from dataflows.build import source_kind
 from journal.batch import ChangeBatch, Op, Payload, Presence
 from journal.quarantine import QuarantineRecord, Reason, Values, record_id
+from journal.trace_context import Headers, Traces, contexts_of, headers_of
 from pipeline.model import Pipeline
 from quality.judgement import QuarantinedRow
 from sinks.base import RefusedRow
@@ -119,14 +120,31 @@ def _records(
                 rules_hash=rules_hash,
                 sink=sink,
                 owner=owner,
-                message=None if batch.payloads is None else _told(batch.payloads.row(row)),
+                message=_message(batch, row),
             )
         )
     return records
 
 
+def _message(batch: ChangeBatch, row: int) -> str | None:
+    """See QuarantineRecord.message. What has gone through the journal has only its trace context left."""
+    if batch.payloads is not None:
+        return _told(batch.payloads.row(row))
+    context = None if batch.traces is None else batch.traces[row].as_py()
+    return None if context is None else json.dumps({"headers": _headers(headers_of(context))})
+
+
+def trace_id(traces: Traces, record: QuarantineRecord) -> str:
+    """The trace that a record belongs to."""
+    received = [] if record.message is None else json.loads(record.message)["headers"]
+    contexts = contexts_of([[(name, base64.b64decode(value)) for name, value in received]])
+    return traces.id(record.ordinal, None if contexts is None else contexts[0].as_py())
+
+
 def _told(payload: Payload) -> str:
-    """See QuarantineRecord.message."""
     key, value = (None if part is None else base64.b64encode(part).decode("ascii") for part in (payload.key, payload.value))
-    headers = [[name, base64.b64encode(content).decode("ascii")] for name, content in payload.headers]
-    return json.dumps({"key": key, "value": value, "headers": headers})
+    return json.dumps({"key": key, "value": value, "headers": _headers(payload.headers)})
+
+
+def _headers(given: Headers) -> list[list[str]]:
+    return [[name, base64.b64encode(content).decode("ascii")] for name, content in given]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from dataflows.build import build_sink
 from dataflows.deliver import DeliverState
 from dataflows.observe import DeliverMetrics, Health
 from dataflows.worker import Worker
 from journal.local import JournalReader
+from journal.passages import RESOLUTION, Passage
 from journal.state import State
 from pipeline.errors import SluiceError, TransientError
 from pipeline.model import Pipeline, SinkBlock
@@ -46,23 +48,31 @@ class SinkReport:
         self._worker = worker
         self._look = look
         self._look_at = 0.0
-        self._all: Cursor | None = None
         self._state = state
         self._flow = flow
         self._metrics = metrics
         self._reader: JournalReader | None = None
-        self._cursor: Cursor | None = None
+        self._held: tuple[Cursor, float] | None = None  # what the target holds, and since when
+        self._opened = False
         self._error: str | None = None
         self._phase = "starting"
         self._told: tuple[object, ...] = ()
         self._told_at = 0.0
+        self._lined = 0  # the entry of the last line of when what was there
+        self._lined_at = 0.0
 
     def follow(self, pipeline: Pipeline) -> None:
         """Opens the journal a second time: a connection of the beat's own thread."""
         self._reader = JournalReader.open(pipeline.state, pipeline.name)
 
     def committed(self, cursor: Cursor) -> None:
-        self._cursor = cursor
+        self._opened = True
+        if self._look is None:
+            self._hold(cursor)
+
+    def _hold(self, cursor: Cursor) -> None:
+        if self._held is None or self._held[0] != cursor:
+            self._held = (cursor, time.time())
 
     def failed(self, error: SluiceError) -> None:
         """The process ends with this error; with one that may pass, it is to be started again."""
@@ -76,9 +86,9 @@ class SinkReport:
             return self._phase, self._error
         if self._flow.error is not None:
             return "retrying", self._flow.error
-        if self._cursor is None:
+        if not self._opened:
             return "starting", None
-        return ("copying" if self._cursor.waiting else "running"), None
+        return ("copying" if self._held is not None and self._held[0].waiting else "running"), None
 
     def tell(self) -> None:
         phase, error = self._now()
@@ -86,10 +96,12 @@ class SinkReport:
         if self._look is not None and error is None and phase != "starting" and (now >= self._look_at or phase == "stopped"):
             self._look_at = now + _LOOK_EVERY
             try:
-                self._all = self._look()
+                if (found := self._look()) is not None:
+                    self._hold(found)
             except TransientError as away:
                 phase, error = "retrying", away.message
-        cursor = self._cursor if self._look is None else self._all
+        held = self._held
+        cursor = None if held is None else held[0]
         told = (phase, error, cursor)
         if told == self._told and now - self._told_at < 2.0:
             return
@@ -102,7 +114,13 @@ class SinkReport:
         told_cursor = cursor.encode() if cursor else None
         seq, journal = (cursor.seq, cursor.journal) if cursor else (0, "")
         name = workers_place(self._sink, self._worker.number) if self._worker.number else self._sink
-        self._state.sink_progress(name, state=phase, error=error, journal=journal, seq=seq, cursor=told_cursor)
+        progress = partial(self._state.sink_progress, name, state=phase, error=error, journal=journal, seq=seq, cursor=told_cursor)
+        lined = self._lined_at + RESOLUTION
+        if self._worker.number or self._reader is None or held is None or seq <= self._lined or (now < lined and self._phase == "starting"):
+            progress()
+            return
+        progress(passage=Passage(seq, held[1], self._reader.ordinal_at(seq)), oldest=self._reader.first_seq())
+        self._lined, self._lined_at = seq, now
 
     def health(self) -> Health:
         phase, error = self._now()

@@ -20,10 +20,11 @@ from dataflows.interleaving import Interleaving
 from dataflows.lookup_table import joined
 from dataflows.lookups import Lookups
 from dataflows.mapping import Mapped
-from journal.batch import ChangeBatch, CopyMarker, Longs, Mask, Op
+from journal.batch import ChangeBatch, CopyMarker, Longs, Mask, Op, Payloads
 from journal.joining import join
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
+from quality.judgement import QuarantinedRow
 from sinks.lineage import trace
 
 log = structlog.get_logger("sluice.ingest")
@@ -131,15 +132,17 @@ class Waiting:
     def apply(self, batch: ChangeBatch) -> tuple[Mapped, Part | None] | None:
         """The batch enriched, without the rows that wait, and those; None where its dataset is not enriched. Raises ConfigError.
 
-        Rows of a copy for one sink do not wait: those that would are left out, as the stream brings them once they are let go.
+        Rows of a copy for one sink do not wait. One that waits already is left out, as the stream brings it once it is let go.
         """
         bound = self.enrichments.bound(batch.schema)
         if bound is None:
             return None
         mapped = bound.feed.apply(batch)
-        if batch.sink is not None or not bound.waits:
+        if not bound.waits:
             return mapped, None
         bench, place = self._bench(batch), (batch.source, batch.table)
+        if batch.sink is not None:
+            return _not_waiting(mapped, bench.keys), None
         if any(part.batch.schema.encoded != batch.schema.encoded for part in bench.of(place)[-1:]):
             bench.spoil(place, "it waited for a lookup, and the columns of its table changed meanwhile")
         limits = _limits(bound, mapped, batch)
@@ -153,7 +156,7 @@ class Waiting:
             stay[start:] = _behind(batch.slice(start, len(batch)), stay[start:], bench.keys)
         if not stay.any():
             return mapped, None
-        part = Part(_bare(batch.take(stay)), self._clock())
+        part = Part(_alone(batch.take(stay)), self._clock())
         bench.put([part])
         return bound.feed.apply(batch.take(~stay)), part
 
@@ -220,6 +223,19 @@ class Waiting:
         return late
 
 
+def _not_waiting(mapped: Mapped, waiting: Collection[str]) -> Mapped:
+    """Without rows that failed and wait already."""
+    if mapped.failed is None or not waiting:
+        return mapped
+    failed = mapped.failed
+    keys = joined([failed.columns[place] for place in failed.schema.key_indices]).to_pylist()
+    kept = [row for row, key in enumerate(keys) if key not in waiting]
+    if not kept:
+        return Mapped(mapped.passed)
+    rows = [QuarantinedRow(place, mapped.rows[row].reasons) for place, row in enumerate(kept)]
+    return Mapped(mapped.passed, failed.take(np.array(kept, np.int64)), rows, [mapped.keys[row] for row in kept])
+
+
 def _left(bench: _Bench, run: Sequence[Part], stay: Mask) -> tuple[list[int], list[Part]]:
     """Puts back what stays: numbers of parts that are not there any more as they were, and parts that are new."""
     gone: list[int] = []
@@ -247,9 +263,12 @@ def _numbered(batch: ChangeBatch, number: Callable[[int], int]) -> ChangeBatch:
     return replace(batch, ordinal=np.arange(first, first + len(batch), dtype=np.int64))
 
 
-def _bare(batch: ChangeBatch) -> ChangeBatch:
-    """As the journal gives it back: without the messages that the rows were received as."""
-    return replace(batch, payloads=None)
+def _alone(batch: ChangeBatch) -> ChangeBatch:
+    """Without what it holds of other rows' messages."""
+    if batch.payloads is None:
+        return batch
+    own = [batch.payloads.row(row) for row in range(len(batch))]
+    return replace(batch, payloads=Payloads(own, np.arange(len(own), dtype=np.int64)))
 
 
 def _limits(bound: BoundDataset, mapped: Mapped, batch: ChangeBatch) -> npt.NDArray[np.float64]:

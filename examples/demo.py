@@ -1,9 +1,10 @@
-"""The whole story on one machine: a real source and two real regions, live writes, bad orders, a process killed in the middle."""
+"""The whole story on one machine: a portal and two marketplaces, live orders, bad ones, a process killed in the middle."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,13 +22,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from examples.demo_broker import running_broker
+from examples.demo_ending import Ending
 from examples.embedded_postgres import EmbeddedPostgres
+from examples.marketplaces import MARKETPLACES, Marketplaces
 from examples.story import COMMERCE, Application, seed
 from pipeline.errors import TerminalError
 
-_WRITING = 20.0  # seconds of live writes
+__all__ = ["DemoError", "Scale", "demo", "staged"]
+
 _MORE = 20.0  # seconds more for a slow machine to show that the killed process is back
-_KILL_AFTER = 7.0
 _VICTIM = "deliver:eu"
 _PATIENCE = 60.0
 
@@ -36,13 +40,22 @@ class DemoError(TerminalError):
     """The demonstration did not show what it promises."""
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How much there is of everything. `writing` and `kill_after` are seconds of live writes."""
+
+    orders: int = 40_000
+    marketplace_orders: int = 5_000
+    writing: float = 20.0
+    kill_after: float = 7.0
+
+
 @dataclass
 class Stage:
     """What runs for the demonstration, and where."""
 
     folder: Path
     environment: dict[str, str]
-    portal: EmbeddedPostgres
     service: subprocess.Popen[bytes]
 
     @property
@@ -52,13 +65,23 @@ class Stage:
     def sluice(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs one command to its end, as anybody could beside the service."""
         command = [sys.executable, "-m", "cli", *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=_PATIENCE * 2, check=False)
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE * 2, check=False)
 
     def status(self) -> dict[str, Any]:
         """The answer of `sluice status --json`; empty while it can't be had."""
         done = self.sluice("status", str(self.file), "--json")
         answer: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
         return answer
+
+    def settle(self) -> None:
+        """Waits until every sink holds everything that the sources have, and no row waits for a lookup."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            if _is_quiet(self.status()):
+                return
+            time.sleep(0.2)
+        raise DemoError("the sinks did not catch up", hint=f"the log is {self.folder / 'service.log'}")
 
     def pid(self, only: str) -> int | None:
         """The process of the service that runs `only`."""
@@ -73,76 +96,115 @@ class Stage:
         return None
 
 
-def demo(console: Console, folder: Path, *, keep: bool = False) -> int:
-    """Runs the story in `folder`. Returns 0 when `verify` said that nothing was lost, else 1."""
+def demo(console: Console, folder: Path, *, kafka: bool | None = None, keep: bool = False, scale: Scale | None = None) -> int:
+    """Runs the story in `folder`; `kafka` says which broker, as `running_broker`. Returns 0 when nothing was lost or doubled, else 1."""
     began = time.monotonic()
-    with ExitStack() as held:
-        stage = held.enter_context(_stage(console, folder))
-        application = Application(stage.portal.dsn)
-        application.start()
-        held.callback(application.stop)
-        _watch(console, stage, application)
+    size = scale or Scale()
+    with staged(console, folder, kafka, size) as (stage, application, marketplaces), ExitStack() as held:
+        for writer in (application, marketplaces):
+            writer.start()
+            held.callback(writer.stop)
+        _watch(console, stage, application, marketplaces, size)
+        marketplaces.stop()
         application.stop()
-        bad = sum(application.bad.values())
-        console.print(f"\n[bold]The application has stopped[/] after {application.written:,} transactions, {bad} bad orders among them.")
-        _settle(stage)
-        code = _tell(console, stage)
-        console.print(f"\nDone in {time.monotonic() - began:.0f} s. Everything is in [bold]{folder}[/].")
+        bad = sum(application.bad.values()) + sum(marketplaces.bad.values())
+        console.print(
+            f"\n[bold]All writers have stopped.[/] {bad} of their orders were bad. {marketplaces.late} came through a marketplace"
+            " before the portal knew their customer, and waited for that."
+        )
+        stage.settle()
+        ending = Ending(console, stage.folder, stage.sluice, stage.environment)
+        good = ending.tell(marketplaces)
+        console.print(f"\nDone in {time.monotonic() - began:.0f} s. Everything is in [bold]{folder}[/].", soft_wrap=True)
         if keep:
             _keep(console, stage)
-    return code
+    return 0 if good else 1
 
 
 @contextmanager
-def _stage(console: Console, folder: Path) -> Iterator[Stage]:
-    """Servers, seed data and the service; all of it ends with the block."""
+def staged(console: Console, folder: Path, kafka: bool | None, size: Scale) -> Iterator[tuple[Stage, Application, Marketplaces]]:
+    """The servers with what is there at first, the service, which runs, and those who will write; all of it ends with the block."""
+    _make(folder)
+    with _servers(console, folder, kafka) as environment:
+        application = Application(environment["PORTAL_DSN"])
+        marketplaces = Marketplaces(environment["KAFKA"], application)
+        console.print(
+            f"Filling the portal with {size.orders:,} orders, and the topic of each marketplace with {size.marketplace_orders:,} …"
+        )
+        seed(application.dsn, orders=size.orders)
+        marketplaces.already(size.marketplace_orders)
+        with _service(console, folder, environment) as stage:
+            yield stage, application, marketplaces
+
+
+def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise DemoError(f"{folder} is not empty", hint="name another folder with --dir, or empty it")
     shutil.copytree(COMMERCE, folder, dirs_exist_ok=True)
+
+
+@contextmanager
+def _servers(console: Console, folder: Path, kafka: bool | None) -> Iterator[dict[str, str]]:
+    """Three Postgres servers and a broker, which end with the block; what the pipeline file needs to know of them."""
     with ExitStack() as held:
-        console.print("Starting three Postgres servers: the portal, a store in the EU and one in the US …")
+        console.print("Starting three Postgres servers (the portal, a store in the EU, one in the US) and Kafka …")
         servers = [EmbeddedPostgres(directory=folder / f"postgres-{name}") for name in ("portal", "eu", "us")]
         for server in servers:
             held.callback(server.stop)
         with ThreadPoolExecutor() as pool:
-            portal, eu, us = pool.map(lambda server: server.start(), servers)
-        console.print("Filling the portal with customers, products and 40,000 orders …")
-        seed(portal.dsn)
-        dsns = {"PORTAL_DSN": portal.dsn, "EU_DSN": eu.dsn, "US_DSN": us.dsn}
-        environment = {**os.environ, **dsns, "WAREHOUSE": str(folder / "warehouse.duckdb")}
-        with (folder / "service.log").open("ab") as log:
-            command = [sys.executable, "-m", "cli", "run", str(folder / "pipeline.yaml")]
-            service = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        held.callback(_end, service)
-        console.print("Running the pipeline: copying what is there, then following every change.\n")
-        yield Stage(folder, environment, portal, service)
+            starting = [pool.submit(server.start) for server in servers]
+            broker = held.enter_context(running_broker(folder, [one.topic for one in MARKETPLACES], real=kafka))
+            portal, eu, us = (one.result() for one in starting)
+        console.print(f"Kafka is [bold]{broker.about}[/].")
+        yield {
+            "PORTAL_DSN": portal.dsn, "EU_DSN": eu.dsn, "US_DSN": us.dsn, "KAFKA": broker.address,
+            "WAREHOUSE": str(folder / "warehouse.duckdb"),
+        }  # fmt: skip
 
 
-def _end(service: subprocess.Popen[bytes]) -> None:
-    service.terminate()
+@contextmanager
+def _service(console: Console, folder: Path, environment: dict[str, str]) -> Iterator[Stage]:
+    """`sluice run`, until the block ends. Others can go on from the file `environment`."""
+    with (folder / "service.log").open("ab") as log:
+        command = [sys.executable, "-m", "cli", "run", str(folder / "pipeline.yaml")]
+        service = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
+    write_environment(folder, environment, service.pid)
+    console.print("Running the pipeline: copying what is there, then following every change.\n")
     try:
-        service.wait(15)
-    except subprocess.TimeoutExpired:
-        service.kill()
+        yield Stage(folder, environment, service)
+    finally:
+        service.terminate()
+        try:
+            service.wait(15)
+        except subprocess.TimeoutExpired:
+            service.kill()
 
 
-def _watch(console: Console, stage: Stage, application: Application) -> None:
-    """Shows what flows where while the application writes, and kills one process on the way."""
+def write_environment(folder: Path, environment: dict[str, str], service: int) -> None:
+    """Writes the file `environment`, for a shell: where the servers are, the pid of `sluice run`, and our programs first on the PATH."""
+    values = {**environment, "SERVICE": str(service)}
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
+    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n')
+    (folder / "environment").write_text("".join(lines))
+
+
+def _watch(console: Console, stage: Stage, application: Application, marketplaces: Marketplaces, size: Scale) -> None:
+    """Shows what flows where while orders come in, and kills one process on the way."""
     began = time.monotonic()
     killed: int | None = None
     again: int | None = None
     with Live(console=console, refresh_per_second=4, transient=False) as live:
-        while (now := time.monotonic() - began) < (_WRITING if again else _WRITING + _MORE):
+        while (now := time.monotonic() - began) < (size.writing if again else size.writing + _MORE):
             if stage.service.poll() is not None:
                 raise DemoError("the service ended", hint=f"its log is {stage.folder / 'service.log'}")
             status = stage.status()
-            if killed is None and now > _KILL_AFTER and _delivers(status) and (killed := stage.pid(_VICTIM)) is not None:
+            if killed is None and now > size.kill_after and _delivers(status) and (killed := stage.pid(_VICTIM)) is not None:
                 os.kill(killed, signal.SIGKILL)
             elif killed is not None and again is None:
                 found = stage.pid(_VICTIM)
                 again = found if found != killed else None
-            live.update(Group(_table(status, application), _event(killed, again)))
+            live.update(Group(_table(status, application, marketplaces), _event(killed, again)))
 
 
 def _delivers(status: dict[str, Any]) -> bool:
@@ -158,80 +220,40 @@ def _event(killed: int | None, again: int | None) -> Text:
     return Text(told + (f"it is back as process {again}, and goes on where its store says it was." if again else "gone …"), style="yellow")
 
 
-def _table(status: dict[str, Any], application: Application) -> Table:
+def _table(status: dict[str, Any], application: Application, marketplaces: Marketplaces) -> Table:
     sinks = status.get("sinks", {})
-    table = Table(title=f"{application.written:,} transactions written live", title_justify="left")
+    title = f"{application.written:,} transactions at the portal, {marketplaces.sent:,} messages of marketplaces"
+    table = Table(title=title, title_justify="left", min_width=len(title))
     table.add_column("dataset")
-    for column in ("read", "quarantined"):
+    for column in ("read", "waiting", "held\nback"):
         table.add_column(column, justify="right")
     for name, sink in sinks.items():
         table.add_column(f"{name}\n[dim]{sink['state']}[/]", justify="right")
     for dataset, total in sorted(status.get("datasets", {}).items()):
         delivered = [sink["datasets"].get(dataset) for sink in sinks.values()]
         cells = [f"{found['delivered']:,}" if found else "–" for found in delivered]
-        table.add_row(dataset, f"{total['in']:,}", f"{total['quarantined']:,}", *cells)
+        table.add_row(dataset, f"{total['in']:,}", f"{total.get('waiting', 0):,}", f"{total['quarantined']:,}", *cells)
     lag = [f"{sink['lag_batches']}" for sink in sinks.values()]
     table.add_section()
-    table.add_row("[dim]batches behind[/]", "", "", *lag)
+    table.add_row("[dim]batches behind[/]", "", "", "", *lag)
     return table
 
 
-def _settle(stage: Stage) -> None:
-    """Waits until every sink holds everything."""
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        status = stage.status()
-        quiet = all(source.get("lag_bytes") is not None for source in status.get("sources", {}).values())
-        if quiet and all(sink["state"] == "running" and sink["lag_batches"] == 0 for sink in status["sinks"].values()):
-            return
-        time.sleep(0.2)
-    raise DemoError("the sinks did not catch up", hint=f"the log is {stage.folder / 'service.log'}")
-
-
-def _tell(console: Console, stage: Stage) -> int:
-    """`verify`, the quarantine by cause, and the report."""
-    verified = stage.sluice("verify", str(stage.file), "--json")
-    if verified.returncode not in (0, 1):
-        raise DemoError("verify failed: " + verified.stderr.strip()[-500:])
-    answer = json.loads(verified.stdout)
-    console.print("\n[bold]verify[/]: every sink against the portal, row by row")
-    table = Table()
-    for column in ("dataset", "sink"):
-        table.add_column(column, no_wrap=True)
-    for column in ("at source", "in sink", "held back", "missing", "extra", "differ"):
-        table.add_column(column, justify="right")
-    for dataset, sinks in sorted(answer["datasets"].items()):
-        for sink, found in sinks.items():
-            told = [f"{found[name]:,}" for name in ("source_rows", "sink_rows", "quarantined", "missing", "extra", "different")]
-            table.add_row(dataset, sink, *told)
-    console.print(table)
-    good = verified.returncode == 0
-    console.print("[green]Nothing was lost, nothing doubled, and the counts add up.[/]" if good else "[red]There are differences.[/]")
-    records = json.loads(stage.sluice("quarantine", "list", str(stage.file), "--json").stdout)
-    console.print(f"\n[bold]Quarantine[/]: {len(records)} records, by cause")
-    causes: dict[tuple[str, str], int] = {}
-    for record in records:
-        reason = record["reasons"][0]
-        causes[record["dataset"], reason["rule"]] = causes.get((record["dataset"], reason["rule"]), 0) + 1
-    quarantine = Table("dataset", "rule", "records")
-    for (dataset, rule), count in sorted(causes.items(), key=lambda cause: -cause[1]):
-        quarantine.add_row(dataset, rule, str(count))
-    console.print(quarantine)
-    report = stage.sluice("report", str(stage.file), "--out", str(stage.folder / "reports"))
-    if report.returncode != 0:
-        raise DemoError("report failed: " + report.stderr.strip()[-500:])
-    console.print(f"The owners' report: [bold]{stage.folder / 'reports' / 'index.html'}[/]")
-    return 0 if good else 1
+def _is_quiet(status: dict[str, Any]) -> bool:
+    sources, sinks = status.get("sources", {}).values(), status.get("sinks", {}).values()
+    read = all(source.get("lag_bytes") is not None or source.get("lag_messages") == 0 for source in sources)
+    waiting = any(found.get("waiting") for found in status.get("datasets", {}).values())
+    return bool(sinks) and read and not waiting and all(sink["state"] == "running" and sink["lag_batches"] == 0 for sink in sinks)
 
 
 def _keep(console: Console, stage: Stage) -> None:
-    names = ("PORTAL_DSN", "EU_DSN", "US_DSN", "WAREHOUSE")
-    console.print("\nEverything keeps running. In another terminal:")
-    for name in names:
-        console.print(f"  export {name}='{stage.environment[name]}'", highlight=False, soft_wrap=True)
-    console.print(f"  sluice status {stage.file}", soft_wrap=True)
-    console.print("Ctrl-C ends it.")
+    console.print("\nEverything keeps running until Ctrl-C. In another terminal:")
+    for line in (f". {stage.folder / 'environment'}", f"cd {stage.folder}", "sluice status pipeline.yaml"):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+    console.print("docs/third-marketplace.md goes on from here: it adds a third marketplace, step by step.", highlight=False)
     try:
         stage.service.wait()
+        console.print("The pipeline has been stopped; the servers run on until Ctrl-C.")
+        signal.pause()
     except KeyboardInterrupt:
         console.print("Ending …")

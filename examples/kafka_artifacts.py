@@ -15,7 +15,7 @@ from pathlib import Path
 from examples.file_lock import exclusive
 from pipeline.errors import TerminalError
 
-__all__ = ["EmbeddedKafkaError", "Java", "broker_artifacts", "cache_folder", "find_java", "registry_artifacts"]
+__all__ = ["EmbeddedKafkaError", "Java", "broker_artifacts", "broker_is_fetched", "cache_folder", "find_java", "registry_artifacts"]
 
 POMS = Path(__file__).parent / "kafka"
 _OLDEST_JAVA = 17
@@ -71,6 +71,11 @@ def broker_artifacts() -> Path:
     return _fetched(POMS / "pom.xml", ("dependency:copy-dependencies", "-DincludeScope=runtime"))
 
 
+def broker_is_fetched() -> bool:
+    """Whether `broker_artifacts` has nothing to fetch."""
+    return _place(POMS / "pom.xml")[1].is_dir()
+
+
 def registry_artifacts() -> Path:
     """A folder with the registry unpacked, fetched by Maven if it is not there yet (109 MB).
 
@@ -81,13 +86,8 @@ def registry_artifacts() -> Path:
 
 def _fetched(pom: Path, goal: Sequence[str]) -> Path:
     """The folder that holds what `pom` names: one for each version of the pom, there whole or not at all."""
-    text = pom.read_text()
-    coordinates = _COORDINATES.search(text)
-    if coordinates is None:
-        raise EmbeddedKafkaError(f"{pom} names no artifact and version")
-    name, version = coordinates.groups()
-    cache = cache_folder()
-    home = cache / f"{name}-{version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    name, home = _place(pom)
+    cache = home.parent
     if home.is_dir():
         return home
     try:
@@ -101,6 +101,16 @@ def _fetched(pom: Path, goal: Sequence[str]) -> Path:
     except OSError as error:
         raise EmbeddedKafkaError(f"cannot keep artifacts in {cache}: {error}", hint="set SLUICE_CACHE to another folder") from error
     return home
+
+
+def _place(pom: Path) -> tuple[str, Path]:
+    """The artifact's name, and the folder for what `pom` names."""
+    text = pom.read_text()
+    coordinates = _COORDINATES.search(text)
+    if coordinates is None:
+        raise EmbeddedKafkaError(f"{pom} names no artifact and version")
+    name, version = coordinates.groups()
+    return name, cache_folder() / f"{name}-{version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _run_maven(arguments: Sequence[str], home: Path) -> None:

@@ -6,6 +6,7 @@ stand, for each row, the operation, the position and time of its commit, and whi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -20,6 +21,12 @@ from journal.schema import TableSchema
 Bytes = npt.NDArray[np.uint8]
 Longs = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+
+HIDDEN = "***"
+"""What stands for a value that is confidential."""
+_SHOWN = 1000  # bytes
+_QUOTE = re.compile(r"(?<!\w)['\"]")  # no apostrophe
 
 
 class Op(IntEnum):
@@ -55,6 +62,24 @@ class Defect:
     column: str | None
     message: str
     raw: bytes
+
+    @property
+    def shown(self) -> str:
+        """The raw bytes for people: of large ones the beginning."""
+        if len(self.raw) <= _SHOWN:
+            return self.raw.decode("utf-8", "backslashreplace")
+        return self.raw[:_SHOWN].decode("utf-8", "backslashreplace") + f"… ({len(self.raw)} bytes)"
+
+    @property
+    def unquoted(self) -> str:
+        """The message without the value that it quotes: what comes first is cut out, what comes later is cut off."""
+        found = _QUOTE.search(self.message)
+        if found is None:
+            return self.message
+        head = self.message[: found.start()]
+        if not head:
+            return HIDDEN + self.message[max(1, self.message.rfind(found[0]) + 1) :]
+        return head[:-1].rstrip() if head.endswith("(") else head + HIDDEN
 
 
 class Payload(NamedTuple):
@@ -99,6 +124,7 @@ class ChangeBatch:
     defects   rows that cannot be taken as they are
     sink      the one sink this is meant for (a copy made for it alone), or None for all
     payloads  what the rows were received as, where the source has messages; it ends at the journal
+    traces    string[n], the trace contexts that rows came with (see trace_context.py), null for one without; None where none did
     """
 
     schema: TableSchema
@@ -116,6 +142,7 @@ class ChangeBatch:
     defects: tuple[Defect, ...] = ()
     sink: str | None = None
     payloads: Payloads | None = None
+    traces: pa.StringArray | None = None
 
     def __len__(self) -> int:
         return len(self.op)
@@ -128,7 +155,7 @@ class ChangeBatch:
     def nbytes(self) -> int:
         """Bytes of the values, about what the batch takes in memory."""
         values: int = sum(column.nbytes for column in (*self.columns, *self.old.values()))
-        return values + 33 * len(self)
+        return values + 33 * len(self) + (0 if self.traces is None else self.traces.nbytes)
 
     def column(self, name: str) -> pa.StringArray:
         return self.columns[self.schema.index(name)]
@@ -153,6 +180,7 @@ class ChangeBatch:
             has_old=None if self.has_old is None else self.has_old[index],
             defects=tuple(replace(d, row=places[d.row]) for d in self.defects if d.row in places),
             payloads=None if self.payloads is None else self.payloads.take(index),
+            traces=None if self.traces is None else self.traces.take(chosen),
         )
 
     def slice(self, start: int, stop: int) -> ChangeBatch:
@@ -173,6 +201,7 @@ class ChangeBatch:
             has_old=None if self.has_old is None else self.has_old[cut],
             defects=tuple(replace(d, row=d.row - start) for d in self.defects if start <= d.row < stop),
             payloads=None if self.payloads is None else self.payloads.take(cut),
+            traces=None if self.traces is None else self.traces.slice(start, stop - start),
         )
 
     def absent(self, column: int) -> Mask:
@@ -187,7 +216,7 @@ class CopyMarker:
 
     Rows that a sink holds for the dataset with an ordinal below the `start` marker's are not in the source's table any more once
     the `end` marker comes: the sink sweeps them. `first` says that nothing of this dataset was ever copied before, so that
-    there is nothing to sweep. `ordinal` is that of the start marker.
+    there is nothing to sweep. `ordinal` is that of the start marker. A copy that is given up before it began tells the columns alone.
     """
 
     schema: TableSchema

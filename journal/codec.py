@@ -5,10 +5,10 @@ from a few bytes in front of it. Positions, times and ordinals are stored as wha
 bytes as that takes, and not at all where they are equal or count up by one: of 33 bytes a row, none to 8 are left.
 
     payload = CRC-32 of all that follows and of the numbers beside it (4 bytes) · codes of op, lsn, nth, time, ordinal (1 byte each)
-              · whether there is has_old (1) · number of columns with presence (2) and with old values (2) · their indices (2 each)
-              · zeros up to a multiple of 8
+              · what else there is: 1 has_old, 2 traces (1) · number of columns with presence (2) and with old values (2)
+              · their indices (2 each) · zeros up to a multiple of 8
               · those of op … ordinal that are stored · zeros up to a multiple of 8 · the record batch
-    record batch = the columns · presence · old values · has_old
+    record batch = the columns · presence · old values · has_old · traces
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _NARROW: dict[int, np.dtype[Any]] = {2: np.dtype(np.uint8), 3: np.dtype("<u2"), 
 _WHOLE = 5
 _STORED = {**_NARROW, _WHOLE: np.dtype("<i8")}
 _NUMBERS = 5
+_HAS_OLD, _TRACES = 1, 2
 _CHECKSUM = struct.Struct("<I")
 _HEAD = struct.Struct("<6B2H")
 _FRONT = _CHECKSUM.size + _HEAD.size
@@ -84,12 +85,15 @@ def encode(batch: ChangeBatch) -> Row:
     arrays = [*batch.columns, *(pa.array(batch.presence[column]) for column in presence), *(batch.old[column] for column in old)]
     if batch.has_old is not None:
         arrays.append(pa.array(batch.has_old.view(np.uint8)))
-    head = _HEAD.pack(*(code for code, _, _ in numbers), batch.has_old is not None, len(presence), len(old))
+    if batch.traces is not None:
+        arrays.append(batch.traces)
+    more = (_HAS_OLD if batch.has_old is not None else 0) | (_TRACES if batch.traces is not None else 0)
+    head = _HEAD.pack(*(code for code, _, _ in numbers), more, len(presence), len(old))
     head += struct.pack(f"<{len(presence) + len(old)}H", *presence, *old)
     head += bytes(-(_CHECKSUM.size + len(head)) % 8)
     stored = b"".join(values.tobytes() for _, _, values in numbers if values is not None)
     stored += bytes(-len(stored) % 8)
-    layout = _layout(len(batch.columns), len(presence), len(old), batch.has_old is not None)
+    layout = _layout(len(batch.columns), len(presence), len(old), more)
     body = memoryview(pa.RecordBatch.from_arrays(arrays, schema=layout).serialize()) if arrays else b""
     op, lsn, nth, time, ordinal = (base for _, base, _ in numbers)
     beside = (len(batch), op, lsn, nth, time, ordinal)
@@ -122,19 +126,19 @@ class _Front:
     __slots__ = ("body", "codes", "numbers", "shape")
 
     def __init__(self, row: Row, columns: int) -> None:
-        *self.codes, has_old, present, olds = _HEAD.unpack_from(row.payload, _CHECKSUM.size)
+        *self.codes, more, present, olds = _HEAD.unpack_from(row.payload, _CHECKSUM.size)
         indices = struct.unpack_from(f"<{present + olds}H", row.payload, _FRONT)
         size = _FRONT + 2 * len(indices)
         self.numbers = size + -size % 8
         stored = sum(_STORED[code].itemsize for code in self.codes if code in _STORED) * row.rows
         self.body = self.numbers + stored + -stored % 8
-        self.shape = (indices[:present], indices[present:], bool(has_old), columns)
+        self.shape = (indices[:present], indices[present:], more, columns)
 
 
 def _decoded(run: Sequence[tuple[_Front, Row]], stream: Stream) -> ChangeBatch:
     """Batches with the same columns in their payloads."""
-    presence, old, has_old, columns = run[0][0].shape
-    layout = _layout(columns, len(presence), len(old), has_old)
+    presence, old, more, columns = run[0][0].shape
+    layout = _layout(columns, len(presence), len(old), more)
     if not len(layout):
         arrays = []
     elif len(run) == 1:
@@ -156,7 +160,8 @@ def _decoded(run: Sequence[tuple[_Front, Row]], stream: Stream) -> ChangeBatch:
         columns=tuple(arrays[:columns]),
         presence={column: next(rest).to_numpy() for column in presence},
         old={column: next(rest) for column in old},
-        has_old=next(rest).to_numpy().view(np.bool_) if has_old else None,
+        has_old=next(rest).to_numpy().view(np.bool_) if more & _HAS_OLD else None,
+        traces=next(rest) if more & _TRACES else None,
         sink=stream.sink,
     )
 
@@ -166,9 +171,10 @@ def _record_batch(front: _Front, row: Row, layout: pa.Schema) -> pa.RecordBatch:
 
 
 @lru_cache(maxsize=512)
-def _layout(columns: int, presence: int, old: int, has_old: bool) -> pa.Schema:
+def _layout(columns: int, presence: int, old: int, more: int) -> pa.Schema:
     """The Arrow schema of a payload's record batch."""
-    kinds = [*repeat(pa.string(), columns), *repeat(pa.uint8(), presence), *repeat(pa.string(), old), *repeat(pa.uint8(), has_old)]
+    kinds = [*repeat(pa.string(), columns), *repeat(pa.uint8(), presence), *repeat(pa.string(), old)]
+    kinds += [*repeat(pa.uint8(), more & _HAS_OLD), *repeat(pa.string(), (more & _TRACES) >> 1)]
     return pa.schema([pa.field(str(i), kind) for i, kind in enumerate(kinds)])
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from journal.batch import Bytes, ChangeBatch, Mask
+from journal.batch import Bytes, ChangeBatch, Mask, Payload, Payloads
 
 
 def join(batches: Sequence[ChangeBatch]) -> ChangeBatch:
@@ -27,7 +27,9 @@ def join(batches: Sequence[ChangeBatch]) -> ChangeBatch:
         columns=tuple(pa.concat_arrays(parts) for parts in zip(*(batch.columns for batch in batches), strict=True)),
         presence={column: np.concatenate([_presence(batch, column) for batch in batches]) for column in presence},
         old={column: pa.concat_arrays([_old(batch, column) for batch in batches]) for column in old},
+        payloads=_payloads(batches) if any(batch.payloads is not None for batch in batches) else None,
         has_old=np.concatenate([_has_old(batch) for batch in batches]) if any(b.has_old is not None for b in batches) else None,
+        traces=pa.concat_arrays([_traces(batch) for batch in batches]) if any(b.traces is not None for b in batches) else None,
     )
 
 
@@ -39,6 +41,16 @@ def _presence(batch: ChangeBatch, column: int) -> Bytes:
 def _old(batch: ChangeBatch, column: int) -> pa.StringArray:
     values = batch.old.get(column)
     return pa.nulls(len(batch), pa.string()) if values is None else values
+
+
+def _traces(batch: ChangeBatch) -> pa.StringArray:
+    return pa.nulls(len(batch), pa.string()) if batch.traces is None else batch.traces
+
+
+def _payloads(batches: Sequence[ChangeBatch]) -> Payloads:
+    nothing = Payload(None, None)
+    rows = [nothing if batch.payloads is None else batch.payloads.row(row) for batch in batches for row in range(len(batch))]
+    return Payloads(rows, np.arange(len(rows), dtype=np.int64))
 
 
 def _has_old(batch: ChangeBatch) -> Mask:

@@ -37,7 +37,8 @@ class Feed:
     def take(self, timeout: float) -> Sequence[Message]:
         """Messages, of each partition in its order; none where none come in time."""
         taken = []
-        for message in self._consumer.consume(_MANY, timeout=timeout):
+        first = self._consumer.poll(timeout)  # `consume` would wait all the time for more
+        for message in [] if first is None else [first, *self._consumer.consume(_MANY, timeout=0)]:
             error = message.error()
             if error is None:
                 taken.append(message)

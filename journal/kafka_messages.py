@@ -1,9 +1,9 @@
 """How the journal is laid down in topics.
 
-    PREFIX.PIPELINE.changes   the entries: one message each, in the partition of its stream; those of several, in the first.
-                              Header `entry`: its numbers. Value: its payload.
-    PREFIX.PIPELINE.state     everything else: rows of tables by name, as changelog.py has them; compacted. Each commit ends with the
-                              row `kept ["commit"]`, which says how far the partitions of `changes` belong to it.
+PREFIX.PIPELINE.changes   the entries: one message each, in the partition of its stream; those of several, in the first.
+                          Header `entry`: its numbers. Value: its payload.
+PREFIX.PIPELINE.state     everything else: rows of tables by name, as changelog.py has them; compacted. Each commit ends with the
+                          row `kept ["commit"]`, which says how far the partitions of `changes` belong to it.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 
 from journal.kafka_errors import SILENT, UNKNOWN_TOPIC, from_kafka
 from pipeline.errors import Refused, SluiceError, TransientError
+from pipeline.kafka_listener import other_protocol
 
 _TIMEOUT = 6.0
 _SOON = 2.0  # seconds for which a broker that has just started may not know its topics yet, or whom it may let in
@@ -44,8 +45,11 @@ class Topics:
 
     def __init__(self, options: Mapping[str, str], who: str) -> None:
         self._who = who
+        self._options = options
         self._heard: KafkaError | None = None
         self._down = False
+        self._looked = False  # at what the listener speaks, since the question was asked
+        self._unlike: str | None = None
         callbacks: dict[str, Any] = {"error_cb": self._hear, "logger": SILENT}
         try:
             self._admin = AdminClient({**options, **callbacks})
@@ -138,6 +142,7 @@ class Topics:
     def _ask(self, question: Callable[[], Mapping[Any, Future[Any]]], failing: str) -> dict[Any, Any]:
         """The answers. What may pass by itself is asked again until the deadline, a refusal only while it may be a start's."""
         began = time.monotonic()
+        self._looked, self._unlike = False, None
         while True:
             self._heard = None
             try:
@@ -173,8 +178,17 @@ class Topics:
         what = f"{self._who} {failing}"
         found = None if error is None else from_kafka(error, what)
         if self._heard is not None and not isinstance(found, Refused):
-            return from_kafka(self._heard, what)
+            heard = from_kafka(self._heard, what)
+            unlike = None if isinstance(heard, Refused) else self._other_protocol()
+            return heard if unlike is None else Refused(f"{what}: {unlike}", hint="check `security.protocol` in `options`")
         return found or TransientError(f"{what}: no broker answers", hint="are the brokers running?")
+
+    def _other_protocol(self) -> str | None:
+        """To whom speaks otherwise than the listener nothing is said, so that is looked at, once for a question."""
+        if not self._looked:
+            self._looked = True
+            self._unlike = other_protocol(self._options)
+        return self._unlike
 
     def _hear(self, error: KafkaError) -> None:
         self._down |= error.code() == KafkaError._ALL_BROKERS_DOWN

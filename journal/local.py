@@ -19,9 +19,9 @@ from journal.codec import Row, decode, encode
 from journal.ledger import Ledger, coarsen
 from journal.locks import ProcessLock
 from journal.lookups import LookupLog
-from journal.partition import spread
+from journal.partition import Pieces
 from journal.publication import Closing, Publication
-from journal.quarantine import QuarantineRecord
+from journal.quarantine import QuarantineRecord, Values
 from journal.reading import JournalReader, Known, Streams, known_of
 from journal.schema import TableSchema
 from journal.space import Space
@@ -103,7 +103,7 @@ class JournalWriter:
         self._ledger.forget()
         self.lookups.reload()
         self._last = None
-        self._shapes: dict[str, str] = {}  # dataset -> the schema of its newest change, as far as it is known
+        self._pieces = Pieces(self._partitions)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -208,25 +208,13 @@ class JournalWriter:
         ordinals = batch.ordinal
         if ordinals[0] < self._next_ordinal or not (ordinals[1:] > ordinals[:-1]).all():
             raise ValueError(f"ordinals of {batch.dataset} do not increase from {self._next_ordinal} on")
-        for partition, piece in self._spread(batch):
+        for partition, piece in self._pieces.of(batch):
             for part in _parts(piece, _MOST_BYTES_SPREAD if self._partitions else _MOST_BYTES):
                 row = encode(part)
                 with self._writing():
                     stream = self._stream(batch.schema, batch.source, batch.table, batch.sink, partition)
                     self._entry(stream, store.CHANGES, row)
         self._next_ordinal = int(ordinals[-1]) + 1
-
-    def _spread(self, batch: ChangeBatch) -> Iterator[tuple[int | None, ChangeBatch]]:
-        """Pieces of a batch with their partitions; see `spread`. The first change under another schema concerns all: tables change."""
-        if not self._partitions:
-            yield None, batch
-            return
-        if self._shapes.get(batch.dataset) != batch.schema.encoded:
-            self._shapes[batch.dataset] = batch.schema.encoded
-            yield None, batch.slice(0, 1)
-            batch = batch.slice(1, len(batch))
-        if len(batch):
-            yield from spread(batch, self._partitions)
 
     def mark(self, marker: CopyMarker) -> None:
         """A copy begins, ends, or is given up. When it begins or is given up, what is held for it is forgotten."""
@@ -277,10 +265,16 @@ class JournalWriter:
             self._db.executemany("insert or replace into note values (?, ?, ?)", [(source, *note) for note in notes.items()])
 
     def quarantine(self, records: Sequence[QuarantineRecord]) -> None:
-        """Keeps records that are not delivered."""
+        """Keeps records that are not delivered. Ordinals go on above theirs."""
         if records:
             with self._writing():
                 quarantine.write(self._db, records)
+            self._next_ordinal = max(self._next_ordinal, 1 + max(record.ordinal for record in records))
+
+    def open_keys(self, dataset: str) -> list[Values]:
+        """The keys of a dataset's open records."""
+        with reported(self._path):
+            return quarantine.open_keys(self._db, dataset)
 
     def count(
         self,

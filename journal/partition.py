@@ -24,6 +24,28 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 
 
+class Pieces:
+    """Batches in pieces, each with its partition, as they come. The first change of a dataset under another schema is a piece that concerns
+    all: the sinks' tables change with it."""
+
+    def __init__(self, partitions: int) -> None:
+        """`partitions` is 0 where there are none."""
+        self._partitions = partitions
+        self._schemas: dict[str, str] = {}  # dataset -> that of its newest change, as far as it is known
+
+    def of(self, batch: ChangeBatch) -> Iterator[tuple[int | None, ChangeBatch]]:
+        """See `spread`."""
+        if not self._partitions:
+            yield None, batch
+            return
+        if self._schemas.get(batch.dataset) != batch.schema.encoded:
+            self._schemas[batch.dataset] = batch.schema.encoded
+            yield None, batch.slice(0, 1)
+            batch = batch.slice(1, len(batch))
+        if len(batch):
+            yield from spread(batch, self._partitions)
+
+
 def spread(batch: ChangeBatch, partitions: int) -> Iterator[tuple[int | None, ChangeBatch]]:
     """A batch in pieces, each with its partition, from 0; within a partition in the batch's order.
 

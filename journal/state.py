@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from journal.passages import Passage, note, passage_table
 from journal.quarantine import COLUMNS, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
 from journal.trouble import may_write, reading_uri, told
 from pipeline.errors import JournalError, TerminalError
@@ -62,6 +63,7 @@ _request = sa.Table(
     sa.Column("requested_at", sa.Float, nullable=False),
     sa.Column("done_at", sa.Float),
 )
+_passed = passage_table(_tables)
 _NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer()}
 _TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float()}
 _refused = sa.Table(
@@ -141,7 +143,7 @@ class State:
         with _reported(self._path), self._engine.begin() as connection:
             yield connection
 
-    def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    def _read(self, query: sa.Executable) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
         with _reported(self._path), self._engine.connect() as connection:
@@ -151,18 +153,43 @@ class State:
 
     def source_status(self, name: str, status: Mapping[str, Any]) -> None:
         """What a source says of itself; JSON values."""
-        self._put(_source, name, {"status": json.dumps(status), "updated_at": time.time()})
+        with self._writing() as connection:
+            _put(connection, _source, name, {"status": json.dumps(status), "updated_at": time.time()})
 
     def sources(self) -> dict[str, SourceReport]:
         """The last status of each source."""
         return {row["name"]: SourceReport(json.loads(row["status"]), row["updated_at"]) for row in self._read(sa.select(_source))}
 
-    def sink_progress(self, name: str, *, state: str, error: str | None, journal: str, seq: int, cursor: str | None) -> None:
-        """How a sink does. Without a cursor, what was known of what the target holds stays."""
+    def sink_progress(
+        self,
+        name: str,
+        *,
+        state: str,
+        error: str | None,
+        journal: str,
+        seq: int,
+        cursor: str | None,
+        passage: Passage | None = None,
+        oldest: int = 0,
+    ) -> None:
+        """How a sink does. Without a cursor, what was known of what the target holds stays.
+
+        `passage` is kept as a line of when it had what; `oldest` is the first entry that the journal still has.
+        """
         values: dict[str, Any] = {"state": state, "error": error, "updated_at": time.time()}
         if cursor is not None:
             values |= {"journal": journal, "seq": seq, "cursor": cursor}
-        self._put(_sink, name, values)
+        with self._writing() as connection:
+            _put(connection, _sink, name, values)
+            if passage is not None:
+                note(connection, _passed, name, journal, passage, oldest)
+
+    def passages(self, sink: str, journal: str) -> list[Passage]:
+        """When a sink had what of a journal, oldest first; see passages.py."""
+        if not self._read(sa.text("select 1 as found from sqlite_master where name = 'passed'")):
+            return []  # made before there were lines
+        chosen = sa.select(_passed.c.seq, _passed.c.at, _passed.c.ordinal).where(_passed.c.sink == sink, _passed.c.journal == journal)
+        return [Passage(**row) for row in self._read(chosen.order_by(_passed.c.seq))]
 
     def sinks(self) -> dict[str, SinkProgress]:
         """How far each sink is, by name."""
@@ -173,10 +200,6 @@ class State:
         known = self.sinks()
         seqs = [known[name].seq for name in sinks if name in known and known[name].journal == journal]
         return min(seqs) if seqs and len(seqs) == len(sinks) else None
-
-    def _put(self, table: sa.Table, name: str, values: Mapping[str, Any]) -> None:
-        with self._writing() as connection:
-            connection.execute(insert(table).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=dict(values)))
 
     def request_copies(self, sink: str, datasets: Sequence[str]) -> None:
         """Whole copies of datasets are needed, for a sink of its own or for EVERY_SINK; one that is being made already is none of them."""
@@ -264,6 +287,10 @@ class State:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _put(connection: sa.Connection, table: sa.Table, name: str, values: Mapping[str, Any]) -> None:
+    connection.execute(insert(table).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=dict(values)))
 
 
 def _journal_of(record: QuarantineRecord) -> str:

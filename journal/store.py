@@ -18,7 +18,7 @@ from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
 FILE = "journal.db"
-FORMAT = 1
+FORMAT = 2  # from 2 on entries may have trace contexts and partitions, which an older program would misread
 CHANGES, MARKER = 0, 1  # kinds of entries
 _APPLICATION = 0x51CE1  # marks the file as ours (see `file` and SQLite's application_id)
 _PAGE = 16384
@@ -87,13 +87,31 @@ def open_for_writing(
     if not path.exists():
         _make(path, pipeline, number or str(uuid.uuid4()), fill)
     with reported(path):
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        db = _checked(db, path, pipeline)
-        if not any(name == "partition" for _, name, *_ in db.execute("pragma table_info(stream)")):  # made before there were any
-            db.execute("alter table stream add column partition integer")
-        for table in (lookups.TABLE, waiting.TABLE):
-            db.execute(table)
+        db = _checked(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0), path, pipeline)
+        if pragma(db, "user_version") < FORMAT:
+            _bring_up(db)
         return db
+
+
+def _bring_up(db: sqlite3.Connection) -> None:
+    """From a former format to ours."""
+    db.execute("begin immediate")
+    for table in (lookups.TABLE, waiting.TABLE):
+        db.execute(table)
+    if not any(name == "partition" for _, name, *_ in db.execute("pragma table_info(stream)")):
+        db.execute("alter table stream add column partition integer")
+    db.execute(f"pragma user_version = {FORMAT}")
+    db.execute("commit")
+
+
+def remove(folder: Path) -> None:
+    """Removes the journal. The caller holds the writer's lock."""
+    _remove(folder / FILE)
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def refuse_copy(db: sqlite3.Connection, folder: Path) -> None:
@@ -119,8 +137,7 @@ def _make(path: Path, pipeline: str, number: str, fill: Callable[[sqlite3.Connec
     """Under another name first: whoever finds the journal finds it whole."""
     fresh = path.with_suffix(".new")
     for database in (fresh, path):  # the log of a journal that was removed would be taken for this one's
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{database}{suffix}").unlink(missing_ok=True)
+        _remove(database)
     with reported(fresh), closing(sqlite3.connect(fresh, isolation_level=None)) as db:
         db.execute(f"pragma page_size = {_PAGE}")
         db.execute("pragma auto_vacuum = incremental")

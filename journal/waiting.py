@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sqlite3
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from journal.batch import ChangeBatch
+import numpy as np
+
+from journal.batch import ChangeBatch, Payload, Payloads
 from journal.codec import Row, decode, encode
 from journal.lookups import StreamOf, Writing
 
@@ -16,9 +21,9 @@ if TYPE_CHECKING:
 TABLE = """
 create table if not exists waiting (
     id integer primary key, stream integer not null, since real not null, rows integer not null, op integer not null, lsn integer not null,
-    nth integer not null, time integer not null, ordinal integer not null, payload blob not null)
+    nth integer not null, time integer not null, ordinal integer not null, payload blob not null, messages blob)
 """
-_INSERT = "insert into waiting (stream, since, rows, op, lsn, nth, time, ordinal, payload) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "insert into waiting (stream, since, rows, op, lsn, nth, time, ordinal, payload, messages) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class WaitingRows:
@@ -31,10 +36,10 @@ class WaitingRows:
         self._streams = streams
 
     def add(self, batch: ChangeBatch, since: float) -> int:
-        """Keeps a batch, and returns what to call it by."""
+        """Keeps a batch, with what its rows were received as, and returns what to call it by."""
         row = encode(batch)
         with self._writing():
-            made = self._db.execute(_INSERT, (self._stream(batch.schema, batch.source, batch.table), since, *row))
+            made = self._db.execute(_INSERT, (self._stream(batch.schema, batch.source, batch.table), since, *row, _written(batch)))
         return made.lastrowid or 0
 
     def remove(self, numbers: Iterable[int]) -> None:
@@ -49,8 +54,37 @@ class WaitingRows:
 
 def read(db: sqlite3.Connection, streams: Streams) -> list[tuple[int, float, ChangeBatch]]:
     """What WaitingRows.all says, for readers too."""
-    found = db.execute("select id, since, stream, rows, op, lsn, nth, time, ordinal, payload from waiting order by ordinal, id")
-    return [(number, since, decode([Row(*row)], streams[stream])) for number, since, stream, *row in found.fetchall()]
+    found = db.execute("select id, since, messages, stream, rows, op, lsn, nth, time, ordinal, payload from waiting order by ordinal, id")
+    return [
+        (number, since, replace(decode([Row(*row)], streams[stream]), payloads=_read(messages)))
+        for number, since, messages, stream, *row in found.fetchall()
+    ]
+
+
+def _written(batch: ChangeBatch) -> bytes | None:
+    """The messages of a batch as JSON; None where its source has none."""
+    if batch.payloads is None:
+        return None
+    rows = [batch.payloads.row(row) for row in range(len(batch))]
+    return json.dumps([[_text(one.key), _text(one.value), [[name, _text(held)] for name, held in one.headers]] for one in rows]).encode()
+
+
+def _read(messages: bytes | None) -> Payloads | None:
+    if messages is None:
+        return None
+    found = [
+        Payload(_bytes(key), _bytes(value), [(name, _bytes(held) or b"") for name, held in headers])
+        for key, value, headers in json.loads(messages)
+    ]
+    return Payloads(found, np.arange(len(found), dtype=np.int64))
+
+
+def _text(held: bytes | None) -> str | None:
+    return None if held is None else base64.b64encode(held).decode("ascii")
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)
 
 
 def count(db: sqlite3.Connection) -> dict[str, int]:

@@ -18,6 +18,7 @@ from journal.kafka_link import BATCH_BYTES, Link
 from journal.kafka_reading import Reader
 from journal.kafka_topics import LARGEST, Topic, Topics
 from journal.schema_registry import SchemaRegistry
+from journal.trace_context import Traces
 from pipeline.errors import NotYetError, SinkShapeError, TerminalError, TransientError
 from pipeline.file import RouteBlock
 from pipeline.kafka_options import is_topic
@@ -89,6 +90,7 @@ class KafkaSink(SharedSink):
         link, record = self._taken_over()
         self._link = link
         self._check_journal(record, journal)
+        self._telling.traces = Traces(journal)
         if record is None:
             return None
         gone = self._topics.missing(set(record.topics.values()))

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from journal.batch import Longs, Mask
 from journal.schema import Column, TableSchema
+from journal.trace_context import PARENT, STATE
 from sinks.kafka_json import JSONS, columns_of, objects, pg_type, quoted, rfc3339
 
 Header = tuple[str, bytes]
@@ -33,6 +34,7 @@ class Facts:
     position  int64[m], `_sluice_position`; time int64[m], microseconds since 1970 UTC
     ids       string array[m], unique in the dataset
     put       bool[m]: the message has a value
+    parents   string array[m], `traceparent`; states string array[m], `tracestate`, or None where no message has one
     """
 
     op: pa.StringArray
@@ -40,10 +42,14 @@ class Facts:
     time: Longs
     ids: pa.StringArray
     put: Mask
+    parents: pa.StringArray
+    states: pa.StringArray | None = None
 
     def take(self, rows: Mask) -> Facts:
         chosen = pa.array(rows)
-        return Facts(self.op.filter(chosen), self.position[rows], self.time[rows], self.ids.filter(chosen), self.put[rows])
+        op, ids, parents = (one.filter(chosen) for one in (self.op, self.ids, self.parents))
+        states = None if self.states is None else self.states.filter(chosen)
+        return Facts(op, self.position[rows], self.time[rows], ids, self.put[rows], parents, states)
 
     @property
     def moments(self) -> pa.StringArray:
@@ -76,7 +82,8 @@ class Format(ABC):
 
     @abstractmethod
     def headers(self, schema: TableSchema, facts: Facts) -> Iterator[list[Header]]:
-        """The headers of each message, made as they are asked for: ten thousand lists at once would keep the garbage collector busy."""
+        """The headers of each message but for `tracestate`, made as they are asked for: ten thousand lists at once would keep the
+        garbage collector busy."""
 
     @abstractmethod
     def held(self, schema: TableSchema, columns: Sequence[pa.StringArray]) -> list[pa.StringArray]:
@@ -101,14 +108,25 @@ def positions(facts: Facts) -> list[bytes]:
     return found
 
 
+def parents(facts: Facts) -> list[bytes]:
+    """`traceparent` of each message."""
+    found: list[bytes] = facts.parents.cast(pa.binary()).to_pylist()
+    return found
+
+
 def plain_headers(content_type: str | None, facts: Facts) -> Iterator[list[Header]]:
-    """The position, and what kind of value it is where there is one."""
+    """The position, the trace, and what kind of value it is where there is one."""
+    each = zip(positions(facts), parents(facts), facts.put.tolist(), strict=True)
     if content_type is None:
-        return ([(POSITION, at)] for at in positions(facts))
+        return ([(POSITION, at), (PARENT, parent)] for at, parent, _ in each)
     kind = (_CONTENT_TYPE, content_type.encode())
-    if facts.put.all():
-        return ([kind, (POSITION, at)] for at in positions(facts))
-    return ([kind, (POSITION, at)] if put else [(POSITION, at)] for at, put in zip(positions(facts), facts.put.tolist(), strict=True))
+    return ([kind, (POSITION, at), (PARENT, parent)] if put else [(POSITION, at), (PARENT, parent)] for at, parent, put in each)
+
+
+def with_states(headers: Iterator[list[Header]], states: pa.StringArray) -> Iterator[list[Header]]:
+    """The headers with `tracestate`, where a message has one."""
+    for one, state in zip(headers, states.cast(pa.binary()).to_pylist(), strict=True):
+        yield one if state is None else [*one, (STATE, state)]
 
 
 class JsonFormat(Format):
@@ -147,9 +165,9 @@ class BinaryCloudEvents(JsonFormat):
         version = ("ce_specversion", b"1.0")
         source = ("ce_source", self.source(schema).encode())
         types = {word: ("ce_type", f"{schema.dataset}.{word}".encode()) for word in facts.op.unique().to_pylist()}
-        each = (facts.op, facts.ids.cast(pa.binary()), facts.moments.cast(pa.binary()))
-        for word, number, moment, at, put in zip(*(one.to_pylist() for one in each), positions(facts), facts.put.tolist(), strict=True):
-            event = [version, ("ce_id", number), source, types[word], ("ce_time", moment), (POSITION, at)]
+        each = (facts.op.to_pylist(), *(one.cast(pa.binary()).to_pylist() for one in (facts.ids, facts.moments)))
+        for word, number, moment, at, parent, put in zip(*each, positions(facts), parents(facts), facts.put.tolist(), strict=True):
+            event = [version, ("ce_id", number), source, types[word], ("ce_time", moment), (POSITION, at), (PARENT, parent)]
             yield [kind, *event] if put else event
 
     def source(self, schema: TableSchema) -> str:

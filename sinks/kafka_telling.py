@@ -14,14 +14,15 @@ from confluent_kafka import Message
 from journal.batch import ChangeBatch, Longs, Mask, Op
 from journal.kafka_link import Link
 from journal.kafka_topics import Topic
+from journal.trace_context import MOST_STATE, Traces
 from sinks.base import RefusedRow, Target
 from sinks.kafka_changes import Changes, changes_of
-from sinks.kafka_formats import Facts, Format, numbered
+from sinks.kafka_formats import Facts, Format, numbered, with_states
 from sinks.kafka_newest import Newest
 
 log = structlog.get_logger("sluice.kafka")
 
-_OVERHEAD = 1024  # bytes of a message beside key and value, at most: headers, lengths
+_OVERHEAD = 1024 + MOST_STATE  # bytes of a message beside key and value, at most: headers, lengths
 _WORDS = pa.array([op.word for op in Op])
 _PLACE = {int(op): place for place, op in enumerate(Op)}
 
@@ -36,7 +37,7 @@ class _Told:
 
 
 class Telling:
-    """What one sink has told, and tells. `newest` is the highest position that it was given."""
+    """What one sink has told, and tells. `newest` is the highest position that it was given, `traces` are those of its journal."""
 
     def __init__(self, sink: str, format: Format, read: Callable[[Topic], Iterable[Sequence[Message]]]) -> None:
         """`read` gives the messages of a topic that are committed."""
@@ -46,6 +47,7 @@ class Telling:
         self._told: dict[str, list[_Told]] = {}
         self._before: dict[str, list[_Told]] = {}
         self.newest = 0
+        self.traces = Traces("")
 
     def committed(self) -> None:
         """What was told is kept until the next commit: brokers answer before readers can see it."""
@@ -79,7 +81,7 @@ class Telling:
         if not len(changes.rows):
             return list(refused.values())
         schema = target.schema
-        facts = _facts(batch, changes)
+        facts = self._facts(batch, changes)
         keys, bad_keys = self._format.keys(topic.name, schema, changes.keys) if schema.key else (pa.nulls(len(facts.put), pa.binary()), {})
         values, bad = self._format.values(topic.name, schema, changes.columns, facts.take(facts.put))
         written = changes.rows[changes.put]
@@ -101,8 +103,22 @@ class Telling:
         self._send(link, target, topic, keys, spread, facts)
         return [refused[row] for row in sorted(refused)]
 
+    def _facts(self, batch: ChangeBatch, changes: Changes) -> Facts:
+        rows, put = changes.rows, changes.put
+        places = np.zeros(256, np.int64)
+        places[[*_PLACE]] = [*_PLACE.values()]
+        words = _WORDS.take(pa.array(places[np.where(put, batch.op[rows], Op.DELETE)]))
+        position = batch.ordinal[rows]
+        left = np.zeros(len(rows), np.bool_)
+        left[:-1] = rows[1:] == rows[:-1]
+        contexts = None if batch.traces is None else batch.traces.take(pa.array(rows))
+        parents, states = self.traces.spans(self._sink, position, left.astype(np.int64), contexts)
+        return Facts(words, position, batch.time[rows], numbered(position, left), put, parents, states)
+
     def _send(self, link: Link, target: Target, topic: Topic, keys: pa.Array, values: pa.Array, facts: Facts) -> None:
         headers = self._format.headers(target.schema, facts)
+        if facts.states is not None:
+            headers = with_states(headers, facts.states)
         link.send(topic.name, keys.cast(pa.binary()).to_pylist(), values.cast(pa.binary()).to_pylist(), headers)
         if target.schema.key:
             self._told.setdefault(topic.name, []).append(_Told(keys, facts.position, facts.put))
@@ -123,22 +139,13 @@ class Telling:
                 newest.add(one.keys, one.position, one.alive)
             for keys in newest.stale(position):
                 n = len(keys)
-                ids = pc.binary_join_element_wise(str(position), pa.array(np.arange(number, number + n)).cast(pa.string()), "-")
+                numbers = np.arange(number, number + n)
+                ids = pc.binary_join_element_wise(str(position), pa.array(numbers).cast(pa.string()), "-")
                 number += n
-                words = pa.array([Op.DELETE.word] * n)
-                facts = Facts(words, np.full(n, position, np.int64), np.full(n, time, np.int64), ids, np.zeros(n, np.bool_))
+                words, places = pa.array([Op.DELETE.word] * n), np.full(n, position, np.int64)
+                parents, _ = self.traces.spans(self._sink, places, numbers, None)
+                facts = Facts(words, places, np.full(n, time, np.int64), ids, np.zeros(n, np.bool_), parents)
                 self._send(link, target, topic, pa.array(keys, pa.binary()), pa.nulls(n, pa.binary()), facts)
-
-
-def _facts(batch: ChangeBatch, changes: Changes) -> Facts:
-    rows, put = changes.rows, changes.put
-    places = np.zeros(256, np.int64)
-    places[[*_PLACE]] = [*_PLACE.values()]
-    words = _WORDS.take(pa.array(places[np.where(put, batch.op[rows], Op.DELETE)]))
-    position = batch.ordinal[rows]
-    left = np.zeros(len(rows), np.bool_)
-    left[:-1] = rows[1:] == rows[:-1]
-    return Facts(words, position, batch.time[rows], numbered(position, left), put)
 
 
 def _sizes(keys: pa.Array, values: pa.Array) -> Longs:

@@ -66,10 +66,10 @@ class PipelineUnderTest:
         assert done.code == code, f"sync ended with {done.code}\n{done.out}\n{done.err}"
         return done
 
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """`sluice run` in the background; its log goes to run.log in the folder."""
+    def start(self, *options: str, file: Path | None = None) -> subprocess.Popen[bytes]:
+        """`sluice run` in the background, of another file where one is given; its log goes to run.log in the folder."""
         with (self.folder / "run.log").open("ab") as log:
-            process = subprocess.Popen(self._command("run", str(self.file), *options), cwd=ROOT, stdout=log, stderr=log)
+            process = subprocess.Popen(self._command("run", str(file or self.file), *options), cwd=ROOT, stdout=log, stderr=log)
         self.running.append(process)
         return process
 

@@ -126,6 +126,9 @@ def assert_same(found: ChangeBatch, meant: ChangeBatch) -> None:
         one.validate(full=True)
     assert _told(found.presence) == _told(meant.presence)
     assert {c: values.to_pylist() for c, values in found.old.items()} == {c: values.to_pylist() for c, values in meant.old.items()}
+    assert (found.traces is None) == (meant.traces is None)
+    if found.traces is not None and meant.traces is not None:
+        assert found.traces.to_pylist() == meant.traces.to_pylist()
     assert (found.has_old is None) == (meant.has_old is None)
     if found.has_old is not None and meant.has_old is not None:
         assert found.has_old.dtype == np.bool_

@@ -290,7 +290,7 @@ def _spoilt(content: Any, chance: random.Random) -> Any:
 
 
 def test_whatever_is_written_check_finds_words_for_it(folder: Path) -> None:
-    environment = {"PORTAL_DSN": "host=a", "EU_DSN": "host=b", "US_DSN": "host=c"}
+    environment = {"PORTAL_DSN": "host=a", "EU_DSN": "host=b", "US_DSN": "host=c", "KAFKA": "127.0.0.1:1"}
     shutil.copytree(ROOT / "examples" / "commerce", folder / "commerce")
     pipeline, contract = folder / "commerce" / "pipeline.yaml", folder / "commerce" / "contracts" / "orders.odcs.yaml"
     whole = {file: read_document(file, environment).content if file == pipeline else read_document(file, fill=False).content

@@ -171,6 +171,34 @@ def test_parquet_of_other_types_fits_the_schema_or_is_held_back(folder: Path, ma
     ]
 
 
+def test_xml_of_very_many_levels_is_held_back_and_its_neighbours_pass(folder: Path, make_taking: MakeTaking) -> None:
+    deep = "<x>" * 50_000 + "</x>" * 50_000
+    put(folder, "a.xml", f'<all><order id="1"/><order id="2"><name>{deep}</name></order><order id="3" name="c"/></all>')
+    taking = make_taking(format="xml", record="order").until_read()
+    assert taking.ids == ["1", "3"]
+    (bad,) = taking.bad
+    assert (bad.place, bad.message) == ({"file": "a.xml", "record": 2}, "is nested too deeply")
+    assert (bad.raw or b"").startswith(b'<order id="2"><name><x><x>')
+
+
+def test_parquet_that_names_a_field_twice_is_held_back(folder: Path, make_taking: MakeTaking) -> None:
+    out = io.BytesIO()
+    pq.write_table(pa.table([pa.array([1]), pa.array([2]), pa.array(["x"])], names=["id", "id", "name"]), out)
+    put(folder, "a.parquet", out.getvalue())
+    taking = make_taking(format="parquet").until_read()
+    assert taking.rows == []
+    assert [one.message for one in taking.bad] == ["the file names 'id' more than once"]
+
+
+def test_floats_that_are_no_numbers_are_written_as_postgres_writes_them(folder: Path, make_taking: MakeTaking) -> None:
+    odd = [float("nan"), float("inf"), float("-inf"), 1.5]
+    put(folder, "a.parquet", _parquet(id=odd, name=pa.array(odd, pa.float32()), single=pa.array(odd, pa.float32())))
+    schema = {"id": "double precision", "name": "double precision", "single": "real"}
+    taking = make_taking(format="parquet", schema=schema).until_read()
+    words = ["NaN", "Infinity", "-Infinity", "1.5"]
+    assert taking.rows == [{"id": one, "name": one, "single": one} for one in words]
+
+
 @pytest.mark.parametrize(
     "block, said",
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from journal.batch import ChangeBatch, Defect, Op, Presence
-from journal.codec import Stream, decode, encode
+from journal.codec import Row, Stream, decode, encode
 from journal.joining import join
 from journal.schema import Column, TableSchema
 from tests.journal_cases import ORDERS, SOURCE, assert_same, changes, table_of
@@ -55,6 +57,7 @@ def batches(draw: st.DrawFn, schema: TableSchema = ORDERS) -> ChangeBatch:
         old={c: column() for c in draw(some)} if has_old else {},
         has_old=draw(hnp.arrays(np.bool_, n)) if has_old else None,
         sink=draw(st.none() | st.just("out")),
+        traces=column() if draw(st.booleans()) else None,
     )
 
 
@@ -84,13 +87,32 @@ def assert_same_rows(found: ChangeBatch, meant: ChangeBatch) -> None:
     for name in ("op", "lsn", "nth", "time", "ordinal"):
         assert (getattr(found, name) == getattr(meant, name)).all()
     assert [column.to_pylist() for column in found.columns] == [column.to_pylist() for column in meant.columns]
+    nulls = pa.nulls(len(meant), pa.string())
     for column in range(len(meant.columns)):
         zeros = np.zeros(len(meant), np.uint8)
         assert (found.presence.get(column, zeros) == meant.presence.get(column, zeros)).all()
-        nulls = pa.nulls(len(meant), pa.string())
         assert found.old.get(column, nulls).to_pylist() == meant.old.get(column, nulls).to_pylist()
+    assert (nulls if found.traces is None else found.traces).to_pylist() == (nulls if meant.traces is None else meant.traces).to_pylist()
     no = np.zeros(len(meant), np.bool_)
     assert ((no if found.has_old is None else found.has_old) == (no if meant.has_old is None else meant.has_old)).all()
+
+
+# what the first format wrote for `changes(5, 2)` with an old value
+_FIRST = (
+    "c-os)*?E(JiIJI+k%55`2pKpS7+x?lF#HFC4j@;A0Rng!#2DBZSb@?!KnMiPEDRDrs(}FpxPW{f1{R<SE+Fp@5DNe?69WS9G2jL~P+9;=!}Lj@sgpocuYtz5"
+    "KvQplChvh}PXv@^gwhFU>I<MWGnB4CGrt1Oy&%Af#%Cab&xk`FCI=HYHA9HAA-Oj%za&+`6imWZa3J|NF*m<7uSCHVN}Dkvna_;m&+^1#6!!oC_G=l*"
+)
+
+
+def test_what_was_written_before_there_were_traces_is_read_and_still_written_so() -> None:
+    batch = replace(changes(5, 2), has_old=np.array([True, False]), old={1: pa.array(["was", None])})
+    written = Row(2, 73, 40, 0, 5000, 5, zlib.decompress(base64.b85decode(_FIRST)))
+    assert_same(decode([written], stream_of(batch)), batch)
+    assert encode(batch) == written
+    traced = replace(batch, traces=pa.array(["a trace", None]))
+    both = decode([written, encode(traced)], stream_of(batch))
+    assert both.traces is not None
+    assert both.traces.to_pylist() == [None, None, "a trace", None]
 
 
 def test_a_table_without_columns_comes_back() -> None:

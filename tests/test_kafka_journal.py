@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from journal import store
 from journal.batch import ChangeBatch
-from journal.following import follow_once, open_published
+from journal.changelog import TABLES
+from journal.keeping import follow_once, open_published
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import Wanted
 from journal.schema import Column, TableSchema
@@ -16,8 +21,11 @@ from pipeline.errors import AlreadyRunningError, JournalError, TerminalError
 from pipeline.model import JournalConfig, KafkaJournal
 from tests.fix_kafka import LaunchKafka
 from tests.journal_cases import LINES, SOURCE, changes, everything, marker, ordinals, record, watermark, write
+from tests.journal_victim import transaction
 from tests.kafka_place import Kafka
+from tests.test_journal_kill import check
 
+_ROOT = Path(__file__).parent.parent
 WIDE = TableSchema("wide", (Column("id", "integer", 1, nullable=False), Column("text", "text", 2)), ("id",))
 
 
@@ -57,6 +65,12 @@ def content(reader: JournalReader) -> object:
     return reader.id, reader.last_seq(), entries, reader.totals(), records, reader.resume(SOURCE)
 
 
+def test_every_table_of_the_journal_is_told_of(tmp_path: Path) -> None:
+    with JournalWriter.open(tmp_path, "commerce", JournalConfig()) as journal:
+        tables = {name for (name,) in journal._db.execute("select name from sqlite_master where type = 'table'")}
+    assert tables == {*TABLES, "entry"}
+
+
 def test_another_folder_holds_what_ingest_committed(place: Place) -> None:
     with place.ingest() as journal:
         journal.mark(marker("start", 1, first=True))
@@ -70,7 +84,7 @@ def test_another_folder_holds_what_ingest_committed(place: Place) -> None:
         with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
             assert there.last_seq() == last
             assert content(there) == content(here)
-            assert ordinals(everything(there)) == list(range(1, 71))
+            assert ordinals(everything(there)) == [*range(1, 51), *range(52, 72)]  # 51 is in quarantine
 
 
 def test_a_follower_that_was_there_before_comes_to_hold_what_is_new(place: Place) -> None:
@@ -184,13 +198,26 @@ def test_a_journal_of_its_own_is_not_mixed_with_that_of_topics(place: Place) -> 
         place.ingest("two")
 
 
-def test_topics_that_were_made_again_are_noticed(place: Place, kafka: Kafka) -> None:
+def test_topics_that_were_deleted_are_made_again_of_the_copy_of_ingest_and_of_no_other(place: Place, kafka: Kafka) -> None:
     with place.ingest() as journal:
+        write(journal, 1)
+    place.followed("there").close()
+    for topic in ("state", "changes"):
+        kafka.delete_topic(f"{kafka.prefix}.commerce.{topic}")
+    with place.ingest() as journal:
+        write(journal, 1)
+    with pytest.raises(JournalError, match="was deleted and made again"):
+        place.followed("there")
+    with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("new") as new:
+        assert content(new) == content(here)
+        assert ordinals(everything(new)) == [1, 2]
+    with place.ingest("elsewhere") as journal:
         write(journal, 1)
     for topic in ("state", "changes"):
         kafka.delete_topic(f"{kafka.prefix}.commerce.{topic}")
+    place.ingest("elsewhere").close()
     with pytest.raises(JournalError, match="was deleted and made again"):
-        place.ingest()
+        place.ingest("here")
 
 
 def test_partitions_cannot_be_changed(place: Place) -> None:
@@ -212,6 +239,29 @@ def test_a_file_that_lags_behind_the_topics_is_brought_up_to_date(place: Place) 
         assert journal.next_ordinal == 8
         with JournalReader.open(place.folder("here"), "commerce") as here:
             assert ordinals(everything(here)) == list(range(1, 8))
+
+
+def test_a_copy_that_was_away_for_very_long_is_made_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topics tell for a week only that a row is gone."""
+    with place.ingest() as journal:
+        journal.hold(changes(0, 3))
+        journal.commit(SOURCE, "1")
+        place.followed("there").close()
+        removed: list[Path] = []
+        remove = store.remove
+
+        def spied(folder: Path) -> None:
+            removed.append(folder)
+            remove(folder)
+
+        monkeypatch.setattr(store, "remove", spied)
+        monkeypatch.setattr("journal.replica.DELETED_SECONDS", 0.0)
+        place.followed("there").close()
+        assert not removed  # nothing has happened since
+        write(journal, 3)
+        with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+            assert content(there) == content(here)
+        assert removed == [place.folder("there")]
 
 
 def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: LaunchKafka, tmp_path: Path) -> None:
@@ -238,4 +288,35 @@ def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: Lau
         write(journal, 1)
     with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
         assert content(there) == content(here)
-        assert ordinals(everything(there)) == list(range(1, 9))
+        assert ordinals(everything(there)) == [*range(1, 8), 9]
+
+
+def test_killed_at_each_step_of_a_commit(place: Place) -> None:
+    """Just before it, that is: what was committed is whole in every folder, and what was not is nowhere."""
+    place.config = KafkaJournal(place.config.bootstrap_servers, place.config.prefix, 1)
+    with place.ingest() as journal:
+        transaction(journal, 1)
+    named = [str(place.folder("here")), place.config.bootstrap_servers, place.config.prefix]
+    command = [sys.executable, "-m", "tests.kafka_journal_victim", *named]
+    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        seen: Counter[str] = Counter()
+        done = 1
+        while (line := process.stdout.readline().strip()) != "through":
+            step = line.split(" ", 1)[1]
+            seen[step] += 1
+            with place.followed("there") as there:
+                number = check(there)
+            assert number == done + (step in ("the file", "followed")), line
+            done = number
+            process.stdin.write("\n")
+            process.stdin.flush()
+    assert process.returncode == 0
+    assert set(seen) == {"begin", "send", "commit", "the file", "followed"}
+    assert seen["send"] > 8
+    with place.ingest() as journal:
+        transaction(journal, done + 2)
+    for name in ("here", "there", "new"):
+        with place.followed(name) as reader:
+            assert check(reader) == done + 2

@@ -94,6 +94,19 @@ def test_the_key_alone_asks_no_lookup(tables: dict[str, LookupTable]) -> None:
     assert found.run({name: pa.array([], pa.string()) for name in TYPES}, 0).columns["name"].to_pylist() == []
 
 
+@pytest.mark.parametrize("name", ["p.name", "P.NAME", "_p.name", "__p.price"])
+def test_a_column_of_the_input_is_none_of_a_lookups_whatever_it_is_called(tables: dict[str, LookupTable], name: str) -> None:
+    found = parse_enrichment(
+        f'SELECT input.*, input."{name}" || p.name AS both FROM input LEFT JOIN products AS p ON p.product_id = input.product_id',
+        Path("enrich.sql"),
+        {name: lookup.key for name, lookup in LOOKUPS.items()},
+    )
+    rows = LookupMap(found, {**TYPES, name: "text"}, LOOKUPS, tables, {"products": PRODUCTS, "categories": CATEGORIES})
+    answer = rows.run({**{name: pa.array(values, pa.string()) for name, values in ROWS.items()}, name: pa.array(["mine"] * 4)}, 4)
+    assert answer.columns[name].to_pylist() == ["mine"] * 4
+    assert answer.columns["both"].to_pylist() == ["minepen", "mineink", None, None]
+
+
 ON = "LEFT JOIN products AS p ON p.product_id = input.product_id"
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 import dataflows.waiting
-from journal.batch import Op
+from journal.batch import Op, Payload, Payloads
+from journal.local import JournalReader
+from journal.quarantine import Wanted
 from journal.schema import Column
 from pipeline.load import load_pipeline
 from tests.lookup_place import ENRICH, ORDERS, PRODUCTS, LookupPlace, copied, marker, moved, orders, products
@@ -124,6 +129,26 @@ def test_what_is_lost_before_the_commit_comes_again_and_counts_once(make: Make) 
     assert place.counts() == (2, 0, 0)
 
 
+def test_the_message_of_a_row_that_waited_is_in_quarantine_with_it(make: Make) -> None:
+    place = make()
+    place.send(*copied(PEN))
+    messages = [Payload(b"k%d" % n, None if n == 1 else b"\xff%d" % n, [("h", b"\x00")]) for n in range(4)]
+    batch = orders(("10", "1", "1"), ("11", "2", "1"), ("12", "3", "1"), ("13", "2", "1"))
+    place.send(replace(batch, payloads=Payloads(messages, np.arange(4))))
+    place.send(replace(orders(("14", "4", "1")), payloads=Payloads(messages, np.array([0]))))
+    place.lose()
+    place.send(products(("3", "ink", "1.00")))
+    place.wait(70)
+    with closing(JournalReader.open(place.pipeline.state, "shop")) as reader:
+        found = {record.key["id"]: json.loads(record.message or "null") for record in reader.quarantined(Wanted())}
+    assert found == {
+        "11": {"key": "azE=", "value": None, "headers": [["h", "AA=="]]},
+        "13": {"key": "azM=", "value": "/zM=", "headers": [["h", "AA=="]]},
+        "14": {"key": "azA=", "value": "/zA=", "headers": [["h", "AA=="]]},
+    }
+    assert place.counts() == (5, 3, 0)
+
+
 def test_a_truncate_and_a_new_copy_end_the_wait(make: Make) -> None:
     place = make()
     place.send(*copied(PEN))
@@ -146,12 +171,24 @@ def test_of_very_many_rows_the_oldest_do_not_wait_to_the_end(make: Make, monkeyp
     assert place.counts() == (2, 2, 3)
 
 
-def test_a_copy_for_one_sink_waits_for_nothing(make: Make) -> None:
+def test_a_copy_for_one_sink_waits_for_nothing_and_what_it_lacks_is_in_quarantine(make: Make) -> None:
     place = make()
     place.send(*copied(PEN))
-    place.send(replace(orders(("10", "2", "1"), ("11", "1", "1"), op=Op.READ), sink="warehouse"))
+    place.send(orders(("12", "2", "1")))
+    place.send(replace(orders(("10", "2", "1"), ("11", "1", "1"), ("12", "2", "1"), op=Op.READ), sink="warehouse"))
     assert [row[0] for _, row in place.delivered()] == ["11"]
-    assert place.counts() == (0, 0, 0)
+    assert place.quarantined() == [("10", "lookup:products")]
+    with closing(JournalReader.open(place.pipeline.state, "shop")) as reader:
+        (record,) = reader.quarantined(Wanted())
+    assert record.reasons[0].message == "the lookup products has no row for it; the copy for the sink warehouse is without it"
+    assert place.counts() == (0, 0, 1)
+    place.lose()
+    place.send(replace(orders(("10", "2", "1"), ("13", "3", "1"), op=Op.READ), sink="warehouse"))
+    assert [key for key, _ in place.quarantined()] == ["10", "13"]
+    place.lose()
+    place.send(orders(("14", "1", "1")))  # its place is another one
+    place.send(products(CUP))
+    assert [row[0] for _, row in place.delivered()] == ["11", "14", "12"]
 
 
 def test_what_is_kept_of_a_lookup_is_laid_down_anew_when_most_of_it_is_overtaken(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,9 @@ def extra(rows):
 
 def one(rows):
     return 1
+
+def twice(rows):
+    return pa.table([rows["shop"], rows["shop"]], names=["order_id", "order_id"])
 """
 
 
@@ -225,5 +228,7 @@ def test_a_function_that_gives_something_else_is_refused_before_it_is_used(folde
         _function(folder, "extra")
     with pytest.raises(ConfigError, match="returned int"):
         _function(folder, "one")
+    with pytest.raises(ConfigError, match="the column order_id twice"):
+        _function(folder, "twice")
     with pytest.raises(ConfigError, match="cannot be imported"):
         _function(folder, "not_there")

@@ -79,6 +79,8 @@ def _problems(sql: str, dataset: TableSchema | None = _ORDERS) -> list[str]:
         ("SELECT orderNo, row_number() OVER () AS n FROM input", "window"),
         ("SELECT orderNo FROM input QUALIFY row_number() OVER () = 1", "QUALIFY"),
         ("SELECT orderNo, (SELECT max(cents) FROM input) AS most FROM input", "read twice"),
+        ("SELECT orderNo, (SELECT max(cents) FROM query_table('given')) AS most FROM input", "nobody has checked"),
+        ("SELECT orderNo, (SELECT * FROM query('SELECT 1')) AS most FROM input", "nobody has checked"),
         ("SELECT orderNo, now() AS at FROM input", "clock"),
         ("SELECT orderNo, current_date AS at FROM input", "clock"),
         ("SELECT orderNo, random() AS r FROM input", "every call"),
@@ -159,6 +161,12 @@ def test_a_row_on_which_the_map_fails_is_found_among_thousands() -> None:
     wanted: list[str | None] = [str(n) for n in range(10_000)]
     wanted[7777] = None
     assert _rows(answer)["quantity"] == wanted
+
+
+def test_a_column_that_is_nothing_but_a_guard_turns_rows_away() -> None:
+    found = _map("SELECT orderNo AS order_id, CASE WHEN cents < 0 THEN error('negative') END AS email FROM input")
+    answer = _run(found, orderNo=["a", "b"], cents=["1", "-1"])
+    assert list(answer.bad) == [1]
 
 
 def test_rows_that_the_map_leaves_out_or_doubles_are_bad() -> None:

@@ -18,8 +18,8 @@ CREATE TABLE products (
 CREATE TABLE orders (
     order_id bigint PRIMARY KEY,
     customer_id bigint NOT NULL,
+    product_id integer NOT NULL,
     email text,
-    region text NOT NULL,
     status text NOT NULL,
     currency char(3) NOT NULL,
     subtotal numeric(12, 2) NOT NULL,
@@ -27,7 +27,6 @@ CREATE TABLE orders (
     total numeric(12, 2) NOT NULL,
     starts_at timestamptz NOT NULL,
     ends_at timestamptz NOT NULL,
-    tags text[] NOT NULL DEFAULT '{}',
     placed_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -13,20 +13,22 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from pipeline.errors import Refused, SluiceError, TransientError
+from pipeline.kafka_listener import other_protocol
 from sources.kafka.config import KafkaConfig
-from sources.kafka.errors import from_kafka
+from sources.kafka.errors import from_kafka, missing
 
 Value = TypeVar("Value")
 
 _SOON = 2.0  # seconds for which an answer that may be a broker's that has just started is not believed
 _PAUSE = 0.05
+_LOOK = 0.5
 _UNANSWERED: list[AdminClient] = []
 """Clients that a question was given up of: librdkafka aborts the process where its own thread is the last to let go of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """The topic as it is now; `id` is empty where the broker is too old to give topics one."""
+    """The topic as it is now; `id` is empty where the brokers give topics none: old ones, and a cluster without a controller."""
 
     id: str
     partitions: tuple[int, ...]
@@ -40,8 +42,12 @@ class Broker:
         self._topic = config.topic
         self._server = config.bootstrap_servers
         self._timeout = timeout
+        self._options = config.client
         self._heard: KafkaError | None = None
-        options: dict[str, Any] = {"client.id": who, **config.client, "error_cb": self._hear}
+        self._looked = False  # at what the listener speaks, since the question was asked
+        self._unlike: Refused | None = None
+        self._has_controller: bool | None = None  # whether its brokers have one; looked at only where it gives no answer
+        options: dict[str, Any] = {"client.id": who, **self._options, "error_cb": self._hear}
         try:
             self._client = AdminClient(options)
         except (KafkaException, ValueError, TypeError) as error:
@@ -50,10 +56,27 @@ class Broker:
     def topic(self, timeout: float | None = None) -> Topic:
         """Raises Refused for a topic that is not there or not for us, TransientError where no broker answers in time."""
         limit = timeout or self._timeout
-        found = self._ask(lambda: self._client.describe_topics(TopicCollection([self._topic]), request_timeout=limit), limit)
+        if self._has_controller is False:
+            return self._listed(limit)
+        try:
+            found = self._ask(lambda: self._client.describe_topics(TopicCollection([self._topic]), request_timeout=limit), limit)
+        except TransientError:
+            if not self._lacks_controller():
+                raise
+            return self._listed(limit)
         (described,) = found.values()
         number = str(described.topic_id) if described.topic_id is not None else ""
         return Topic("" if set(number) <= {"A", "="} else number, tuple(sorted(one.id for one in described.partitions)))
+
+    def _listed(self, limit: float) -> Topic:
+        """The topic by a question that needs no controller, and tells no id. All topics are listed: to ask for one may make it."""
+        try:
+            found = self._client.list_topics(timeout=limit).topics.get(self._topic)
+        except KafkaException as error:
+            raise from_kafka(error.args[0], self._server, self._topic) from None
+        if found is None:
+            raise missing(self._topic, self._server)
+        return Topic("", tuple(sorted(found.partitions)))
 
     def begins(self, partitions: Iterable[int]) -> Mapping[int, int]:
         """Partition -> offset of its earliest message."""
@@ -80,6 +103,7 @@ class Broker:
     def _ask(self, question: Callable[[], Mapping[Any, Future[Value]]], limit: float) -> dict[Any, Value]:
         """The answers. What may pass by itself is asked again until the deadline, a refusal only while it may be a start's."""
         began = time.monotonic()
+        self._looked, self._unlike = False, None
         while True:
             self._heard = None
             try:
@@ -88,7 +112,7 @@ class Broker:
                 problem = self._problem(error.args[0])
             except NotYet:
                 problem = self._problem(None)
-            if time.monotonic() - began > (_SOON if isinstance(problem, Refused) else limit):
+            if self._has_controller is False or time.monotonic() - began > (_SOON if isinstance(problem, Refused) else limit):
                 raise problem
             time.sleep(_PAUSE)
 
@@ -97,20 +121,41 @@ class Broker:
         while not wait([future], _PAUSE).done:
             self._client.poll(0)
             late = time.monotonic() - began
-            if late > limit or (late > _SOON and isinstance(self._refusal, Refused)):
+            if late > limit or (late > _SOON and (isinstance(self._refusal(), Refused) or self._lacks_controller())):
                 break
         if not future.done() and self._client not in _UNANSWERED:
             _UNANSWERED.append(self._client)
         return future.result(0)
 
-    @property
+    def _lacks_controller(self) -> bool:
+        """Whether the brokers name as their controller none of themselves, as those do that librdkafka runs in a process of its own."""
+        if self._has_controller is None:
+            try:
+                found = self._client.list_topics(timeout=_LOOK)
+            except KafkaException:
+                return False  # they are away, which the question itself tells
+            self._has_controller = found.controller_id < 0 or found.controller_id in found.brokers
+        return not self._has_controller
+
     def _refusal(self) -> SluiceError | None:
-        return None if self._heard is None else from_kafka(self._heard, self._server, self._topic)
+        """What was heard. To whom speaks otherwise than the listener nothing is said, so that is looked at, once for a question."""
+        if self._heard is None:
+            return None
+        found = from_kafka(self._heard, self._server, self._topic)
+        return found if isinstance(found, Refused) else self._other_protocol() or found
+
+    def _other_protocol(self) -> Refused | None:
+        if not self._looked:
+            self._looked = True
+            said = other_protocol(self._options)
+            if said is not None:
+                self._unlike = Refused(f"topic {self._topic} at {self._server}: {said}", hint="check `security.protocol` in `options`")
+        return self._unlike
 
     def _problem(self, error: KafkaError | None) -> SluiceError:
         """A question that gets no answer says less than what was heard meanwhile."""
         found = None if error is None else from_kafka(error, self._server, self._topic)
-        heard = self._refusal
+        heard = self._refusal()
         if heard is not None and not isinstance(found, Refused):
             return heard
         return found or TransientError(f"topic {self._topic} at {self._server}: no broker answers", hint="is it running, and not stopped?")

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from confluent_kafka import Message
 
 from journal.batch import ChangeBatch, Defect, Op, Payload, Payloads, Presence
 from journal.schema import Column, TableSchema
+from journal.trace_context import contexts_of
 from journal.types import parse_type
 from pipeline.errors import Refused
 from pipeline.names import nearest
@@ -77,6 +80,7 @@ class Translator:
             defects=tuple(defects),
             sink=sink,
             payloads=Payloads(payloads, np.arange(n, dtype=np.int64)),
+            traces=contexts_of(headers) if any(headers) else None,
         )
 
     def close(self) -> None:
@@ -133,7 +137,10 @@ def _headers(messages: Sequence[Any]) -> tuple[list[Sequence[tuple[str, bytes]]]
         return _headers_one_by_one(messages)
     if found.count(None) == len(found):
         return [()] * len(found), []
-    return [() if one is None else [(name, value or b"") for name, value in one] for one in found], []
+    given = [one or () for one in found]
+    if None in map(itemgetter(1), chain.from_iterable(given)):
+        given = [[(name, value or b"") for name, value in one] for one in given]
+    return given, []
 
 
 def _headers_one_by_one(messages: Sequence[Any]) -> tuple[list[Sequence[tuple[str, bytes]]], list[Defect]]:

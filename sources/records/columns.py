@@ -197,8 +197,13 @@ def uuids(text: pa.StringArray) -> Converted:
 
 
 def floats(values: pa.Array) -> pa.StringArray:
-    """Numbers in the fewest digits that say which they are."""
-    return values.cast(pa.string())
+    """Numbers in the fewest digits that say which they are, and Postgres' words for what is none."""
+    text = values.cast(pa.string())
+    if pc.all(pc.is_finite(values), min_count=0).as_py():
+        return text
+    for arrow, word in (("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity")):
+        text = pc.if_else(pc.equal(text, arrow), word, text)
+    return text
 
 
 def booleans(values: pa.BooleanArray) -> pa.StringArray:

@@ -51,9 +51,7 @@ def object_text(value: Any, kind: PgType) -> str | None:
         case int() if base in _NUMBERS:
             return read(_digits(value))
         case float() if base in FLOATS or (base == "numeric" and math.isfinite(value)):
-            return (
-                floats(pa.array([value])).to_pylist()[0] if base == "double precision" and not math.isfinite(value) else read(repr(value))
-            )
+            return read(repr(value)) if math.isfinite(value) else str(floats(pa.array([value]))[0])
         case Decimal() if base == "numeric" or base in INTEGERS:
             return read(_plain(value))
         case str() if base not in _NUMBERS - {"numeric"} and base != "boolean":

@@ -60,6 +60,7 @@ class ParquetFile(FileReader):
         batch, odd = _readable(batch)
         shown = _Shown(batch)
         names = list(batch.schema.names)
+        twice = sorted({path[0] for path in self._paths if names.count(path[0]) > 1})
         lacking = [name for name in names if name not in {path[0] for path in self._paths}]
         columns: list[pa.StringArray] = []
         doubtful = np.zeros(len(batch), np.bool_)
@@ -75,6 +76,9 @@ class ParquetFile(FileReader):
         if lacking and self.options.extra != "drop":
             doubtful[:] = True
         looked: dict[int, Careful] = {}
+        if twice:
+            odd = dict.fromkeys(range(len(batch)), f"the file names {', '.join(map(repr, twice))} more than once")
+            doubtful[:] = False
         for row in np.flatnonzero(doubtful).tolist():
             looked[row] = self._objects.careful(shown.record(row), lacking, row, b"")
         for row, reason in odd.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
@@ -15,7 +15,14 @@ from sources.records.base import Decoded, DecodeOptions, Payload, RecordSchema
 from sources.records.files import BATCH, FileReader, FileRecords
 from sources.records.lines import BATCH_BYTES, Broken, broken
 from sources.records.xml import ODD, odd
-from sources.records.xml_records import XmlColumns
+from sources.records.xml_records import DEEPEST, XmlColumns
+
+
+class _Record(NamedTuple):
+    """One record as it was read; one that is `cut` has elements too deep inside of it, and is without these."""
+
+    element: Element
+    cut: bool
 
 
 class XmlFile(FileReader):
@@ -29,7 +36,7 @@ class XmlFile(FileReader):
 
     def read(self, stream: BinaryIO) -> Iterator[FileRecords]:
         number = 0
-        pending: list[Element | None] = []
+        pending: list[_Record | None] = []
         why: str | None = None
         counted = _Counted(stream)
         records = self._records(counted)
@@ -51,35 +58,47 @@ class XmlFile(FileReader):
             if record is None:
                 return
 
-    def _decoded(self, records: list[Element | None], before: int, why: str | None) -> FileRecords:
-        raw = [b"" if record is None else _bytes(record) for record in records]
+    def _decoded(self, records: list[_Record | None], before: int, why: str | None) -> FileRecords:
+        raw = [b"" if record is None else _bytes(record.element) for record in records]
+        width = len(self.schema.fields)
         refused: dict[int, Careful] = {}
+        for row, record in enumerate(records):
+            if record is not None and record.cut:
+                refused[row] = unreadable(width, row, "is nested too deeply", raw[row])
         if why is not None:
             last = len(records) - 1
-            refused[last] = unreadable(len(self.schema.fields), last, broken(why), b"")
-        rows = self._columns.read(records, raw, refused)
+            refused[last] = unreadable(width, last, broken(why), b"")
+        elements = [None if record is None or record.cut else record.element for record in records]
+        rows = self._columns.read(elements, raw, refused)
         decoded = Decoded(tuple(rows.columns), np.full(len(records), Op.INSERT, np.uint8), tuple(rows.defects), extra=rows.extra)
         numbers = np.arange(before + 1, before + len(records) + 1, dtype=np.int64)
         return FileRecords(numbers, [Payload(None, value) for value in raw], decoded)
 
-    def _records(self, stream: _Counted) -> Iterator[Element]:
+    def _records(self, stream: _Counted) -> Iterator[_Record]:
         above: list[Element] = []
         inside = 0  # how many elements of the record's name are open
+        outermost = 0  # how many elements are open around the first of these
+        cut = False
         for event, element in iterparse(stream, events=("start", "end"), forbid_dtd=True):
             its_name = isinstance(element.tag, str) and element.tag.rpartition("}")[2] == self.record
             if event == "start":
+                if its_name and not inside:
+                    outermost, cut = len(above), False
                 inside += its_name
                 above.append(element)
                 continue
             above.pop()
             inside -= its_name
+            if inside and len(above) - outermost > DEEPEST:
+                above[-1].remove(element)  # what is deeper cannot be written out, even for people to see
+                cut = True
             if inside:
                 continue
             if above:
                 above[-1].remove(element)  # or what was read would stay in memory under its root
             if its_name:
                 element.tail = None
-                yield element
+                yield _Record(element, cut)
 
 
 def _bytes(record: Element) -> bytes:

@@ -14,7 +14,8 @@ from sources.records.text_rows import TextColumns, text_reader
 
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _XSI = "{http://www.w3.org/2001/XMLSchema-instance}"
-_DEEPEST = 200
+DEEPEST = 200
+"""Levels of elements inside a record."""
 
 Node = str | Element
 
@@ -107,7 +108,7 @@ def _token(nodes: Sequence[Node], depth: int) -> str:
 
 
 def _tokens(nodes: Sequence[Node], depth: int) -> Iterator[str]:
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         raise Unfit("is nested too deeply")
     for node in nodes:
         members = {} if isinstance(node, str) else _members(node)
