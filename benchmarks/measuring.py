@@ -27,14 +27,19 @@ class Process:
 
     def peak_mb(self) -> float:
         """The largest resident size so far."""
-        for line in Path(f"/proc/{self.popen.pid}/status").read_text("ascii").splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        return peak_of(self.popen.pid)
 
     def stop(self) -> None:
         self.popen.terminate()
         self.popen.wait(30)
+
+
+def peak_of(pid: int) -> float:
+    """Megabytes, the largest resident size of a process so far."""
+    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def cpu_of(pid: int) -> float:

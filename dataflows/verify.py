@@ -325,7 +325,7 @@ def _unbalanced(pipeline: Pipeline, reader: JournalReader, state: State) -> list
     last, totals = reader.balance()
     for sink, progress in state.sinks().items():
         cursor = cursor_of(progress)
-        if sink not in pipeline.sinks or cursor is None or cursor.seq != last:
+        if sink not in pipeline.sinks or cursor is None or cursor.seq != last or cursor.ahead:
             continue
         for dataset, total in totals.items():
             if pipeline.sinks[sink].route(dataset) is None or not cursor.waiting.isdisjoint(names.of(dataset)):

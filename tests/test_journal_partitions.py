@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal.batch import ChangeBatch, Op
+from journal.lanes import Done, Lanes
 from journal.local import JournalReader, JournalWriter
-from journal.partition import spread
+from journal.partition import Pieces, spread
 from journal.schema import Column, TableSchema
 from pipeline.model import JournalConfig
 
@@ -69,14 +72,13 @@ def test_the_partition_of_a_key_never_changes_between_releases() -> None:
     assert where == [0, 3, 1, 1, 6]
 
 
-def test_a_key_that_moves_to_another_partition_and_a_truncate_stand_alone() -> None:
+def test_keys_that_move_to_another_partition_and_truncates_stand_together_and_alone() -> None:
     ops = [Op.INSERT, Op.UPDATE, Op.UPDATE, Op.UPDATE, Op.TRUNCATE, Op.INSERT]
     before = [None, "a", None, "key-of-another-partition", None, None]
     pieces = list(spread(changes(KEYED, ["a", "a", "a", "b", "a", "a"], ops, old=before), 64))
     assert [(partition is None, piece.ordinal.tolist()) for partition, piece in pieces] == [
         (False, [1, 2, 3]),
-        (True, [4]),
-        (True, [5]),
+        (True, [4, 5]),
         (False, [6]),
     ]
 
@@ -103,3 +105,60 @@ def test_who_reads_all_of_them_sees_what_came_in(tmp_path: Path, partitions: int
     assert isinstance(read, ChangeBatch)
     assert read.ordinal.tolist() == batch.ordinal.tolist()
     assert read.columns[0].to_pylist() == keys
+
+
+def test_the_first_change_under_another_schema_stands_alone() -> None:
+    pieces = Pieces(8)
+    wide = replace(KEYED, columns=(*KEYED.columns, Column("w", "text")))
+
+    def common(batch: ChangeBatch) -> list[int]:
+        return [int(ordinal) for partition, piece in pieces.of(batch) if partition is None for ordinal in piece.ordinal]
+
+    keys, ops = [str(i) for i in range(20)], [Op.INSERT] * 20
+    narrow, wider = changes(KEYED, keys, ops), replace(changes(KEYED, keys, ops), schema=wide)
+    wider = replace(wider, columns=(*wider.columns, wider.columns[1]))
+    assert [common(batch) for batch in (narrow, narrow, wider, wider, narrow)] == [[1], [], [1], [], [1]]
+
+
+def test_workers_read_everything_between_them_and_what_concerns_all_apart(tmp_path: Path) -> None:
+    keys = [str(i) for i in range(400)]
+    with JournalWriter.open(tmp_path, "p", JournalConfig(1 << 30), partitions=8) as journal:
+        journal.append(changes(KEYED, keys, [Op.INSERT] * 400))
+        journal.append(changes(KEYED, keys[:10], [Op.TRUNCATE] * 10, first=401))
+        journal.append(changes(KEYED, keys, [Op.INSERT] * 400, first=411))
+        last = journal.commit("shop", "1")
+        with JournalReader.open(tmp_path, "p") as reader:
+            found = [[(common, ordinals) for _, common, ordinals in _stretches(reader, Lanes(worker, 3), last)] for worker in range(3)]
+    for stretches in found:
+        assert [(common, ordinals) for common, ordinals in stretches if common] == [(True, [1]), (True, list(range(401, 411)))]
+        assert all(max(before[1], default=0) < min(after[1], default=1000) for before, after in pairwise(stretches))
+    apart = sorted(ordinal for stretches in found for common, ordinals in stretches if not common for ordinal in ordinals)
+    assert apart == [*range(2, 401), *range(411, 811)]
+
+
+def test_a_worker_passes_over_what_the_target_has_of_some_partitions(tmp_path: Path) -> None:
+    with JournalWriter.open(tmp_path, "p", JournalConfig(1 << 30), partitions=8) as journal:
+        for n in range(20):
+            journal.append(changes(KEYED, [str(i) for i in range(50)], [Op.INSERT] * 50, first=1 + 50 * n))
+            last = journal.commit("shop", str(n))
+        with JournalReader.open(tmp_path, "p") as reader:
+            whole = [ordinals for _, _, ordinals in _stretches(reader, Lanes(), last)]
+            assert sorted(chain(*whole)) == list(range(1, 1001))
+            mine = list(_stretches(reader, Lanes(0, 2), last))
+            done, _, _ = mine[len(mine) // 2]
+            old = [ordinals for seq, _, ordinals in mine if seq <= done]
+            ahead = Lanes(ahead=(Done(0, 2, done),))
+            assert ahead.together == done
+            rest = [ordinals for seq, common, ordinals in _stretches(reader, ahead, last) if not common or seq > ahead.together]
+            assert sorted(chain(*old, *rest)) == sorted(chain(*whole))
+
+
+def _stretches(reader: JournalReader, lanes: Lanes, last: int) -> Iterator[tuple[int, bool, list[int]]]:
+    """Of each stretch where it ends, whether it concerns all, and its ordinals."""
+    after = 0
+    while after < last:
+        found = reader.read(after, max_bytes=10_000, sink="any", lanes=lanes)
+        assert found.last > after
+        after = found.last
+        batches = [entry for _, entry in found.entries if isinstance(entry, ChangeBatch)]
+        yield after, found.common, [ordinal for batch in batches for ordinal in batch.ordinal.tolist()]

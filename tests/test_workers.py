@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 
 import pytest
 
+from journal.batch import Op
+from journal.quarantine import Wanted
 from journal.state import State
 from tests.fix_pipeline import MakePipeline, PipelineUnderTest
-from tests.fix_postgres import Database
-from tests.scale_place import FILE, Shop
+from tests.fix_postgres import Database, Launch
+from tests.invoking import sluice
+from tests.scale_place import FILE, Change, Shop
 from tests.waiting import wait_for
 
 
@@ -39,6 +44,10 @@ def pids(pipeline: PipelineUnderTest) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def has_begun(shop: Shop, processes: int) -> bool:
+    return shop.pipeline.log.count("event=delivering") == processes
 
 
 def kill(pid: int) -> None:
@@ -109,7 +118,7 @@ def test_the_number_of_workers_can_change_and_one_process_take_over(shop: Shop, 
     for workers in (2, 1, 3, 2, 1):
         process = start(shop.pipeline, workers)
         begun += workers
-        wait_for(lambda begun=begun: shop.pipeline.log.count("event=delivering") == begun, 30, lambda: shop.pipeline.log[-3000:])
+        wait_for(partial(has_begun, shop, begun), 30, lambda: shop.pipeline.log[-3000:])
         live(shop, 6)
         if workers == 3:
             process.kill()  # its workers drain, or are fenced off by those that come next
@@ -175,3 +184,57 @@ def test_a_copy_for_the_sink_comes_through_workers_and_what_is_gone_goes(shop: S
         wait_for(lambda: asked.sinks()["eu"].seq == last and rows(database18) == wanted, 30, lambda: shop.pipeline.log[-3000:])
         assert asked.sinks()["eu"].state == "running"
     assert shop.pipeline.stop(process) == 0
+
+
+def test_workers_wait_for_a_target_that_is_away_and_refused_rows_are_told(launch_postgres: Launch, make_pipeline: MakePipeline) -> None:
+    server = launch_postgres()
+    store = Database(server, "postgres")
+    shop = Shop(make_pipeline(FILE.format(sink=store.dsn, route="")))
+    process = start(shop.pipeline, 2)
+    live(shop, 4)
+    check(shop, store)
+    server.kill()
+    shop.work(30)
+    wait_for(lambda: shop.pipeline.status()["sinks"]["eu"]["state"] == "retrying", 30, "somebody who says so")
+    shop.truncate()
+    shop.work(30)
+    server.start()
+    check(shop, store)
+    shop.next += 1
+    shop.put([Change(Op.INSERT, (str(shop.next), "EU", "99999999999"))])  # more than an integer holds
+    del shop.told[max(shop.told)]
+    last = shop.journal.next_ordinal - 1
+    with closing(State.open(shop.pipeline.state)) as state:
+        refused = wait_for(lambda: state.refused(Wanted()), 30, lambda: shop.pipeline.log[-3000:])
+    assert sorted((record.dataset, record.ordinal) for record in refused) == [("moves", last), ("orders", last - 1)]
+    shop.work(30)
+    check(shop, store)
+    shop.close()
+    assert shop.pipeline.stop(process) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--workers", "2"], "--only deliver:SINK"),
+        (["--only", "ingest", "--workers", "2"], "ingest is one process"),
+        (["--only", "deliver:eu", "--workers", "9"], "9 workers cannot share 8 partitions"),
+        (["--only", "deliver:warehouse", "--workers", "2"], "a duckdb sink takes one process"),
+        (["--only", "deliver:eu", "--process", "0"], "--addresses names all workers"),
+        (["--only", "deliver:eu", "--addresses", "a:1,b:2", "--process", "2"], "--process says which of them"),
+        (["--only", "deliver:eu", "--addresses", "a:1,b", "--process", "0"], "so many HOST:PORT"),
+        (["--only", "deliver:eu", "--workers", "3", "--addresses", "a:1,b:2", "--process", "0"], "so many HOST:PORT"),
+    ],
+)
+def test_what_workers_cannot_share_is_refused(make_pipeline: MakePipeline, arguments: list[str], said: str) -> None:
+    pipeline = make_pipeline(FILE.format(sink="host=nowhere.invalid", route="") + "  warehouse: {type: duckdb, path: w.duckdb}\n")
+    done = sluice("run", str(pipeline.file), *arguments)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_a_journal_in_a_file_is_of_one_process(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(re.sub("journal:.*", "", FILE.format(sink="host=nowhere.invalid", route="")))
+    done = sluice("run", str(pipeline.file), "--only", "deliver:eu", "--workers", "2")
+    assert done.code == 2
+    assert "journal: {type: kafka" in done.err
