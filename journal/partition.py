@@ -38,7 +38,7 @@ class Pieces:
         if not self._partitions:
             yield None, batch
             return
-        if self._schemas.get(batch.dataset) != batch.schema.encoded:
+        if self._partitions > 1 and self._schemas.get(batch.dataset) != batch.schema.encoded:
             self._schemas[batch.dataset] = batch.schema.encoded
             yield None, batch.slice(0, 1)
             batch = batch.slice(1, len(batch))
