@@ -200,9 +200,7 @@ class _Loading:
         for lookup in lookups.values():
             dataset = enriched.get((lookup.source, lookup.table))
             if dataset is not None:
-                hint = (
-                    f"join what `{dataset}` is enriched with beside it: LEFT JOIN {lookup.name} …, then LEFT JOIN … ON … = {lookup.name}.…"
-                )
+                hint = f"join what `{dataset}` is enriched with beside it: LEFT JOIN … ON … = {lookup.name}.COLUMN"
                 said = f"the lookup `{lookup.name}` is made of `{dataset}`, whose rows are enriched themselves"
                 self.report(said, ("lookups", lookup.name, "source"), hint)
 
