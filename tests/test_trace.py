@@ -62,14 +62,14 @@ schema:
 class Shop:
     """A pipeline of which nothing runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, partitions: int) -> None:
         self.file = folder / "pipeline.yaml"
         self.file.write_text(_PIPELINE)
         (folder / "orders.odcs.yaml").write_text(_CONTRACT)
         self.folder = folder / ".sluice" / "shop"
         self.folder.mkdir(parents=True)
         self.state = State.open(self.folder)
-        self.journal = JournalWriter.open(self.folder, "shop", JournalConfig(1 << 30))
+        self.journal = JournalWriter.open(self.folder, "shop", JournalConfig(1 << 30), partitions=partitions)
 
     def batch(self, *did: Did, schema: TableSchema = SCHEMA, **more: Any) -> ChangeBatch:
         made = changes(schema, *did, first=self.journal.next_ordinal)
@@ -108,9 +108,9 @@ class Shop:
         return found
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    made = Shop(tmp_path)
+@pytest.fixture(params=[0, 8], ids=["whole", "partitions"])
+def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    made = Shop(tmp_path, request.param)
     with closing(made.state), closing(made.journal):
         yield made
 
