@@ -85,7 +85,7 @@ class AtSinks:
         """Whether a sink has passed an entry, and when."""
         progress = self._progress.get(sink)
         if progress is None or progress.cursor is None:
-            return AtSink("pending", why="nothing is known of the sink: it has not run")
+            return AtSink("pending", why="nothing is known of the sink here")
         if progress.journal != self._journal:
             return AtSink("unknown", why="the sink counts in another journal")
         if progress.seq < seq:

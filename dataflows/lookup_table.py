@@ -60,8 +60,9 @@ class _Part:
         rows = np.argsort(hashes, kind="stable").astype(np.int32)
         return cls(columns, key, ordinal, np.ones(len(key), np.bool_), hashes[rows], rows, len(key))
 
-    def find(self, key: pa.StringArray, hashes: Hashes, asked: Longs) -> Longs:
-        """int64[n]: the row of each of the keys at `asked` that is alive, -1 for the others."""
+    def find(self, key: pa.StringArray, hashes: Hashes, asked: Longs, *, exact: bool) -> Longs:
+        """int64[n]: the row of each of the keys at `asked` that is alive, -1 for the others. `exact`: other keys have other hashes."""
+        exact = exact and not self.key.null_count
         found = np.full(len(hashes), -1, np.int64)
         at = np.zeros(len(hashes), np.int64)
         asked = asked[np.argsort(hashes[asked])]  # one search begins where the one before it has warmed the cache
@@ -72,7 +73,9 @@ class _Part:
             if not len(asked):
                 break
             rows = self.rows[at[asked]]
-            same = self.alive[rows] & np.asarray(pc.equal(self.key.take(pa.array(rows)), key.take(pa.array(asked))))
+            same = self.alive[rows]
+            if not exact:
+                same &= np.asarray(pc.equal(self.key.take(pa.array(rows)), key.take(pa.array(asked))))
             found[asked[same]] = rows[same]
             asked = asked[~same]
             at[asked] += 1
@@ -123,7 +126,7 @@ class LookupTable:
         for number, one in enumerate(self._parts):
             if not len(left):
                 break
-            found = one.find(text, hashes, left)
+            found = one.find(text, hashes, left, exact=self._whole_numbers)
             there = left[found[left] >= 0]
             part[there], row[there] = number, found[there]
             left = left[found[left] < 0]
@@ -199,11 +202,15 @@ class LookupTable:
         assert self.schema is not None  # noqa: S101  (set by what came first)
         return joined([columns[c] for c in self.schema.key_indices])
 
+    @property
+    def _whole_numbers(self) -> bool:
+        """Whether the key is one whole number."""
+        return self.schema is not None and len(self.schema.key) == 1 and self.schema.types[self.schema.key[0]] in _WHOLE
+
     def _hashes(self, key: pa.StringArray) -> Hashes:
         """Of whole numbers they are the numbers themselves."""
-        assert self.schema is not None  # noqa: S101  (set by what came first)
         hashes: Hashes
-        if len(self.schema.key) == 1 and self.schema.types[self.schema.key[0]] in _WHOLE:
+        if self._whole_numbers:
             hashes = np.asarray(pc.fill_null(key.cast(pa.int64()), 0)).view(np.uint64)
         else:
             answer = session().over(pa.table({"k": key}), "SELECT hash(k) AS h FROM given")

@@ -160,7 +160,8 @@ def _from_exact(family: str, args: tuple[int, ...], kind: PgType, value: str) ->
         number = f"TRY_CAST({value} AS {_INTEGERS[kind.base]})"
         return _checked(value, f"{number} = {value}", f"CAST({number} AS VARCHAR)")
     if kind.base == "numeric":
-        return Conversion(text) if not kind.args else _to_numeric(kind, value, text, f"{{}} = {value}")
+        fits = not kind.args or (len(kind.args) == len(args) == 2 and kind.args[1] == args[1] and kind.args[0] >= args[0])
+        return Conversion(text) if fits else _to_numeric(kind, value, text, f"{{}} = {value}")
     if kind.base in ("real", "double precision"):
         held = "FLOAT" if kind.base == "real" else "DOUBLE"
         number = f"CAST({value} AS {held})"

@@ -10,7 +10,7 @@ from journal import quarantine, store
 from journal.batch import ChangeBatch
 from journal.codec import Row, decode
 from journal.quarantine import QuarantineRecord, Values
-from journal.reading import JournalReader, Streams
+from journal.reading import PIECES, JournalReader, Streams
 from journal.schema import TableSchema
 
 _PIECE_BYTES = 16 << 20
@@ -67,9 +67,8 @@ class Following:
     def first_ordinal(self) -> int:
         """The oldest change that is still there; where there is none, the one that comes next."""
         with self._reader.view() as (db, _):
-            found = db.execute("select ordinal from entry where kind = ? order by seq limit 1", (store.CHANGES,)).fetchone()
-            if found is None:
-                found = db.execute("select coalesce(max(next_ordinal), 1) from position").fetchone()
+            oldest = f"select min(ordinal) from (select ordinal from entry where kind = ? order by seq limit {PIECES})"
+            found = db.execute(f"select coalesce(({oldest}), max(next_ordinal), 1) from position", (store.CHANGES,)).fetchone()
         return int(found[0])
 
     def counted(self, dataset: str, ordinal: int) -> Counted | None:

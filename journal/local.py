@@ -73,7 +73,7 @@ class JournalWriter:
             self.lookups = LookupLog(self._db, self._writing, self._beside, lambda: self._streams)
             self.waiting = WaitingRows(self._db, self._writing, self._beside, lambda: self._streams)
             self._load()
-            self._space = Space(self._db, self._path, limits.max_bytes, limits.retention_seconds)
+            self._space = Space(self._db, self._path, limits)
 
     @classmethod
     def open(cls, folder: Path, pipeline: str, limits: JournalConfig, *, partitions: int = 0) -> JournalWriter:

@@ -26,6 +26,8 @@ from pipeline.errors import JournalError
 
 _MOST_ENTRIES = 20_000  # of one read
 _MOST_ROWS = 65_536  # of a joined batch
+PIECES = 1000
+"""Entries that one batch becomes at most: of its pieces for the partitions the first need not have its first change."""
 _PAYLOAD = "seq, stream, kind, rows, op, lsn, nth, time, ordinal, payload"
 
 
@@ -318,7 +320,7 @@ class JournalReader:
     def ordinal_at(self, seq: int) -> int:
         """No change in an entry behind `seq` has this ordinal or a lower one; those up to `seq` have no higher one."""
         with self._view() as db:
-            behind = "select min(ordinal) from (select ordinal from entry where seq > ? and kind = ? order by seq limit 1)"
+            behind = f"select min(ordinal) from (select ordinal from entry where seq > ? and kind = ? order by seq limit {PIECES})"
             found = db.execute(f"select coalesce(({behind}), max(next_ordinal), 1) from position", (seq, store.CHANGES)).fetchone()
         return int(found[0]) - 1
 

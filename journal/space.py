@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from journal.store import pragma
+from pipeline.model import JournalConfig
 
 _STEP_SECONDS = 0.05
 _STEP_BYTES = 4 << 20
@@ -22,11 +23,12 @@ _ROOM_AGAIN = 0.9
 class Space:
     """Keeps the journal within its limits. Used by the writer, outside its transactions."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, max_bytes: int, retention_seconds: float) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path, limits: JournalConfig) -> None:
         self._db = db
         self._log = path.with_name(f"{path.name}-wal")
-        self._max_bytes = max_bytes
-        self._retention = retention_seconds
+        self._max_bytes = limits.max_bytes
+        self._retention = limits.retention_seconds
+        self._retention_bytes = limits.retention_bytes
         self.used = 0
         self.full = False
         # Debian's SQLite writes zeros over all that is deleted, which for batches means to write them twice
@@ -41,13 +43,18 @@ class Space:
         deadline = time.monotonic() + _STEP_SECONDS
         pruned = 0
         if passed is not None:
-            bound = passed if self.full or self._retention <= 0 else self._expired(passed, age - self._retention)
-            while (step := self._delete(bound)) and time.monotonic() < deadline:
+            expired = self._expired(passed, age - self._retention) if self._retention > 0 else passed
+            while (step := self._delete(passed if self.full or self._over() else expired)) and time.monotonic() < deadline:
                 pruned += step
+                self._measure()
             pruned += step
         self._shrink(deadline)
         self._measure()
         return pruned
+
+    def _over(self) -> bool:
+        """Whether what is kept for its retention takes more room than it may."""
+        return self._retention_bytes is not None and self.used > self._retention_bytes
 
     def _expired(self, passed: int, before: float) -> int:
         """The last entry, up to `passed`, of a commit that was made by `before`."""

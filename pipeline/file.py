@@ -87,8 +87,8 @@ class JournalBlock(Block):
     """Of `kafka`: librdkafka's own options: `security.protocol`, `sasl.mechanism` and whatever else the brokers ask for."""
     max_size: Size = 20 * 10**9
     """At this size reading pauses until the sinks have caught up."""
-    retention: Duration = 0.0
-    """How long changes are kept after every sink has them."""
+    retention: Duration | None = None
+    """How long changes are kept after every sink has them; by default an hour, while that takes no more than 256 MB."""
 
     @model_validator(mode="after")
     def _whole(self) -> JournalBlock:

@@ -22,6 +22,12 @@ def _servers(value: object) -> object:
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
+def _without_login(servers: str) -> str:
+    if "@" in servers:  # the address is told wherever something is wrong with it
+        raise ValueError("an address is HOST:PORT: write a user and a password as `sasl.username` and `sasl.password` in `options`")
+    return servers
+
+
 def is_topic(name: str) -> bool:
     """Whether a broker takes this as the name of a topic."""
     return _TOPIC.fullmatch(name) is not None and name not in (".", "..")
@@ -39,7 +45,9 @@ def _prefix(text: str) -> str:
     return text
 
 
-Servers = Annotated[str, BeforeValidator(_servers, json_schema_input_type=str | list[str]), Field(min_length=1)]
+Servers = Annotated[
+    str, BeforeValidator(_servers, json_schema_input_type=str | list[str]), Field(min_length=1), AfterValidator(_without_login)
+]
 """Some of the brokers, as HOST:PORT: a list of them, or text with commas."""
 TopicName = Annotated[str, AfterValidator(_topic)]
 TopicPrefix = Annotated[str, AfterValidator(_prefix)]

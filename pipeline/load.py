@@ -23,6 +23,7 @@ from pipeline.wording import problems_of
 Model = TypeVar("Model", bound=BaseModel)
 Keys = tuple[Step, ...]
 
+_RETENTION_SECONDS, _RETENTION_BYTES = 3600.0, 256_000_000
 _LAST_PORT = 65535
 _DOTTED = re.compile(r"(?!.*\.sql$)[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -71,6 +72,7 @@ class _Loading:
             name: dataset for name, block in _mapping(content, "datasets") if (dataset := self.dataset(name, block, sources, content))
         }
         lookups = {name: lookup for name, block in _mapping(content, "lookups") if (lookup := self.lookup(name, block, sources, content))}
+        self.not_enriched(lookups, datasets)
         sources, alone = read_for_lookups(sources, lookups, datasets)
         called = written.pipeline if written is not None else ""
         sinks = {name: sink for name, block in _mapping(content, "sinks") if (sink := self.sink(name, block, called))}
@@ -192,6 +194,16 @@ class _Loading:
         line = self.document.line(path)
         return Lookup(name, feed.source, feed.table, tuple(written.key), written.on_missing, written.wait_seconds, line)
 
+    def not_enriched(self, lookups: Mapping[str, Lookup], datasets: Mapping[str, Dataset]) -> None:
+        """A lookup holds what came: of rows that wait for another lookup, or for itself, there would be no order."""
+        enriched = {(feed.source, feed.table): name for name, one in datasets.items() if one.enrich is not None for feed in one.feeds}
+        for lookup in lookups.values():
+            dataset = enriched.get((lookup.source, lookup.table))
+            if dataset is not None:
+                hint = f"join what `{dataset}` is enriched with beside it: LEFT JOIN … ON … = {lookup.name}.COLUMN"
+                said = f"the lookup `{lookup.name}` is made of `{dataset}`, whose rows are enriched themselves"
+                self.report(said, ("lookups", lookup.name, "source"), hint)
+
     def feed(self, item: FeedBlock, path: Keys, named: set[str], sources: Mapping[str, SourceBlock]) -> Feed | None:
         """`named` are all sources of the file, `sources` those that are sound."""
         try:
@@ -248,7 +260,9 @@ def _journal(written: JournalBlock) -> JournalConfig:
     kafka = None
     if written.bootstrap_servers is not None:
         kafka = KafkaJournal(written.bootstrap_servers, written.prefix, written.partitions, written.options)
-    return JournalConfig(written.max_size, written.retention, kafka)
+    if written.retention is None:
+        return JournalConfig(written.max_size, _RETENTION_SECONDS, _RETENTION_BYTES, kafka)
+    return JournalConfig(written.max_size, written.retention, None, kafka)
 
 
 def _mapping(content: Mapping[str, object], key: str) -> list[tuple[str, object]]:

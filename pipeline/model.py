@@ -37,10 +37,12 @@ class KafkaJournal:
 
 @dataclass(frozen=True, slots=True)
 class JournalConfig:
-    """Bytes at which reading pauses; seconds that delivered changes are kept; the topics, where it is in Kafka."""
+    """Bytes at which reading pauses; seconds that delivered changes are kept, at most while the journal is no larger than so many bytes;
+    the topics, where it is in Kafka."""
 
     max_bytes: int = 20 * 10**9
     retention_seconds: float = 0.0
+    retention_bytes: int | None = None
     kafka: KafkaJournal | None = None
 
 

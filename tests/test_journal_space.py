@@ -10,6 +10,7 @@ import pytest
 from journal import space
 from journal.local import JournalWriter
 from pipeline.errors import JournalError
+from pipeline.model import JournalConfig
 from tests.journal_cases import SOURCE, changes, everything, opened, ordinals, reading, write
 
 
@@ -39,6 +40,22 @@ def test_a_reader_is_told_when_what_it_needs_was_pruned(tmp_path: Path) -> None:
         writer.prune(4)
         with pytest.raises(JournalError, match="forgotten the entries 3 to 4"):
             reader.read(2, max_bytes=1 << 20, sink="out")
+
+
+def test_what_is_kept_for_its_retention_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "_STEP_ENTRIES", 1)
+    limits = JournalConfig(1 << 40, 3600.0, 2_000_000)
+    with JournalWriter.open(tmp_path, "commerce", limits) as writer, reading(tmp_path) as reader:
+        while writer.size() <= 2_000_000:
+            last = write(writer, 100, width=1000)
+            writer.prune(None)
+        assert reader.first_seq() == 1
+        assert writer.prune(last - 1) > 0
+        assert writer.size() <= 2_000_000
+        assert 1 < reader.first_seq() < last  # no more than was asked for
+        first = reader.first_seq()
+        assert writer.prune(last - 1) == 0
+        assert reader.first_seq() == first
 
 
 def test_nothing_is_pruned_inside_an_open_transaction(tmp_path: Path) -> None:

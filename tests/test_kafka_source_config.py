@@ -57,6 +57,11 @@ def test_a_sound_block_has_no_problems(tmp_path: Path) -> None:
         ("    options: {security.protocol: TLS}", (), "security.protocol"),
         ("    options: {group.id: mine}", (), "`group.id` is set by Sluice itself"),
         ("    options: {error_cb: print}", (), "cannot be given in a file"),
+        (
+            "    bootstrap_servers: 'SASL_SSL://me:hunter2@a:9092'",
+            ("bootstrap_servers",),
+            "pipeline.yaml:9: `sources.aws.bootstrap_servers`",
+        ),
         ("    paths: {nam: a.b}", (), "`nam` is in `paths` and not in the schema: did you mean name?"),
         ("    schema: {id: 'numeric(3,'}", ("schema",), "'numeric(3,' is not a Postgres type"),
         ("", ("schema",), "nothing says which fields"),

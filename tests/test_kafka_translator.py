@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ def _translator(*, declared: TableSchema | None = None, key: tuple[str, ...] = (
     return Translator(config, context)
 
 
-def _message(value: bytes | None, key: bytes | None = None, headers: Any = None, offset: int = 0) -> Message:
-    return Message(topic="t", partition=3, offset=offset, key=key, value=value, headers=headers, timestamp=(1, 1_700_000_000_000))
+def _message(
+    value: bytes | None, key: bytes | None = None, headers: Any = None, offset: int = 0, timestamp: int = 1_700_000_000_000
+) -> Message:
+    return Message(topic="t", partition=3, offset=offset, key=key, value=value, headers=headers, timestamp=(1, timestamp))
 
 
 def test_without_a_schema_the_columns_are_the_contracts_and_the_gate_judges_what_is_required() -> None:
@@ -73,6 +76,14 @@ def test_a_header_without_a_value_is_an_empty_one() -> None:
     batch = _translator(schema={"id": "bigint"}).batch([_message(b'{"id": 1}', headers=[("a", None), ("b", b"x")]), _message(b'{"id": 2}')])
     assert batch.payloads is not None
     assert [list(batch.payloads.row(n).headers) for n in (0, 1)] == [[("a", b""), ("b", b"x")], []]
+
+
+def test_times_of_a_clock_that_is_wrong_are_times_that_can_be_told() -> None:
+    times = [-(2**63), -1, 0, 1_700_000_000_123, 253_402_300_800_000, 2**63 - 1]
+    batch = _translator(schema={"id": "bigint"}).batch([_message(b'{"id": 1}', offset=n, timestamp=time) for n, time in enumerate(times)])
+    told = [datetime.fromtimestamp(time / 1e6, UTC).isoformat() for time in batch.time.tolist()]
+    first, last = "1970-01-01T00:00:00+00:00", "9999-12-31T00:00:00+00:00"
+    assert told == [first, first, first, "2023-11-14T22:13:20.123000+00:00", last, last]
 
 
 def test_behind_a_map_a_delete_that_tells_its_old_row_needs_no_key() -> None:

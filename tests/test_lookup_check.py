@@ -82,6 +82,11 @@ def test_sound_lookups_are_sound(tmp_path: Path) -> None:
             "rates: {source: rates, key: [rate]",
             "pipeline.yaml:17: the lookup `rates` has the key rate",
         ),
+        (
+            "source: portal.public.products, key: [product_id]",
+            "source: portal.public.orders, key: [order_id]",
+            "pipeline.yaml:16: the lookup `products` is made of `orders`, whose rows are enriched themselves",
+        ),
         ("enrich: orders.sql", "enrich: order.sql", "pipeline.yaml:13: `enrich`: order.sql is not there"),
         ("euros > 5", "euro > 5", "pipeline.yaml:22:"),
     ],

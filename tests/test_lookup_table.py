@@ -141,3 +141,18 @@ def test_many_small_changes_leave_few_parts_and_every_row() -> None:
     found = held(table, [(str(n), "x") for n in range(300)])
     assert found[("299", "x")] == "name 299"
     assert found[("149", "x")] == "again 299"
+
+
+def test_whole_numbers_are_found_by_themselves() -> None:
+    schema = TableSchema("products", (Column("n", "bigint", 1), Column("name", "text", 2)), ("n",))
+    table = LookupTable(replace(LOOKUP, key=("n",)))
+    numbers = ["0", "-1", "9223372036854775807", "-9223372036854775808", "42"]
+    columns = [pa.array(numbers), pa.array([f"name {n}" for n in numbers])]
+    table.take(batch_from_columns(schema, columns, Op.INSERT, source="shop", table="public.products", first=1))
+    table.take(
+        batch_from_columns(schema, [pa.array(["42"]), pa.array(["again"])], Op.UPDATE, source="shop", table="public.products", first=9)
+    )
+    asked = [*numbers, "1", None, "43"]
+    places = table.find([pa.array(asked)])
+    assert places.missing.tolist() == [False] * 5 + [True, False, True]
+    assert table.gather("name", places).to_pylist() == [*(f"name {n}" for n in numbers[:-1]), "again", None, None, None]

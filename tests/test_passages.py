@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from dataflows.deliver import DeliverState
 from dataflows.observe import DeliverMetrics
 from dataflows.process import _SinkReport
+from journal.following import Following
 from journal.local import JournalWriter
 from journal.passages import Passage, passed_at
 from journal.state import State
 from pipeline.load import load_pipeline
+from pipeline.model import JournalConfig
 from sinks.base import Cursor
 from tests.journal_cases import opened, reading, write
 
@@ -143,10 +145,14 @@ def test_a_sink_that_moves_writes_a_line_a_second_and_its_last_one_at_its_end(
     assert final in dict(_seqs(state, writer.id))
 
 
-def test_a_line_tells_the_highest_change_that_the_sink_has(tmp_path: Path) -> None:
-    with opened(tmp_path) as writer:
-        first, second = write(writer, rows=3), write(writer, rows=4)
+@pytest.mark.parametrize("partitions", [0, 8])
+def test_a_line_tells_the_highest_change_that_the_sink_has(tmp_path: Path, partitions: int) -> None:
+    limits = JournalConfig(1 << 30, retention_seconds=0.0)
+    with JournalWriter.open(tmp_path, "commerce", limits, partitions=partitions) as writer:
+        first, second = write(writer, rows=30), write(writer, rows=40)
         with reading(tmp_path) as reader:
-            assert [reader.ordinal_at(seq) for seq in (0, first, second)] == [0, 3, 7]
+            assert [reader.ordinal_at(seq) for seq in (0, first, second)] == [0, 30, 70]
+            assert Following(reader).first_ordinal() == 1
             writer.prune(second)
-            assert [reader.ordinal_at(seq) for seq in (first, second)] == [7, 7]
+            assert [reader.ordinal_at(seq) for seq in (first, second)] == [70, 70]
+            assert Following(reader).first_ordinal() == 71

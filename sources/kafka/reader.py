@@ -171,7 +171,7 @@ class Reader:
 
     def _pause(self, error: TransientError) -> None:
         log.warning("topic cannot be read now", source=self._source, topic=self._config.topic, error=error.message)
-        self._standing.away(error.message)
+        self._standing.away(error.message, stuck=self._untranslated is not None)
         if self._untranslated is None:
             self._drop()
         self._nudge()

@@ -21,17 +21,31 @@ class Standing:
         self._confirmed: Mapping[int, int] | None = confirmed
         self._ends: dict[int, int] = {}
         self._copying = False
+        self._stuck = False
         self._last = 0.0  # time of the newest message that was read, in seconds since 1970
 
     def reading(self) -> None:
-        """The brokers answer."""
+        """Messages can be read."""
         with self._lock:
-            if self._status.state != "streaming":
-                self._status = replace(self._status, state="streaming", error=None)
+            self._stuck = False
+            self._go_on()
 
-    def away(self, error: str) -> None:
-        """They do not, or something else that may pass keeps messages from being read."""
+    def answered(self) -> None:
+        """The brokers answer. That is no news for messages that something else keeps from being read."""
         with self._lock:
+            if not self._stuck:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        if self._status.state != "streaming":
+            self._status = replace(self._status, state="streaming", error=None)
+
+    def away(self, error: str, *, stuck: bool = False) -> None:
+        """They do not; or, where it is `stuck`, messages are there and something else that may pass keeps them from being read."""
+        with self._lock:
+            self._stuck |= stuck
+            if self._stuck and not stuck:
+                return
             again = self._status.state == "streaming"
             self._status = replace(self._status, state="retrying", error=error, reconnects=self._status.reconnects + again)
 

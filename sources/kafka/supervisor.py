@@ -125,7 +125,7 @@ class Supervisor:
                 self._outlet.put(Segment(self._source, [self._columns()], watermark.encode(), time.monotonic()), 0)
             self._known = watermark
             self._reader.begin(watermark, {partition: watermark.offsets.get(partition) for partition in found.partitions})
-            self._standing.reading()
+            self._standing.answered()
             log.info("reading topic", source=self._source, topic=self._config.topic, partitions=len(found.partitions))
             return True
         return False
@@ -154,5 +154,6 @@ class Supervisor:
             self._partitions.update(added)
             self._reader.add(dict.fromkeys(added))
         if was_away:
-            log.info("brokers are back", source=self._source)
-            self._standing.reading()
+            self._standing.answered()
+            if not self._standing.is_away:
+                log.info("brokers are back", source=self._source)

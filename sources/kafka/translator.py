@@ -28,6 +28,7 @@ from sources.records.base import Decoded, Field, RecordSchema, make_decoder
 log = structlog.get_logger("sluice.kafka")
 
 _PAYLOAD = partial(tuple.__new__, Payload)  # no call of Python's own for a message
+_LATEST = 253_402_214_400_000  # ms: the year 9999; whoever writes a message says when, and what is later cannot be told
 _MOST_NAMES = 100  # of unknown fields: they come from outside, and each is a line in the log and a metric
 
 
@@ -71,7 +72,7 @@ class Translator:
             op=decoded.op,
             lsn=np.fromiter(map(Message.partition, messages), np.int64, n),
             nth=np.fromiter(map(Message.offset, messages), np.int64, n),
-            time=np.fromiter((max(0, time) for _, time in map(Message.timestamp, messages)), np.int64, n) * 1000,
+            time=np.fromiter((time for _, time in map(Message.timestamp, messages)), np.int64, n).clip(0, _LATEST) * 1000,
             ordinal=np.zeros(n, np.int64),
             columns=tuple(columns),
             presence=presence,

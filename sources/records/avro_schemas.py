@@ -24,6 +24,7 @@ from sources.records.scalars import INTEGERS, Unfit, pg_type
 _UNKNOWN_FOR = 30.0  # seconds before an id that was not there is asked for again: registries of several nodes lag
 _PATIENCE = 5.0  # seconds of trying again; whoever reads waits longer than that by asking again
 _DEEPEST = 16  # references of references
+stamina.instrumentation.set_on_retry_hooks(())  # whoever reads says that it waits
 
 
 @dataclass(frozen=True, slots=True)
