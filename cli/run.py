@@ -22,9 +22,7 @@ def run(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            "--workers", min=1, metavar="N", help="With --only deliver:SINK: so many processes share the sink.", show_default=False
-        ),
+        typer.Option("--workers", min=1, metavar="N", help="With --only: so many processes share the work.", show_default=False),
     ] = None,
     addresses: Annotated[
         str | None,
@@ -43,8 +41,8 @@ def run(
     Without --only it runs a process for the sources and one for each sink, starts again what dies, and stops them in order. SIGTERM and
     SIGINT drain: what is open is finished, committed and acknowledged, within ten seconds. A second one ends at once.
 
-    --workers keeps several processes that share one sink, on this machine. On several machines each runs one of them, with the same
-    --addresses and a --process of its own.
+    --workers keeps several processes that share one sink, or that read topics for ingest, on this machine. On several machines each runs
+    one of them, with the same --addresses and a --process of its own.
 
     \b
     Examples:
@@ -73,13 +71,15 @@ def run(
 def _shared(
     pipeline: Pipeline, only: str | None, workers: int | None, addresses: str | None, process: int | None, arguments: list[str]
 ) -> int:
-    """Runs a sink's workers on this machine, or the one of several that `process` says. Returns the exit code; raises ConfigError."""
+    """Runs the workers of a process on this machine, or the one that `process` says. Returns the exit code; raises ConfigError."""
     from dataflows.process import run_one, sink_named
     from dataflows.worker import Worker
     from dataflows.workers import check_workers, run_workers
 
     if only is None:
-        raise ConfigError("--workers, --addresses and --process are of one sink", hint="say which: --only deliver:SINK")
+        raise ConfigError(
+            "--workers, --addresses and --process are of one process", hint="say which: --only deliver:SINK, or --only ingest"
+        )
     named = tuple(one.strip() for one in (addresses or "").split(",")) if addresses is not None else ()
     if (addresses is None) != (process is None) or (process is not None and process >= len(named)):
         raise ConfigError("--addresses names all workers, and --process says which of them this one is", hint="from 0: --process 0")

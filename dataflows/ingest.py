@@ -51,6 +51,14 @@ class IngestState:
     full: bool = False
     stopped: dict[str, TerminalError] = field(default_factory=dict)  # by source
     ending: Ending = field(default_factory=Ending)
+    begun: bool = False
+    drained: bool = False
+
+    def stop(self, source: str, error: TerminalError) -> None:
+        """The source is not read any more."""
+        if source not in self.stopped:
+            log.error("source stopped", source=source, error=error.message, hint=error.hint)
+            self.stopped[source] = error
 
 
 Precedence = Callable[[list[str]], list[str]]
@@ -61,25 +69,37 @@ class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
     """Takes what the sources have read, in turn, one source's open transaction to its end before another's."""
 
     def __init__(
-        self, sources: Mapping[str, Source], state: IngestState, stop: Stop, relieve: Callable[[], bool], precedence: Precedence
+        self,
+        sources: Mapping[str, Source],
+        state: IngestState,
+        stop: Stop,
+        relieve: Callable[[], bool],
+        precedence: Precedence,
+        together: bool,
     ) -> None:
+        """`together`: with other processes, which read for this one."""
         self._precedence = precedence
         self._sources = dict(sources)
         self._order = list(sources)
         self._state = state
         self._stop = stop
         self._relieve = relieve
+        self._together = together
         self._open: str | None = None
 
     def next_batch(self) -> list[tuple[str, Segment]]:
         with self._state.ending.on_error():
             if not self._state.ending:
                 return self._next()
+        if self._together:
+            self._state.ending.raised()  # its end alone would not end the others
         raise StopIteration
 
     def _next(self) -> list[tuple[str, Segment]]:
         idle = self._state.handed == self._state.done
+        self._state.begun = True
         if self._stop and idle:
+            self._state.drained = True
             raise StopIteration
         self._state.full = self._open is None and not self._relieve()
         if self._state.full:
@@ -88,6 +108,8 @@ class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
             return []
         running = [name for name in self._order if name not in self._state.stopped]
         if not running:
+            if self._together:
+                raise next(iter(self._state.stopped.values()))
             raise StopIteration
         running = self._precedence(running)
         for name in [self._open] if self._open else running:
@@ -104,8 +126,7 @@ class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
         try:
             return self._sources[name].take(timeout)
         except TerminalError as error:
-            log.error("source stopped", source=name, error=error.message, hint=error.hint)
-            self._state.stopped[name] = error
+            self._state.stop(name, error)
             if self._open == name:
                 raise  # what was written of its open transaction must not be committed with another source's
             return None
@@ -345,10 +366,11 @@ def ingest_flow(
     stop: Stop,
     relieve: Callable[[], bool],
     precedence: Precedence = lambda running: running,
+    exchange: Callable[[Dataflow], None] | None = None,
 ) -> Dataflow:
-    """sources → judge → journal, in one worker."""
+    """sources → judge → journal, in one worker. `exchange` adds what goes to and from processes that read for it."""
     flow = Dataflow(name)
-    stream = op.input("sources", flow, _Sources(_Intake(sources, state, stop, relieve, precedence)))
+    stream = op.input("sources", flow, _Sources(_Intake(sources, state, stop, relieve, precedence, exchange is not None)))
 
     def judge_segment(segment: Segment) -> list[JudgedSegment]:
         with state.ending.on_error():
@@ -358,4 +380,6 @@ def ingest_flow(
 
     judged = op.flat_map_value("judge", stream, judge_segment)
     op.output("journal", judged, _Journal(step))
+    if exchange is not None:
+        exchange(flow)
     return flow

@@ -23,10 +23,13 @@ from dataflows.lookups import Lookups, Precedence
 from dataflows.maps import Maps
 from dataflows.observe import Health, HealthServer, IngestMetrics
 from dataflows.process import Beat, run_flow
+from dataflows.readers import Readers, exchange
 from dataflows.records import Places, judged_records
 from dataflows.stopping import Stop
+from dataflows.together import run_together
 from dataflows.versions import Versions
 from dataflows.waiting import Waiting
+from dataflows.worker import ALONE, Worker
 from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
 from journal.locks import ProcessLock
@@ -48,8 +51,11 @@ _REQUESTS_EVERY = 1.0
 _TELL_EVERY = 2.0
 
 
-def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
-    """Reads every source of a pipeline into its journal until asked to stop. Raises the error that stopped the last source."""
+def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
+    """Reads every source of a pipeline into its journal until asked to stop, alone or with others that read for it.
+
+    Raises the error that stopped the last source.
+    """
     rules = contracts(pipeline)
     with ExitStack() as held:
         held.enter_context(ProcessLock(pipeline.state, "ingest", f"ingest of {pipeline.name}", _PATIENCE))
@@ -60,6 +66,9 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
         for source in sources.values():
             held.callback(source.close)
+        divided = {name: source for name, source in sources.items() if source.divisible} if worker.of > 1 else {}
+        for source in divided.values():
+            source.part(worker.number, worker.of)
         metrics = IngestMetrics()
         flow_state = IngestState()
         notes = {name: dict(journal.resume(name).notes) for name in sources}
@@ -103,6 +112,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
             lookups,
             versions,
         )
+        begin = {name: journal.resume(name).watermark for name in divided}
         _begin(sources, journal, step, flow_state, lookups)
         streams = [name for name, block in pipeline.sources.items() if block.stream is not None]
         precedence = Precedence(
@@ -120,7 +130,12 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
             step.look_after_waiting()
             return relief()
 
-        run_flow(ingest_flow("ingest", sources, judge, step, flow_state, stop, relieve, precedence), flow_state.ending)
+        flow = partial(ingest_flow, "ingest", sources, judge, step, flow_state, stop, relieve, precedence)
+        if worker.of > 1:
+            readers = Readers(divided, begin, worker, stop, flow_state.stop)
+            run_together(flow(lambda made: exchange(made, worker, readers, None)), flow_state, worker, stop, report.tell)
+        else:
+            run_flow(flow(), flow_state.ending)
         if flow_state.stopped and not stop:
             raise next(iter(flow_state.stopped.values()))
         return 0
@@ -143,8 +158,7 @@ def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalS
             requested = dict.fromkeys(lookups.unmade(name, known.copied))
             source.start(replace(resume, copies=replace(resume.copies, requested=requested)))
         except TerminalError as error:
-            log.error("source stopped", source=name, error=error.message, hint=error.hint)
-            flow_state.stopped[name] = error
+            flow_state.stop(name, error)
 
 
 class _Report:

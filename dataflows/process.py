@@ -54,8 +54,9 @@ def run_one(pipeline: Pipeline, only: str, worker: Worker = ALONE) -> int:
     try:
         if only == "ingest":
             from dataflows.ingest_process import run_ingest
+            from dataflows.reader_process import run_reader
 
-            return run_ingest(pipeline, stop)
+            return run_ingest(pipeline, stop, worker) if worker.number == 0 else run_reader(pipeline, stop, worker)
         return run_deliver(pipeline, sink_named(pipeline, only), stop, worker)
     except TransientError as error:
         log.error("ended", process=worker.named(only), error=error.message, hint=error.hint)

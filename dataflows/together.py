@@ -9,12 +9,13 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
-from dataflows.deliver import DeliverState
+from dataflows.ending import Ending
 from dataflows.stopping import Stop
 from dataflows.worker import Worker
 from pipeline.errors import TransientError
@@ -26,7 +27,23 @@ _TICK = 0.05
 _LINGER = 3.0  # seconds that one which has drained waits for the others to do so, too
 
 
-def run_together(flow: Dataflow, state: DeliverState, worker: Worker, stop: Stop, leaving: Callable[[], None]) -> None:
+class Progress(Protocol):
+    """How far a worker's flow is."""
+
+    @property
+    def begun(self) -> bool:
+        """It has met the others."""
+
+    @property
+    def drained(self) -> bool:
+        """It was asked to stop, and has nothing open any more."""
+
+    @property
+    def ending(self) -> Ending:
+        """The error that ends it."""
+
+
+def run_together(flow: Dataflow, state: Progress, worker: Worker, stop: Stop, leaving: Callable[[], None]) -> None:
     """Runs a flow in this thread to its end. Raises the error of ours that ended it, TransientError where another worker has ended.
 
     `leaving` is called, on another thread, before the process ends because the others do not.
@@ -44,7 +61,7 @@ def run_together(flow: Dataflow, state: DeliverState, worker: Worker, stop: Stop
     state.ending.raised()
 
 
-def _leave(state: DeliverState, stop: Stop, leaving: Callable[[], None]) -> None:
+def _leave(state: Progress, stop: Stop, leaving: Callable[[], None]) -> None:
     """Ends the process that was asked to stop and would wait for other workers: to begin, or to end."""
     while not stop.wait(60.0):
         pass

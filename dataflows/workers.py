@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 import structlog
 
 from dataflows.backoff import Backoff
-from dataflows.build import sink_kind
+from dataflows.build import sink_kind, source_kind
 from dataflows.stopping import Stop
 from dataflows.supervise import FOR_GOOD, Child, begin, command
 from dataflows.worker import Worker
@@ -30,10 +30,11 @@ _AGAIN = 75
 def check_workers(pipeline: Pipeline, only: str, block: SinkBlock | None, of: int) -> None:
     """Raises ConfigError where so many workers cannot share what `--only` names. `block` is the sink, None for ingest."""
     if block is None:
-        raise ConfigError(
-            "ingest is one process: it gives every change its place in the order of all",
-            hint="start it without --workers; several pipelines can share the work of reading, see docs/scale.md",
-        )
+        if not any(source_kind(one).divisible for one in pipeline.sources.values()):
+            raise ConfigError(
+                f"{only}: none of the sources can be read by several processes", hint="start it without --workers; topics can"
+            )
+        return
     if not sink_kind(block).shared:
         raise ConfigError(
             f"{only}: a {block.type} sink takes one process", hint="start it without --workers; postgres and kafka sinks can be shared"

@@ -103,6 +103,17 @@ class Payloads:
     def take(self, rows: Longs | Mask | slice) -> Payloads:
         return Payloads(self.all, self.index[rows])
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For another process: lists of bytes, without an object of ours for each message."""
+        keys, values, headers = zip(*self.all, strict=True) if self.all else ((), (), ())
+        return _payloads, (keys, values, headers if any(headers) else None, self.index)
+
+
+def _payloads(
+    keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: Sequence[Sequence[tuple[str, bytes]]] | None, index: Longs
+) -> Payloads:
+    return Payloads(list(map(Payload, keys, values, headers or [()] * len(keys))), index)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChangeBatch:

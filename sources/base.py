@@ -146,6 +146,8 @@ class Source(ABC):
     """Whether `sync` waits for a server that is away when it begins."""
     compared: ClassVar[bool] = True
     """Whether `read_table` can tell the rows as they are now. Where it can't, `verify` counts, and does not compare."""
+    divisible: ClassVar[bool] = False
+    """Whether several processes can read it, each a part; see `part`."""
 
     def __init__(self, config: BaseModel, context: SourceContext) -> None:
         self.config = config
@@ -179,6 +181,17 @@ class Source(ABC):
         Whole transactions in commit order; copies with their markers. Raises TerminalError where the source has stopped. Reading
         ahead is bounded in bytes: what is not taken stays at the server.
         """
+
+    def part(self, number: int, of: int) -> None:
+        """Reads part `number` of `of` alone; before `start`. Part 0 is that of ingest, which gets the others' by `receive`.
+
+        Watermarks of a part are of it alone, but those that part 0 gives, which are of all that it gave so far.
+        """
+        raise TypeError(f"{self.kind} sources are read by one process")
+
+    def receive(self, part: int, segment: Segment, unknown: Mapping[str, int], taken: Callable[[], None]) -> None:
+        """What the process of another part has read, with all unknown fields so far; `taken` is called when `take` gives it."""
+        raise TypeError(f"{self.kind} sources are read by one process")
 
     @abstractmethod
     def confirm(self, watermark: str) -> None:

@@ -12,6 +12,7 @@ from pipeline.errors import PositionLostError, PreflightError, Problem, Terminal
 from sources.base import Preflight, Resume, Source, SourceContext, SourceStatus
 from sources.kafka.broker import Broker
 from sources.kafka.config import KafkaConfig
+from sources.kafka.part import WHOLE, Part
 from sources.kafka.position import Watermark
 from sources.kafka.supervisor import Supervisor
 from sources.kafka.survey import known_position, survey
@@ -25,12 +26,14 @@ class KafkaSource(Source):
     Config = KafkaConfig
     waited_for = True
     compared = False
+    divisible = True
 
     def __init__(self, config: KafkaConfig, context: SourceContext) -> None:
         super().__init__(config, context)
         self._config = config
         self._who = f"sluice.{context.pipeline}.{context.name}"
         self._supervisor: Supervisor | None = None
+        self._part = WHOLE
 
     @classmethod
     def place(cls, table: str, lsn: int, nth: int, notes: Mapping[str, str]) -> str:
@@ -51,8 +54,14 @@ class KafkaSource(Source):
         return Preflight([], news, tables)
 
     def start(self, resume: Resume) -> None:
-        self._supervisor = Supervisor(self._config, self.context, self._who, self._broker, resume.watermark)
+        self._supervisor = Supervisor(self._config, self.context, self._who, self._broker, resume.watermark, self._part)
         self._supervisor.start()
+
+    def part(self, number: int, of: int) -> None:
+        self._part = Part(number, of)
+
+    def receive(self, part: int, segment: Segment, unknown: Mapping[str, int], taken: Callable[[], None]) -> None:
+        self._running.receive(part, segment, unknown, taken)
 
     def take(self, timeout: float = 0.0) -> Segment | None:
         return self._running.take(timeout)

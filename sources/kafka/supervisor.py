@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -15,6 +15,7 @@ from sources.copies import Copies
 from sources.kafka.broker import Broker
 from sources.kafka.config import KafkaConfig
 from sources.kafka.errors import UnknownTopic, deleted
+from sources.kafka.part import WHOLE, Gathering, Part
 from sources.kafka.position import Watermark
 from sources.kafka.reader import Reader
 from sources.kafka.standing import Standing
@@ -29,12 +30,15 @@ _WATCH_EVERY = 10.0
 _AGAIN = 1.0
 _PATIENCE = 4.0  # seconds for an answer while reading, after which brokers are said to be away
 _JOIN = 5.0
+_GATHER_PATIENCE = 0.005  # seconds
 
 
 class Supervisor:
     """A source that has been started."""
 
-    def __init__(self, config: KafkaConfig, context: SourceContext, who: str, broker: Broker, watermark: str | None) -> None:
+    def __init__(
+        self, config: KafkaConfig, context: SourceContext, who: str, broker: Broker, watermark: str | None, part: Part = WHOLE
+    ) -> None:
         """Raises Refused or ConfigError where messages could not be read whatever they are."""
         self._config = config
         self._source = context.name
@@ -42,6 +46,9 @@ class Supervisor:
         self._known = known_position(config, watermark)
         self._closing = threading.Event()
         self._news = threading.Event()
+        self._part = part
+        self._gathering = None if part.of == 1 else Gathering({} if self._known is None else self._known.offsets)
+        self._others_first = False
         self._outlet = Outlet(_AHEAD)
         self._copies = Copies()
         self._standing = Standing(config.topic, None if self._known is None else self._known.offsets)
@@ -58,7 +65,20 @@ class Supervisor:
 
     def take(self, timeout: float) -> Segment | None:
         """See Source.take."""
-        return self._outlet.take(timeout)
+        if self._gathering is None:
+            return self._outlet.take(timeout)
+        self._others_first = not self._others_first
+        found = self._gathering.next() if self._others_first else None
+        if found is not None:
+            return found
+        own = self._outlet.take(min(timeout, _GATHER_PATIENCE))  # what other parts send comes in the thread that takes
+        return self._gathering.next() if own is None else self._gathering.gathered(own)
+
+    def receive(self, part: int, segment: Segment, unknown: Mapping[str, int], taken: Callable[[], None]) -> None:
+        """See Source.receive."""
+        if self._gathering is None:
+            raise TypeError("there are no other parts")
+        self._gathering.receive(part, segment, unknown, taken)
 
     def confirm(self, watermark: str) -> None:
         """See Source.confirm."""
@@ -67,7 +87,11 @@ class Supervisor:
 
     def copy_again(self, sink: str | None) -> None:
         """See Source.copy_again. For all sinks at once a topic is not read again: that is what `resync` does."""
-        if sink is not None:
+        if self._part.of > 1:
+            if sink not in self._told:
+                self._told.add(sink)
+                log.warning("a topic that several processes read is not copied: run ingest alone until the sink has it", sink=sink)
+        elif sink is not None:
             self._copies.ask(sink)
         elif sink not in self._told:
             self._told.add(sink)
@@ -75,7 +99,8 @@ class Supervisor:
 
     def status(self) -> SourceStatus:
         """See Source.status."""
-        return self._standing.status(list(self._translator.unknown.items()))
+        own = self._translator.unknown
+        return self._standing.status(list(own.items()) if self._gathering is None else self._gathering.unknown(own))
 
     def close(self) -> None:
         """Ends the threads and the clients."""
@@ -121,10 +146,13 @@ class Supervisor:
                 continue
             self._partitions = set(found.partitions)
             watermark = Watermark(self._config.topic, found.id, {} if self._known is None else self._known.offsets)
-            if self._known is None:  # from now on the journal knows which topic this is, and sinks what its rows look like
+            if (
+                self._known is None and self._part.number == 0
+            ):  # from now on the journal knows which topic this is, and sinks what its rows look like
                 self._outlet.put(Segment(self._source, [self._columns()], watermark.encode(), time.monotonic()), 0)
             self._known = watermark
-            self._reader.begin(watermark, {partition: watermark.offsets.get(partition) for partition in found.partitions})
+            own = [partition for partition in found.partitions if self._part.has(partition)]
+            self._reader.begin(self._part.of_watermark(watermark), {partition: watermark.offsets.get(partition) for partition in own})
             self._standing.answered()
             log.info("reading topic", source=self._source, topic=self._config.topic, partitions=len(found.partitions))
             return True
@@ -152,7 +180,9 @@ class Supervisor:
         if added:
             log.info("topic has more partitions", source=self._source, topic=self._config.topic, partitions=added)
             self._partitions.update(added)
-            self._reader.add(dict.fromkeys(added))
+            self._reader.add(dict.fromkeys(partition for partition in added if self._part.has(partition)))
+        if self._gathering is not None:
+            self._standing.ends(self._broker.ends(found.partitions))
         if was_away:
             self._standing.answered()
             if not self._standing.is_away:
