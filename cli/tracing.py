@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.records import Masks, moment
-from dataflows.build import contracts, dataset_name, declared_schema
+from dataflows.build import dataset_name, declared_schema
 from dataflows.holding import holdings
 from dataflows.lookup_query import read_enrichment
 from dataflows.tracing import Gone, TracedChange, Tracer, has_run
 from journal.trace_context import LENGTH
 from pipeline.errors import ConfigError
-from pipeline.model import Pipeline
+from pipeline.model import Dataset, Pipeline
 from pipeline.names import is_pattern, nearest
+from quality.contract_reading import load_contract
 
 if TYPE_CHECKING:
     from dataflows.at_sinks import AtSink
+    from quality.contract import Contract
 
 Answer = dict[str, Any]
 
@@ -83,13 +85,33 @@ def key_of(dataset: str, columns: Sequence[str] | None, given: Sequence[str]) ->
     return {name: found[name] for name in columns}
 
 
+def _contract(dataset: Dataset | None) -> Contract | None:
+    """The contract as it is now; None where it cannot be read, which `check` tells, and for which all values are masked."""
+    try:
+        return None if dataset is None or dataset.contract is None else load_contract(dataset.contract)
+    except ConfigError:
+        return None
+
+
+def _lookups(pipeline: Pipeline, dataset: Dataset | None) -> list[str]:
+    """The lookups that a dataset is joined with, as far as its SQL can be read."""
+    if dataset is None or dataset.enrich is None:
+        return []
+    try:
+        joins = read_enrichment(dataset.enrich, {name: lookup.key for name, lookup in pipeline.lookups.items()}).joins
+    except ConfigError:
+        return []
+    return sorted({join.lookup for join in joins})
+
+
 class _Answer:
     def __init__(self, pipeline: Pipeline, dataset: str, key: Mapping[str, str]) -> None:
         self._pipeline = pipeline
         self._dataset = dataset
         self._key = key
         self._masks = Masks(pipeline)
-        self._contract = contracts(pipeline).get(dataset)
+        self._contract = _contract(pipeline.datasets.get(dataset))
+        self._lookups = _lookups(pipeline, pipeline.datasets.get(dataset))
 
     def nothing(self) -> Answer:
         return {
@@ -149,18 +171,11 @@ class _Answer:
             "rules": [rule.id for rule in contract.rules] if contract is not None and same else None,
             "map": None if feed is None or feed.map is None else self._named(feed.map),
             "enrich": None if dataset is None or dataset.enrich is None else self._named(dataset.enrich),
-            "lookups": self._lookups(),
+            "lookups": self._lookups,
             "quarantine": None
             if record is None
             else {"id": record.id, "status": record.status, "reasons": [asdict(reason) for reason in record.reasons]},
         }
-
-    def _lookups(self) -> list[str]:
-        dataset = self._pipeline.datasets.get(self._dataset)
-        if dataset is None or dataset.enrich is None:
-            return []
-        keys = {name: lookup.key for name, lookup in self._pipeline.lookups.items()}
-        return sorted({join.lookup for join in read_enrichment(dataset.enrich, keys).joins})
 
     def _named(self, what: Path | str) -> str:
         """A file by its path from the pipeline file's folder, a function by its name."""

@@ -151,12 +151,19 @@ class Tracer:
             context=context,
             source=batch.source,
             table=batch.table,
-            position=self._place(one, 0),
+            position=self._position(one),
             committed_at=int(one.time[0]),
             received_at=None if seq is None else self.following.committed_at(seq),
-            judged=None if ordinal is None else judged_by(self._notes[batch.source], batch.dataset, ordinal),
+            judged=None if ordinal is None else judged_by(self._notes.get(batch.source, {}), batch.dataset, ordinal),
             sinks={} if seq is None else self.sinks.of(one, seq),
         )
+
+    def _position(self, one: ChangeBatch) -> str:
+        """In the words of the source; as the journal has it, of a source that is not in the pipeline file any more, or was begun anew."""
+        try:
+            return self._place(one, 0)
+        except KeyError:
+            return f"{int(one.lsn[0])}:{int(one.nth[0])}"
 
     def gone(self, dataset: str) -> Gone | None:
         """What the journal has forgotten, and what its sinks prove of that; None where it has forgotten nothing."""

@@ -67,7 +67,7 @@ def _copy(folder: Path, pipeline: str, topics: JournalTopics) -> Iterator[Replic
         def brought_up_to_date(db: sqlite3.Connection) -> Replica:
             replica = Replica(db, path, topics.names)
             replica.check(pair)
-            topics.catch_up(replica, pair, ends)
+            topics.catch_up(replica, pair, ends, lambda: is_held(folder, _INGEST))
             return replica
 
         def fill(db: sqlite3.Connection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from journal.kafka_messages import Commit, TopicNames
 from journal.kafka_reading import Reader
 from journal.kafka_topics import Topic, Topics
 from journal.replica import DELETED_SECONDS, Place, Replica
-from pipeline.errors import JournalError, TerminalError
+from pipeline.errors import AlreadyRunningError, JournalError, TerminalError
 from pipeline.kafka_options import revealed
 from pipeline.model import KafkaJournal
 
@@ -87,16 +87,20 @@ class JournalTopics:
         found = Reader(self.options, self.group, self.who).last(self.names.state, ends[self.names.state, 0])
         return None if found is None else Commit.decode(msgspec.msgpack.decode(found)[1])
 
-    def catch_up(self, replica: Replica, topics: tuple[Topic, Topic], ends: Mapping[Place, int]) -> None:
-        """Reads what a file lacks. Raises JournalError where the topics do not hold it any more."""
+    def catch_up(
+        self, replica: Replica, topics: tuple[Topic, Topic], ends: Mapping[Place, int], give_way: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Reads what a file lacks. Raises JournalError where the topics do not hold it any more, AlreadyRunningError where it gave way."""
         places = replica.places(topics)
         behind = {place: end for place, end in ends.items() if end > places[place]}
         if behind:
             feed = Feed(self.options, self.group, self.who, {place: places[place] for place in behind})
             try:
-                feed.until(behind, replica.take)
+                feed.until(behind, replica.take, give_way)
             finally:
                 feed.close()
+        if give_way():
+            raise AlreadyRunningError(f"another process is about to keep the copy of {self.names.state}")
         if replica.awaited is not None:
             raise self.lost(replica)
 

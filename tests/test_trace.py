@@ -39,6 +39,11 @@ sinks:
   lines: {type: duckdb, path: lines.duckdb, datasets: [lines]}
 """
 
+_LOOKUPS = """
+lookups:
+  shops: {source: portal.public.shops, key: [region]}
+"""
+
 _CONTRACT = """
 apiVersion: v3.1.0
 kind: DataContract
@@ -292,3 +297,31 @@ def test_derived_ids_are_those_of_every_process(shop: Shop) -> None:
     assert [shop.changes(key)[0]["trace_id"] for key in "12"] == [traces.id(1), traces.id(2)]
     parents, _ = traces.spans("any", np.array([1, 2]), np.zeros(2, np.int64), None)
     assert [parent[3:35] for parent in parents.to_pylist()] == [traces.id(1), traces.id(2)]
+
+
+def test_what_made_and_what_enriched_a_row_is_named(shop: Shop) -> None:
+    text = _PIPELINE.replace("contract: orders.odcs.yaml", "contract: orders.odcs.yaml, enrich: maps/enriched.sql")
+    shop.file.write_text(text.replace("public.lines]", "public.lines, public.shops]") + _LOOKUPS)
+    maps = shop.file.parent / "maps"
+    maps.mkdir()
+    (maps / "enriched.sql").write_text("SELECT o.*, s.city FROM input AS o LEFT JOIN shops AS s ON s.region = o.region")
+    shop.arrive(insert(id="1", region="EU"))
+    judged = shop.changes("1")[0]["judged"]
+    assert (judged["map"], judged["enrich"], judged["lookups"]) == (None, "maps/enriched.sql", ["shops"])
+    assert "maps/enriched.sql with shops" in shop.trace("1", json=False).out
+
+
+def test_files_that_cannot_be_read_hide_values_and_nothing_else(shop: Shop) -> None:
+    shop.arrive(insert(id="1", email="a@secret.com", region="EU"))
+    (shop.file.parent / "orders.odcs.yaml").write_text("no contract")
+    (change,) = shop.changes("1")
+    assert set(change["row"].values()) == {"***"}
+    assert (change["judged"]["contract"], change["source"]["position"]) == (None, "0/1")
+
+
+def test_what_a_source_brought_that_is_not_in_the_file_any_more_is_told_all_the_same(shop: Shop) -> None:
+    made = replace(shop.batch(insert(id="1", region="EU")), source="former")
+    shop.journal.append(made)
+    shop.journal.commit("former", "{}")
+    (change,) = shop.changes("1")
+    assert (change["source"]["name"], change["source"]["position"]) == ("former", "1:0")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dataflows.holding import Holding, holdings
+from dataflows.tracing import Tracer
 from journal.trace_context import parent_of
+from pipeline.load import load_pipeline
 from tests.fix_pipeline import MakePipeline, PipelineUnderTest
 from tests.fix_postgres import Database
 from tests.invoking import Ended, sluice
@@ -250,6 +254,12 @@ def test_a_message_of_kafka_keeps_its_trace_through_the_gate_and_out_into_kafka(
     out = tmp_path / "records.jsonl"
     assert sluice("quarantine", "export", pipeline.file, "--out", out).code == 0
     assert [json.loads(line)["trace_id"] for line in out.read_text().splitlines()] == [TRACE, alone]
+    loaded = load_pipeline(pipeline.file)
+    with closing(Tracer(loaded)) as tracer:
+        schema = tracer.following.schema("orders")
+    assert schema is not None
+    assert holdings(loaded, schema, {"order_id": "1"}) == {"events": Holding(True), "warehouse": Holding(True, second["ordinal"])}
+    assert holdings(loaded, schema, {"order_id": "2"}) == {"events": Holding(False), "warehouse": Holding(False)}
     everything = [_trace(pipeline, "orders", str(number)).out for number in range(1, 6)]
     everything += [sluice("trace", pipeline.file, "--dataset", "orders", "--key", number).out for number in range(1, 6)]
     assert not any("@example.com" in text or base64.b64encode(b"secret").decode()[:8] in text for text in everything)
