@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dataflows.deliver import DeliverState
 from dataflows.observe import DeliverMetrics
-from dataflows.process import _SinkReport
+from dataflows.sink_report import SinkReport
 from journal.local import JournalWriter
 from journal.passages import Passage, passed_at
 from journal.state import State
@@ -96,16 +96,16 @@ class _Clock:
 
 
 @pytest.fixture
-def report(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_SinkReport, _Clock, JournalWriter]]:
+def report(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SinkReport, _Clock, JournalWriter]]:
     clock = _Clock()
-    monkeypatch.setattr("dataflows.process.time", clock)
+    monkeypatch.setattr("dataflows.sink_report.time", clock)
     folder = tmp_path / ".sluice" / "commerce"
     folder.mkdir(parents=True)
     file = tmp_path / "pipeline.yaml"
     file.write_text(_PIPELINE)
     with opened(folder) as writer:
         write(writer)
-        made = _SinkReport("eu", state, DeliverState(), DeliverMetrics())
+        made = SinkReport("eu", state, DeliverState(), DeliverMetrics())
         made.follow(load_pipeline(file))
         yield made, clock, writer
 
@@ -115,7 +115,7 @@ def _seqs(state: State, journal: str) -> list[tuple[int, float]]:
 
 
 def test_a_sink_that_moves_writes_a_line_a_second_and_its_last_one_at_its_end(
-    report: tuple[_SinkReport, _Clock, JournalWriter], state: State
+    report: tuple[SinkReport, _Clock, JournalWriter], state: State
 ) -> None:
     told, clock, writer = report
 
