@@ -10,7 +10,7 @@ from functools import partial
 from dataflows.build import build_sink
 from dataflows.deliver import DeliverState
 from dataflows.observe import DeliverMetrics, Health
-from dataflows.worker import Worker
+from dataflows.worker import ALONE, Worker
 from journal.local import JournalReader
 from journal.passages import RESOLUTION, Passage
 from journal.state import State
@@ -42,7 +42,9 @@ def looker(pipeline: Pipeline, block: SinkBlock, worker: Worker, held: ExitStack
 class SinkReport:
     """What the deliver process says of itself, to the state and over HTTP."""
 
-    def __init__(self, sink: str, state: State, flow: DeliverState, metrics: DeliverMetrics, worker: Worker, look: Look | None) -> None:
+    def __init__(
+        self, sink: str, state: State, flow: DeliverState, metrics: DeliverMetrics, worker: Worker = ALONE, look: Look | None = None
+    ) -> None:
         """`look`, where there is one, tells what the sink holds: more than what this process has committed."""
         self._sink = sink
         self._worker = worker

@@ -60,6 +60,7 @@ class Shop:
     rows: dict[str, Row] = field(default_factory=dict)
     more: tuple[str, ...] = ()
     told: dict[int, tuple[str, str | None]] = field(default_factory=dict)
+    refused: int = 0
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)

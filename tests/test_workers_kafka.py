@@ -66,7 +66,7 @@ def test_workers_tell_of_every_key_what_one_process_tells_though_they_are_killed
         with closing(State.open(shop.pipeline.state)) as state:
             wait_for(lambda: (eu := state.sinks().get("eu")) and eu.seq >= seq - 40, 60, lambda: shop.pipeline.log[-3000:])
 
-    live(shop, 16, harm)
+    live(shop, 12, harm)
     same(shop, kafka)
     assert shop.pipeline.stop(together) == 0
     together = shop.pipeline.start("--only", "deliver:eu")  # one process, from where they were
