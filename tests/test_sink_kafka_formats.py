@@ -131,7 +131,7 @@ def test_structured_cloud_events_have_the_row_as_their_data(kafka: Kafka) -> Non
     hand = Hand(place)
     hand.write(mirror(ORDERS), insert(id="1", name="a", amount="1.10"), delete(id="7"))
     told, gone = sorted(kafka.consume(place.topic("orders")), key=lambda message: message.value is None)
-    assert _headers(told)["content-type"].startswith("application/cloudevents+json")
+    assert _headers(told)["content-type"] == "application/cloudevents+json"
     event = json.loads(told.value or b"", parse_float=Decimal)
     assert event.pop("data") == {"id": 1, "name": "a", "amount": Decimal("1.10"), "doc": None}
     assert event == {
