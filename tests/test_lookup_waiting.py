@@ -27,8 +27,8 @@ Make = Callable[..., LookupPlace]
 def make(tmp_path: Path) -> Iterator[Make]:
     made: list[LookupPlace] = []
 
-    def place(on_missing: str = "wait") -> LookupPlace:
-        made.append(LookupPlace(tmp_path, on_missing))
+    def place(on_missing: str = "wait", order_by: str | None = None) -> LookupPlace:
+        made.append(LookupPlace(tmp_path, on_missing, order_by=order_by))
         return made[-1]
 
     yield place
@@ -160,6 +160,26 @@ def test_a_truncate_and_a_new_copy_end_the_wait(make: Make) -> None:
     place.send(products(CUP))
     assert [(op, *row[:3]) for op, row in place.delivered()[1:]] == [("read", "12", "1", "1"), ("read", "11", "2", "4")]
     assert place.counts() == (4, 1, 0)
+
+
+def test_a_row_is_late_behind_what_was_let_go_before_it_and_behind_nothing_else(make: Make) -> None:
+    place = make(order_by="qty")
+    place.send(*copied(PEN))
+    place.send(orders(("10", "2", "5"), ("11", "3", "5"), ("12", "1", "5")))
+    place.send(orders(("10", "1", "4"), ("11", "1", "4"), ("12", "1", "4"), ("12", "1", "6")))
+    assert [row[:3] for _, row in place.delivered()] == [("12", "1", "5"), ("12", "1", "6")]
+    place.lose()
+    place.send(products(CUP))
+    assert [row[:3] for _, row in place.delivered()[2:]] == [("10", "2", "5")]
+    place.lose()
+    place.wait(70)
+    assert place.quarantined() == [("11", "lookup:products")]
+    assert [row[:3] for _, row in place.delivered()[3:]] == [("11", "1", "4")]
+    place.send(orders(("10", "1", "4"), ("11", "1", "3"), ("12", "1", "5")))
+    assert len(place.delivered()) == 4
+    with closing(JournalReader.open(place.pipeline.state, "shop")) as reader:
+        total = reader.totals()["orders"]
+    assert (total.rows, total.quarantined, total.dropped) == (10, 1, 5)
 
 
 def test_of_very_many_rows_the_oldest_do_not_wait_to_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
