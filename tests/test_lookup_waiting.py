@@ -191,6 +191,16 @@ def test_of_very_many_rows_the_oldest_do_not_wait_to_the_end(make: Make, monkeyp
     assert place.counts() == (2, 2, 3)
 
 
+def test_of_rows_that_take_much_memory_the_oldest_do_not_wait_to_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataflows.waiting, "MOST_BYTES", 40_000)
+    place = make()
+    place.send(*copied(PEN))
+    large = Payloads([Payload(None, b"x" * 10_000)], np.zeros(6, np.int64))
+    place.send(replace(orders(*((str(n), "2", "1") for n in range(6))), payloads=large))
+    assert [key for key, _ in place.quarantined()] == ["0", "1", "2"]
+    assert place.counts() == (3, 3, 3)
+
+
 def test_a_copy_for_one_sink_waits_for_nothing_and_what_it_lacks_is_in_quarantine(make: Make) -> None:
     place = make()
     place.send(*copied(PEN))
