@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,9 @@ log = structlog.get_logger("sluice.ingest")
 MOST_ROWS = 50_000
 """Of one dataset that wait. Of more the oldest do not wait to the end of their time."""
 
+MOST_BYTES = 256 << 20
+"""Of these rows, with the messages that they came in; of more likewise."""
+
 _LOOK_EVERY = 0.5
 _REST = 5.0  # times what a look took, until the next one
 _NOTHING = np.zeros(0, np.int64)
@@ -46,6 +50,14 @@ class Part:
     batch: ChangeBatch
     since: float
     number: int = 0
+    size: int = field(init=False)  # in bytes, with the messages
+
+    def __post_init__(self) -> None:
+        self.size = self.batch.nbytes
+        if self.batch.payloads is not None:
+            for row in range(len(self.batch)):
+                key, value, _ = self.batch.payloads.row(row)
+                self.size += len(key or b"") + len(value or b"")
 
     @property
     def place(self) -> Place:
@@ -75,10 +87,14 @@ class _Bench:
     keys: set[str] = field(default_factory=set)
     void: list[tuple[Part, str]] = field(default_factory=list)
     forgotten: list[Part] = field(default_factory=list)
+    rows: int = 0
+    size: int = 0
 
     @property
-    def rows(self) -> int:
-        return sum(len(part.batch) for part in self.parts)
+    def spare(self) -> int:
+        """How many rows are too many."""
+        heavy = ceil(self.rows * (1 - MOST_BYTES / self.size)) if self.size > MOST_BYTES else 0
+        return max(0, self.rows - MOST_ROWS, heavy)
 
     def of(self, place: Place) -> list[Part]:
         """What waits of one table."""
@@ -97,12 +113,14 @@ class _Bench:
 
     def keep(self, parts: Iterable[Part]) -> None:
         """Nothing but these waits."""
-        self.parts, self.keys = [], set()
+        self.parts, self.keys, self.rows, self.size = [], set(), 0, 0
         self.put(parts)
 
     def put(self, parts: Iterable[Part]) -> None:
         for part in parts:
             self.parts.append(part)
+            self.rows += len(part.batch)
+            self.size += part.size
             self.keys.update(_keys(part.batch))
 
 
@@ -170,7 +188,7 @@ class Waiting:
         benches = [bench for bench in self._benches.values() if bench.parts or bench.void or bench.forgotten]
         if not benches:
             return False
-        if any(bench.void or bench.forgotten or bench.rows > MOST_ROWS for bench in benches):
+        if any(bench.void or bench.forgotten or bench.spare for bench in benches):
             return True
         now = time.monotonic()
         return now >= self._rest_until and (self._seen != self.lookups.version or now >= self._look_at)
@@ -194,7 +212,7 @@ class Waiting:
     def _looked_at(self, bench: _Bench, number: Callable[[int], int]) -> list[Settled]:
         settled: list[Settled] = []
         runs = [list(run) for _, run in groupby(bench.parts, key=lambda part: (part.place, part.batch.schema.encoded))]
-        spare = max(0, bench.rows - MOST_ROWS)
+        spare = bench.spare
         bench.keep(())
         for run in runs:
             whole = join([part.batch for part in run])

@@ -50,12 +50,22 @@ class Following:
             if not piece:
                 return
 
-    def held(self, dataset: str) -> list[ChangeBatch]:
-        """Changes that are held back, of tables under copy or stopped. Their columns may still be the source's, their ordinals mean
-        nothing yet."""
-        query = "select rows, op, lsn, nth, time, ordinal, payload from held where stream = ? order by id"
-        with self._reader.view() as (db, streams):
-            return [decode([Row(*row)], streams[one]) for one in _numbers(streams, dataset) for row in db.execute(query, (one,))]
+    def held(self, dataset: str) -> Iterator[ChangeBatch]:
+        """Changes that are held back, of tables under copy or stopped, in order. Their columns may still be the source's, their ordinals
+        mean nothing yet."""
+        after = 0
+        while True:
+            with self._reader.view() as (db, streams):
+                numbers = _numbers(streams, dataset)
+                query = (
+                    "select id, stream, rows, op, lsn, nth, time, ordinal, payload from held where id > ? and stream in (%s) order by id"
+                )
+                found = db.execute(f"{query % _places(numbers)} limit 1", (after, *numbers)).fetchone()
+                batch = None if found is None else decode([Row(*found[2:])], streams[found[1]])
+            if batch is None:
+                return
+            after = found[0]
+            yield batch
 
     def committed_at(self, seq: int) -> float | None:
         """When an entry was committed, seconds since 1970; None where it is gone."""
@@ -95,12 +105,15 @@ def _numbers(streams: Streams, dataset: str) -> list[int]:
     return [number for number, stream in streams.all().items() if stream.schema.dataset == dataset]
 
 
+def _places(numbers: Sequence[int]) -> str:
+    return ", ".join("?" * len(numbers))
+
+
 def _piece(db: sqlite3.Connection, numbers: Sequence[int], before: int) -> Iterator[tuple[int, int, Row]]:
     """(seq, stream, row) of changes in entries before one, newest first."""
-    places = ", ".join("?" * len(numbers))
     rows = db.execute(
-        f"select seq, stream, rows, op, lsn, nth, time, ordinal, payload from entry where seq < ? and kind = ? and stream in ({places})"
-        " order by seq desc",
+        "select seq, stream, rows, op, lsn, nth, time, ordinal, payload from entry"
+        f" where seq < ? and kind = ? and stream in ({_places(numbers)}) order by seq desc",
         (before, store.CHANGES, *numbers),
     )
     size = 0

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from journal.batch import ChangeBatch, CopyMarker
@@ -55,7 +56,7 @@ class LookupLog:
             told = json.dumps({"phase": entry.phase, "first": entry.first}).encode()
             kind, row = MARKER, Row(0, 0, 0, 0, 0, entry.ordinal, told)
         elif len(entry):
-            kind, row = CHANGES, encode(entry)
+            kind, row = CHANGES, encode(replace(entry, traces=None))  # a trace is that of the change, not of what it made of the lookup
         else:
             return
         with self._writing():

@@ -66,22 +66,21 @@ class SchemaRegistry:
             found = self._ids[subject, schema] = int(answer["id"])
         return found
 
-    def objections(self, subject: str, schema: str) -> Sequence[str]:
-        """What speaks against this schema as the subject's next; empty where nothing does, or where the subject is new."""
+    def check(self, subject: str, schema: str) -> None:
+        """Raises IncompatibleSchemaError where something speaks against this schema as the subject's next; changes nothing."""
         path = f"/compatibility/subjects/{quote(subject, safe='')}/versions/latest?verbose=true"
         answer = self._ask("POST", path, {"schema": schema})
-        if answer is None or answer.get("is_compatible", True):
-            return ()
-        return tuple(str(message) for message in answer.get("messages") or ()) or ("the registry does not say why",)
+        if answer is None or answer.get("is_compatible", True):  # a new subject has nothing against it
+            return
+        said = tuple(str(message) for message in answer.get("messages") or ()) or ("the registry does not say why",)
+        raise self._incompatible(subject, said)
 
     def register(self, subject: str, schema: str) -> int:
         """The id of the schema under the subject, which gets it if need be. Raises IncompatibleSchemaError; nothing is changed then."""
         known = self.registered(subject, schema)
         if known is not None:
             return known
-        said = self.objections(subject, schema)
-        if said:
-            raise self._incompatible(subject, said)
+        self.check(subject, schema)
         answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema})
         if answer is None:
             raise Refused(f"the schema registry at {self._options.url} does not know the subject {subject}")

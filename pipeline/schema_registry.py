@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 
 from pipeline.file import Duration, Text
 from pipeline.model import Block, PathFromFile
@@ -30,10 +32,21 @@ class RegistryOptions:
     timeout: float = 10.0
 
 
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if not sound:  # it is not repeated: it may hold a password
+        raise ValueError("the address of a registry is https://HOST:PORT/PATH, or http://…")
+    return url
+
+
 class RegistryBlock(Block):
     """A schema registry with Confluent's REST API."""
 
-    url: Text
+    url: Annotated[Text, AfterValidator(_address)]
     """Its address, such as https://registry.example.com."""
     username: str | None = None
     """For basic authentication."""

@@ -152,11 +152,12 @@ class AvroFormat(Format):
         self._readers: dict[bytes, tuple[Any, dict[str, str]]] = {}
 
     def plan(self, topic: str, schema: TableSchema) -> Sequence[str]:
+        """What `prepare` would do. Raises IncompatibleSchemaError."""
         found = []
         for subject, text in self._subjects(topic, schema).items():
             if self._registry.registered(subject, text) is None:
-                said = self._registry.objections(subject, text)
-                found.append(f"register schema {subject} {text}" + (f"  -- not compatible: {'; '.join(said)}" if said else ""))
+                self._registry.check(subject, text)
+                found.append(f"register schema {subject} {text}")
         return found
 
     def prepare(self, topic: str, schema: TableSchema) -> None:

@@ -189,7 +189,7 @@ class StructuredCloudEvents(BinaryCloudEvents):
         return pc.binary_join_element_wise(*before, '","datacontenttype":"application/json","data":', data, "}", ""), bad
 
     def headers(self, schema: TableSchema, facts: Facts) -> Iterator[list[Header]]:
-        return plain_headers("application/cloudevents+json; charset=UTF-8", facts)
+        return plain_headers("application/cloudevents+json", facts)
 
     def rows(self, schema: TableSchema, values: Sequence[bytes]) -> list[pa.StringArray]:
         return super().rows(schema, [_data(value) for value in values])

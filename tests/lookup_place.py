@@ -17,6 +17,7 @@ from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.observe import IngestMetrics
 from dataflows.records import judged_records
+from dataflows.versions import Versions
 from dataflows.waiting import Waiting
 from journal.batch import ChangeBatch, CopyMarker, Entry, Op, Segment, batch_from_columns
 from journal.bell import Ringer
@@ -65,9 +66,12 @@ class _Durable:
 class LookupPlace:
     """Ingest of one pipeline, its journal, and a clock that only the test moves."""
 
-    def __init__(self, folder: Path, on_missing: str = "wait", enrich: str = ENRICH) -> None:
+    def __init__(self, folder: Path, on_missing: str = "wait", enrich: str = ENRICH, order_by: str | None = None) -> None:
         self.folder = folder
-        (folder / "pipeline.yaml").write_text(PIPELINE.format(on_missing=on_missing))
+        written = PIPELINE.format(on_missing=on_missing)
+        if order_by is not None:
+            written = written.replace("enrich: enrich.sql", f"enrich: enrich.sql, order_by: {order_by}")
+        (folder / "pipeline.yaml").write_text(written)
         (folder / "enrich.sql").write_text(enrich)
         self.pipeline = load_pipeline(folder / "pipeline.yaml")
         self.pipeline.state.mkdir(exist_ok=True)
@@ -80,10 +84,14 @@ class LookupPlace:
         self.journal = JournalWriter.open(self.pipeline.state, "shop", JournalConfig(10**9))
         self.lookups = Lookups(self.pipeline)
         self.waiting = Waiting(self.pipeline, self.lookups, lambda: self.journal.clock + self.later)
-        self.lookups.load(self.journal.lookups)
+        versions = Versions(self.pipeline)
+        self.lookups.load(self.journal.lookups, versions.names)
+        versions.load(self.journal.lookups)
         self.waiting.restore(self.journal.waiting.all())
         record = partial(judged_records, self.journal.id, lambda batch, row: "0/1", "owner@example.com")
-        self.judge = Judge(self.journal.next_ordinal, lambda schema: None, record, maps=Maps(self.pipeline), waiting=self.waiting)
+        self.judge = Judge(
+            self.journal.next_ordinal, lambda schema: None, record, maps=Maps(self.pipeline), waiting=self.waiting, versions=versions
+        )
         self.ringer = Ringer(self.pipeline.state, [])
         self.step = JournalStep(
             self.journal,
@@ -96,6 +104,7 @@ class LookupPlace:
             lambda sink, copy, when: None,
             lambda source, table: table,
             self.lookups,
+            versions,
         )
 
     def lose(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import Refused
 from sources.files.pattern import Pattern
-from sources.records import csv_file
+from sources.records import csv_file, json_file, xml_file
 from tests.file_taking import put
 from tests.fix_files import MakeTaking
 from tests.waiting import wait_for
@@ -172,6 +172,51 @@ def test_a_file_that_changes_or_goes_in_the_middle_leaves_a_record_in_quarantine
     (bad,) = taking.bad
     assert bad.place == {"file": "a.csv", "line": 4}
     assert "changed or went" in bad.message
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_is_read_as_it_was_found_though_somebody_writes_on(
+    folder: Path, make_taking: MakeTaking, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    monkeypatch.setattr(csv_file, "BATCH", 200)
+    text = "id,name\n" + "".join(f"{n},{os.urandom(5000).hex()}\n" for n in range(1000))
+    path = put(folder, "a.csv.gz" if packed else "a.csv", gzip.compress(text.encode(), 1) if packed else text)
+    taking = make_taking()
+    taking.start()
+    assert taking.take(10) is not None
+    with path.open("ab") as file:
+        file.write(b"\x1f\x8b half of it" if packed else b"1000,half of it")
+    put(folder, "b.csv", _csv(2000))
+    taking.until_read()
+    assert taking.ids == [*map(str, range(1000)), "2000"]
+    assert taking.bad == []
+    assert taking.source is not None
+    assert f"{path.name} changed" in (taking.source.status().tables["drops"].error or "")
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "xml"])
+def test_a_file_that_is_cut_while_it_is_read_leaves_a_record_in_quarantine(
+    folder: Path, make_taking: MakeTaking, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    for module in (csv_file, json_file, xml_file):
+        monkeypatch.setattr(module, "BATCH", 200)
+    value = "v" * 10_000
+    text = {
+        "csv": "id,name\n" + "".join(f"{n},{value}\n" for n in range(1000)),
+        "json": "".join(json.dumps({"id": n, "name": value}) + "\n" for n in range(1000)),
+        "xml": "<all>" + "".join(f'<order id="{n}" name="{value}"/>' for n in range(1000)) + "</all>",
+    }[form]
+    path = put(folder, "a", text)
+    taking = make_taking(format=form, **({"record": "order"} if form == "xml" else {}))
+    taking.start()
+    assert taking.take(10) is not None
+    os.truncate(path, 100)
+    put(folder, "b", {"csv": _csv(2000), "json": '{"id": 2000}', "xml": '<order id="2000"/>'}[form])
+    taking.until_read()
+    assert taking.ids == [*map(str, range(len(taking.ids) - 1)), "2000"]
+    assert len(taking.ids) < 1000
+    assert "was cut while it was read" in taking.bad[-1].message
+    assert all(len(row["name"] or "") == 10_000 for row in taking.rows[:-1])
 
 
 def test_a_file_that_cannot_be_read_is_told_and_its_neighbours_go_on(folder: Path, make_taking: MakeTaking) -> None:

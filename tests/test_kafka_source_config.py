@@ -49,6 +49,9 @@ def test_a_sound_block_has_no_problems(tmp_path: Path) -> None:
         ("", ("topic",), "pipeline.yaml:4: `sources.aws.topic` is missing"),
         ("    topc: x", (), "did you mean topic?"),
         ("    format: avro", ("format: json",), "needs a `schema_registry`"),
+        ("    schema_registry: {url: 'me:hunter2@registry/x'}", (), "pipeline.yaml:10: `sources.aws.schema_registry.url`"),
+        ("    schema_registry: {url: 'ftp://me:hunter2@registry/x'}", (), "https://HOST:PORT/PATH"),
+        ("    schema_registry: {url: 'http://registry:hunter2/x'}", (), "https://HOST:PORT/PATH"),
         (
             "    options: {sasl.passwrd: hunter2}",
             (),

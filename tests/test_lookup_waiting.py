@@ -27,8 +27,8 @@ Make = Callable[..., LookupPlace]
 def make(tmp_path: Path) -> Iterator[Make]:
     made: list[LookupPlace] = []
 
-    def place(on_missing: str = "wait") -> LookupPlace:
-        made.append(LookupPlace(tmp_path, on_missing))
+    def place(on_missing: str = "wait", order_by: str | None = None) -> LookupPlace:
+        made.append(LookupPlace(tmp_path, on_missing, order_by=order_by))
         return made[-1]
 
     yield place
@@ -162,6 +162,26 @@ def test_a_truncate_and_a_new_copy_end_the_wait(make: Make) -> None:
     assert place.counts() == (4, 1, 0)
 
 
+def test_a_row_is_late_behind_what_was_let_go_before_it_and_behind_nothing_else(make: Make) -> None:
+    place = make(order_by="qty")
+    place.send(*copied(PEN))
+    place.send(orders(("10", "2", "5"), ("11", "3", "5"), ("12", "1", "5")))
+    place.send(orders(("10", "1", "4"), ("11", "1", "4"), ("12", "1", "4"), ("12", "1", "6")))
+    assert [row[:3] for _, row in place.delivered()] == [("12", "1", "5"), ("12", "1", "6")]
+    place.lose()
+    place.send(products(CUP))
+    assert [row[:3] for _, row in place.delivered()[2:]] == [("10", "2", "5")]
+    place.lose()
+    place.wait(70)
+    assert place.quarantined() == [("11", "lookup:products")]
+    assert [row[:3] for _, row in place.delivered()[3:]] == [("11", "1", "4")]
+    place.send(orders(("10", "1", "4"), ("11", "1", "3"), ("12", "1", "5")))
+    assert len(place.delivered()) == 4
+    with closing(JournalReader.open(place.pipeline.state, "shop")) as reader:
+        total = reader.totals()["orders"]
+    assert (total.rows, total.quarantined, total.dropped) == (10, 1, 5)
+
+
 def test_of_very_many_rows_the_oldest_do_not_wait_to_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataflows.waiting, "MOST_ROWS", 3)
     place = make()
@@ -169,6 +189,16 @@ def test_of_very_many_rows_the_oldest_do_not_wait_to_the_end(make: Make, monkeyp
     place.send(orders(*((str(n), "2", "1") for n in range(5))))
     assert place.quarantined() == [("0", "lookup:products"), ("1", "lookup:products")]
     assert place.counts() == (2, 2, 3)
+
+
+def test_of_rows_that_take_much_memory_the_oldest_do_not_wait_to_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataflows.waiting, "MOST_BYTES", 40_000)
+    place = make()
+    place.send(*copied(PEN))
+    large = Payloads([Payload(None, b"x" * 10_000)], np.zeros(6, np.int64))
+    place.send(replace(orders(*((str(n), "2", "1") for n in range(6))), payloads=large))
+    assert [key for key, _ in place.quarantined()] == ["0", "1", "2"]
+    assert place.counts() == (3, 3, 3)
 
 
 def test_a_copy_for_one_sink_waits_for_nothing_and_what_it_lacks_is_in_quarantine(make: Make) -> None:

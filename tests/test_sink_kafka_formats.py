@@ -131,7 +131,7 @@ def test_structured_cloud_events_have_the_row_as_their_data(kafka: Kafka) -> Non
     hand = Hand(place)
     hand.write(mirror(ORDERS), insert(id="1", name="a", amount="1.10"), delete(id="7"))
     told, gone = sorted(kafka.consume(place.topic("orders")), key=lambda message: message.value is None)
-    assert _headers(told)["content-type"].startswith("application/cloudevents+json")
+    assert _headers(told)["content-type"] == "application/cloudevents+json"
     event = json.loads(told.value or b"", parse_float=Decimal)
     assert event.pop("data") == {"id": 1, "name": "a", "amount": Decimal("1.10"), "doc": None}
     assert event == {
@@ -180,7 +180,8 @@ def test_a_schema_that_the_registry_finds_incompatible_stops_the_sink_before_any
     wider = mirror(TableSchema("orders", (*ORDERS.columns, Column("more", "text", 9)), ("id",)))
     hand.write(wider, insert(id="2", more="a column that is added may be null, and so is compatible"))
     other = TableSchema("orders", (ORDERS.columns[0], Column("name", "integer", 2)), ("id",))
-    assert any("not compatible" in statement for statement in hand.sink.plan([mirror(other)]))
+    with pytest.raises(IncompatibleSchemaError, match=subject):
+        hand.sink.plan([mirror(other)])
     hand.sink.begin()
     hand.put(wider, insert(id="3"))
     with pytest.raises(IncompatibleSchemaError, match="compatible") as met:

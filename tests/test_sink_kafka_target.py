@@ -302,9 +302,11 @@ def test_an_incompatible_change_ends_sync_with_a_no(
     registry.set_compatibility(subject, "BACKWARD")
     more = f"format: avro\n    schema_registry: {{url: '{registry.url}'}}"
     pipeline = make_pipeline(_PIPELINE.format(name=kafka.prefix, dsn=database18.dsn, servers=kafka.bootstrap_servers, more=more))
-    done = pipeline.sync(code=1)
-    assert subject in done.out + done.err
-    assert "compatible" in done.out + done.err
+    planned = pipeline.sluice("plan", str(pipeline.file))
+    assert planned.code == 1
+    for done in (planned, pipeline.sync(code=1)):
+        assert subject in done.out + done.err
+        assert "compatible" in done.out + done.err
     assert kafka.consume(f"{kafka.prefix}.orders") == []
 
 

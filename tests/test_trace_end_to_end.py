@@ -158,9 +158,9 @@ def test_changes_that_are_gone_from_the_journal_are_said_to_be_and_the_sinks_tel
 
 
 _KAFKA = """
-pipeline: shop
+pipeline: {prefix}
 state: .sluice
-journal: {{retention: 1h}}
+journal: {journal}
 sources:
   aws:
     type: kafka
@@ -203,14 +203,17 @@ def _order(number: int, cents: int, *headers: tuple[str, bytes]) -> Message:
     return Message(value, key=str(number), headers=headers)
 
 
+@pytest.mark.parametrize("kind", ["local", "kafka"])
 def test_a_message_of_kafka_keeps_its_trace_through_the_gate_and_out_into_kafka(
-    kafka: Kafka, make_pipeline: MakePipeline, tmp_path: Path
+    kafka: Kafka, make_pipeline: MakePipeline, tmp_path: Path, kind: str
 ) -> None:
     topic = kafka.make_topic(1)
     context = [("traceparent", PARENT.encode()), ("tracestate", b"congo=t61rcWkgMzE")]
     invalid = ("traceparent", PARENT.replace("00-", "ff-", 1).encode())
     kafka.produce(topic, [_order(1, 100, *context), _order(2, -5, *context), _order(3, 300), _order(4, 400, invalid), _order(5, -1)])
-    pipeline = make_pipeline(_KAFKA.format(servers=kafka.bootstrap_servers, topic=topic))
+    topics = f', bootstrap_servers: "{kafka.bootstrap_servers}", prefix: {kafka.prefix}' if kind == "kafka" else ""
+    journal = f"{{type: {kind}, retention: 1h{topics}}}"
+    pipeline = make_pipeline(_KAFKA.format(servers=kafka.bootstrap_servers, topic=topic, journal=journal, prefix=kafka.prefix))
     pipeline.write(_CONTRACT.format(version="1.0.0", rule="amount-positive"), "orders.odcs.yaml")
     pipeline.write(_MAP, "maps/aws.sql")
     pipeline.sync()

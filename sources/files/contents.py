@@ -29,11 +29,12 @@ def contents(folder: Folder, file: Found, *, packed: bool) -> BinaryIO:
 
 
 class _Raw(io.RawIOBase):
-    """The file as it lies there."""
+    """The file as it was found: what is added while it is read is not read, or half of a line could be; what is gone is told."""
 
     def __init__(self, stream: BinaryIO, file: Found) -> None:
         self._stream = stream
         self._file = file
+        self._at = 0
 
     def readable(self) -> bool:
         return True
@@ -43,19 +44,26 @@ class _Raw(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
+        left = max(0, self._file.size - self._at)
         try:
-            found = self._stream.read(len(view))
+            found = self._stream.read(min(len(view), left) or 1)[:left]  # of nothing, too, it shows whether it can be read
         except OSError as error:
             raise TransientError(f"{self._file.shown} cannot be read: {error}") from error
+        if left and view and not found:
+            raise Broken("was cut while it was read")
         view[: len(found)] = found
+        self._at += len(found)
         return len(found)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            offset, whence = self._file.size + offset, io.SEEK_SET
         self._stream.seek(offset, whence)
-        return self._stream.tell()
+        self._at = self._stream.tell()
+        return self._at
 
     def tell(self) -> int:
-        return self._stream.tell()
+        return self._at
 
     def close(self) -> None:
         if not self.closed:
