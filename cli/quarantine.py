@@ -25,6 +25,7 @@ Dataset = Annotated[str | None, typer.Option("--dataset", help="Only records of 
 Group = Annotated[str | None, typer.Option("--group", help="Only records with this cause.", show_default=False)]
 Unmasked = Annotated[bool, typer.Option("--unmasked", help="Shows what the contract calls confidential or restricted, too.")]
 
+_LONGEST = 2000  # characters of a value for people
 _SHOWN = 100
 
 
@@ -195,9 +196,15 @@ def _record(told: dict[str, Any]) -> None:
     if told["contract"]:
         answer_line(f"{'contract':15} {printable(told['contract'])} {told['contract_version'] or ''}")
     answer_line()
-    reasons = [[one["rule"], one["column"], one["message"], "null" if one["value"] is None else one["value"]] for one in told["reasons"]]
+    reasons = [[one["rule"], one["column"], one["message"], _cut(one["value"])] for one in told["reasons"]]
     answer_table(["rule", "column", "what must hold", "value"], reasons)
     answer_line()
     before = told["before"] or {}
-    rows = [[name, "null" if value is None else value, before.get(name, "")] for name, value in told["raw"].items()]
+    rows = [[name, _cut(value), _cut(before.get(name, ""))] for name, value in told["raw"].items()]
     answer_table(["column", "received", "before"], rows)
+
+
+def _cut(value: object) -> str:
+    """A value for people: of a message of megabytes the beginning; `--json` has all of it."""
+    text = "null" if value is None else str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters: --json has them all)"

@@ -45,7 +45,7 @@ class SchemaRegistry:
         if known is None:
             answer = self._ask("GET", f"/schemas/ids/{number}")
             if answer is None:
-                raise UnknownSchemaError(f"the schema registry at {self._options.url} has no schema with the id {number}")
+                raise UnknownSchemaError(f"the schema registry at {self._options.address} has no schema with the id {number}")
             known = self._schemas[number] = self._schema_of(answer)
         return known
 
@@ -53,7 +53,7 @@ class SchemaRegistry:
         """The same of one version of a subject, to which another schema refers. Raises UnknownSchemaError."""
         answer = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/{version}")
         if answer is None:
-            raise UnknownSchemaError(f"the schema registry at {self._options.url} has no version {version} of {subject}")
+            raise UnknownSchemaError(f"the schema registry at {self._options.address} has no version {version} of {subject}")
         return self._schema_of(answer)
 
     def registered(self, subject: str, schema: str) -> int | None:
@@ -83,7 +83,7 @@ class SchemaRegistry:
         self.check(subject, schema)
         answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema})
         if answer is None:
-            raise Refused(f"the schema registry at {self._options.url} does not know the subject {subject}")
+            raise Refused(f"the schema registry at {self._options.address} does not know the subject {subject}")
         self._ids[subject, schema] = int(answer["id"])
         return int(answer["id"])
 
@@ -96,13 +96,13 @@ class SchemaRegistry:
     def _schema_of(self, answer: Any) -> Mapping[str, Any]:
         if not isinstance(answer, dict) or not isinstance(answer.get("schema"), str):
             raise Refused(
-                f"what answers at {self._options.url} is no schema registry", hint="look at the address, and what path belongs to it"
+                f"what answers at {self._options.address} is no schema registry", hint="look at the address, and what path belongs to it"
             )
         return answer
 
     def _incompatible(self, subject: str, said: Sequence[str]) -> IncompatibleSchemaError:
         return IncompatibleSchemaError(
-            f"the schema registry at {self._options.url} finds the new schema of {subject} not compatible with those that it has:"
+            f"the schema registry at {self._options.address} finds the new schema of {subject} not compatible with those that it has:"
             f" {'; '.join(said)[:1000]}",
             hint=f"change the dataset back, set another compatibility level for {subject}, or write to another topic",
         )
@@ -114,7 +114,7 @@ class SchemaRegistry:
         try:
             answer = self._connected().request(method, self._options.url.rstrip("/") + path, content=content, headers=headers)
         except httpx.InvalidURL as error:
-            raise Refused(f"the address of the schema registry {self._options.url} is none: {error}") from error
+            raise Refused(f"the address of the schema registry {self._options.address} is none: {error}") from error
         except httpx.HTTPError as error:
             raise self._away(str(error) or type(error).__name__) from error
         try:
@@ -131,13 +131,13 @@ class SchemaRegistry:
             raise self._incompatible(path.split("/")[2], [message])
         if answer.is_error or found is None:
             raise Refused(
-                f"the schema registry at {self._options.url} refuses {method} {path.partition('?')[0]}: {answer.status_code} {message}",
+                f"the schema registry at {self._options.address} refuses {method} {path.partition('?')[0]}: {answer.status_code} {message}",
                 hint="look at the address, and at who may do what there",
             )
         return found
 
     def _away(self, why: str) -> TransientError:
-        message = f"the schema registry at {self._options.url} cannot be reached: {why}"
+        message = f"the schema registry at {self._options.address} cannot be reached: {why}"
         return TransientError(message, hint="is it running, and is the address right?")
 
     def _connected(self) -> httpx.Client:
@@ -150,7 +150,7 @@ class SchemaRegistry:
                     if options.certificate:
                         verify.load_cert_chain(options.certificate, options.key)
             except OSError as error:
-                raise Refused(f"the certificates for the schema registry at {options.url} cannot be used: {error}") from error
+                raise Refused(f"the certificates for the schema registry at {options.address} cannot be used: {error}") from error
             auth = None if options.username is None else (options.username, options.password or "")
             self._client = httpx.Client(headers=dict(options.headers), auth=auth, timeout=options.timeout, verify=verify)
         return self._client

@@ -15,13 +15,13 @@ from pipeline.model import Block, PathFromFile
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
-    """A schema registry that speaks Confluent's REST API. Secrets stay in here: the text of it shows the address alone.
+    """A schema registry that speaks Confluent's REST API. Secrets stay in here: the text of it shows none.
 
     headers   sent with every request, such as an Authorization
     ca        file of certificates to trust in place of the system's; certificate and key: files of the client's own
     """
 
-    url: str
+    url: str = field(repr=False)
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -30,6 +30,12 @@ class RegistryOptions:
     key: str | None = None
     verify: bool = True
     timeout: float = 10.0
+
+    @property
+    def address(self) -> str:
+        """The URL for people: without a user and a password, and without a query."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _address(url: str) -> str:

@@ -77,6 +77,30 @@ def test_what_a_contract_hides_is_in_no_answer_and_no_report(kafka: Kafka, make_
     assert _SECRET in base64.b64decode(whole["raw"]["value"]).decode()
 
 
+def test_people_see_the_beginning_of_a_message_of_megabytes(kafka: Kafka, make_pipeline: MakePipeline) -> None:
+    topic = kafka.make_topic(1, max_message_bytes=4_000_000)
+    value = '{"id": 1, "name": "' + "x" * 3_000_000
+    kafka.produce(topic, [value], **{"message.max.bytes": 4_000_000})
+    pipeline = make_pipeline(
+        f"""
+pipeline: shop
+state: .sluice
+sources:
+  a: {{type: kafka, bootstrap_servers: "{kafka.bootstrap_servers}", topic: {topic}, format: json, schema: {{id: bigint, name: text}}}}
+sinks:
+  warehouse: {{type: duckdb, path: warehouse.duckdb}}
+"""
+    )
+    pipeline.sync()
+    file = str(pipeline.file)
+    listed = pipeline.sluice("quarantine", "list", file, "--json")
+    (held,) = listed.json
+    assert len(listed.out) < 10_000
+    assert len(pipeline.sluice("quarantine", "show", file, held["id"]).out) < 20_000
+    shown = pipeline.sluice("quarantine", "show", file, held["id"], "--json").json
+    assert base64.b64decode(shown["raw"]["value"]).decode() == value
+
+
 @pytest.mark.parametrize(
     "message, unquoted",
     [

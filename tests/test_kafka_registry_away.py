@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import structlog
 
+from journal.schema_registry import SchemaRegistry
+from pipeline.errors import TransientError
+from sources.records.base import DecodeOptions, Field, Payload, RecordSchema, RegistryOptions, make_decoder
 from tests.fake_registry import FakeRegistry, fake_registry
 from tests.fix_pipeline import MakePipeline
 from tests.kafka_following import following
@@ -62,6 +65,21 @@ def test_that_brokers_answer_is_no_news_for_who_waits_for_a_registry(kafka: Kafk
             assert status().error is None
     assert not [line for line in logs if "stamina" in line["event"]]
     assert "brokers are back" not in {line["event"] for line in logs}
+
+
+def test_a_password_in_the_address_of_a_registry_is_in_no_error_and_in_no_reason() -> None:
+    with fake_registry() as registry:
+        url = registry.options.url.replace("//", "//me:hunter2@") + "/?token=hunter2"
+        options = RegistryOptions(url, password="hunter2")
+        decoder = make_decoder("avro", RecordSchema((Field("id", "bigint"),)), DecodeOptions(registry=options))
+        (defect,) = decoder.decode([Payload(None, b"\0\0\0\0\7\2", ())]).defects
+        assert "has no schema with the id 7" in defect.message
+        assert registry.options.url in defect.message
+        asked = SchemaRegistry(options)
+        registry.away = True
+        with pytest.raises(TransientError, match="cannot be reached") as found:
+            asked.described(8)
+    assert "hunter2" not in defect.message + str(found.value) + repr(options) + repr(decoder.options)
 
 
 def test_sync_gives_up_waiting_for_a_registry_and_its_neighbours_arrive(kafka: Kafka, make_pipeline: MakePipeline) -> None:

@@ -87,7 +87,7 @@ class Reader:
 
     def status(self) -> SourceStatus:
         with self._lock:
-            old = max(0.0, time.time() - self._mark.since) if self._mark.since else None
+            old = max(0.0, time.time() - self._mark.since) // 1 if self._mark.since else None  # or it would be another status each time
             return replace(self._status, lag_seconds=old, tables={self._source: self._table})
 
     def _tell(self, state: str, error: str | None = None, table: str = "streaming") -> None:
