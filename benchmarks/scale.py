@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import measuring
@@ -46,7 +47,7 @@ def fill(folder: Path, rows: int) -> None:
     """The journal's copy in the state folder, as ingest would have left it."""
     with JournalWriter.open(folder, "scale", JournalConfig(1 << 40), partitions=PARTITIONS) as journal:
         for batch in batches(values(rows, 1), Op.INSERT, _BATCH, journal.next_ordinal):
-            journal.append(batch)
+            journal.append(replace(batch, source="portal", table="public.bench"))
             first, last = int(batch.ordinal[0]), int(batch.ordinal[-1])
             journal.count("bench", source="portal", rows=len(batch), first_ordinal=first, last_ordinal=last)
             journal.commit("portal", "{}")

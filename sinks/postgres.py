@@ -136,6 +136,11 @@ class PostgresSink(SharedSink):
         session = self._opened()
         session.begin()
         held = self._fence_others(session, self._schema)
+        if missing := [worker for worker in range(1, self._workers) if worker not in held]:
+            raise TerminalError(
+                f"the sink {self.name} ({session.server}): what its worker {missing[0]} holds is not in {CURSORS} any more",
+                hint=f"drop the tables of the sink and its rows in {CURSORS}: then everything is copied",
+            )
         return [held[worker] for worker in range(1, self._workers)]
 
     def _fence_others(self, session: Session, schema: TargetSchema) -> dict[int, Cursor]:
