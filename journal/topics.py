@@ -29,6 +29,10 @@ STATE_SETTINGS: Mapping[str, str] = {
     "min.cleanable.dirty.ratio": "0.1",
     "delete.retention.ms": str(DELETED_SECONDS * 1000),
 }
+CHANGES_NEEDED = CHANGES_SETTINGS
+STATE_NEEDED: Mapping[str, str] = {"cleanup.policy": "compact"}
+MESSAGE_BYTES = 1_000_000
+"""What a topic must take at least: a piece of a message, its key, and what the brokers put around it."""
 _IDS = uuid.UUID("6b7d4d0c-3c1e-4b8e-9d54-52a0f3a6b1de")
 
 
@@ -48,7 +52,7 @@ class JournalTopics:
         """The topics of changes and state, made where they are missing. Raises Refused, TransientError, TerminalError."""
         changes = self.ask.make(self.names.changes, self._partitions, CHANGES_SETTINGS)
         state = self.ask.make(self.names.state, 1, STATE_SETTINGS)
-        return self._checked(changes), state
+        return self._as_needed(self._checked(changes), CHANGES_NEEDED), self._as_needed(state, STATE_NEEDED)
 
     def find(self) -> tuple[Topic, Topic] | None:
         """The same; None where ingest has not made them yet."""
@@ -60,11 +64,28 @@ class JournalTopics:
         changes, state = self.ask.find(self.names.changes), self.ask.find(self.names.state)
         made = f"create topic {self.names.changes} ({self._partitions} partitions)"
         if changes is not None:
-            self._checked(changes)
+            self._as_needed(self._checked(changes), CHANGES_NEEDED)
+        if state is not None:
+            self._as_needed(state, STATE_NEEDED)
         return [
             *([] if changes is not None else [made]),
             *([] if state is not None else [f"create topic {self.names.state} (1 partition, compacted)"]),
         ]
+
+    @staticmethod
+    def _as_needed(topic: Topic, needed: Mapping[str, str]) -> Topic:
+        """Refuses a topic, made by hand, whose brokers would drop what is in it, or not take it."""
+        wrong = {name: value for name, value in needed.items() if topic.settings.get(name, value) != value}
+        if topic.max_bytes < MESSAGE_BYTES:
+            wrong["max.message.bytes"] = str(MESSAGE_BYTES)
+        if wrong:
+            has = ", ".join(f"{name}={topic.settings[name]}" for name in wrong)
+            told = ",".join(f"{name}={value}" for name, value in wrong.items())
+            raise TerminalError(
+                f"the topic {topic.name} has {has}, with which a journal cannot be kept in it",
+                hint=f"kafka-configs --alter --entity-type topics --entity-name {topic.name} --add-config {told}",
+            )
+        return topic
 
     def _checked(self, changes: Topic) -> Topic:
         if len(changes.partitions) != self._partitions:
@@ -116,5 +137,4 @@ class JournalTopics:
     def lost(self, replica: Replica) -> JournalError:
         """Entries are gone that have not been delivered everywhere."""
         commit = replica.awaited or replica.commit
-        message = f"the topic {self.names.changes} lacks changes of commit {commit.number}, in partitions {replica.lacking(commit)}"
-        return JournalError(message, hint="they are lost: start over with `sluice resync`")
+        return replica.lost(f"changes of commit {commit.number}, in partitions {replica.lacking(commit)}")
