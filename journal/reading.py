@@ -180,6 +180,11 @@ class JournalReader:
             first = db.execute("select min(seq) from entry").fetchone()[0]
             return store.last_seq(db) + 1 if first is None else int(first)
 
+    def copied(self) -> bool:
+        """Whether this is a copy of topics, which may hold less than they do."""
+        with self._view() as db:
+            return db.execute("select 1 from kept where name = 'commit'").fetchone() is not None
+
     def changed(self) -> bool:
         """Whether ingest has committed anything since this was last asked. Takes microseconds."""
         with reported(self._path):

@@ -118,6 +118,23 @@ def test_a_twin_on_another_machine_takes_over(shop: Shop) -> None:
     assert shop.same()
 
 
+def test_a_machine_that_was_left_behind_catches_up(shop: Shop, kafka: Kafka) -> None:
+    """Its copy of the journal lacks, when it starts, what its sinks have had from elsewhere meanwhile."""
+    shop.fill(1, 200)
+    shop.pipeline.sync()
+    shop.fill(1001, 1200)
+    elsewhere = shop.pipeline.sluice("sync", str(shop.twin_file))
+    assert elsewhere.code == 0, elsewhere.err
+    text = shop.pipeline.file.read_text()
+    shop.pipeline.file.write_text(text.replace(kafka.bootstrap_servers, "127.0.0.1:9"))
+    eu = shop.pipeline.start("--only", "deliver:eu")
+    wait_for(lambda: "which is to catch up" in str(shop.pipeline.status()["sinks"]["eu"]), 60, "the sink to wait for the copy")
+    shop.pipeline.file.write_text(text)
+    assert shop.pipeline.stop(eu) == 0
+    shop.pipeline.sync()
+    assert shop.same()
+
+
 def test_a_sink_is_fed_on_another_machine(shop: Shop) -> None:
     shop.fill(1, 500)
     ingest = shop.pipeline.start("--only", "ingest")
