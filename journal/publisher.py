@@ -86,7 +86,7 @@ class Publisher:
         self._changelog = Changelog(db)
         self._parts = dict(self._replica.commit.parts)
         kept = self._replica.commit
-        lost = [partition for partition, seq in self._parts.items() if seq > self._replica.seen.get(partition, 0)]
+        lost = self._replica.lacking(kept)
         if newest is None or newest.number < kept.number or lost:
             if kept.number:
                 log.warning(

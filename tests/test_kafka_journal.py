@@ -158,7 +158,7 @@ def test_one_folder_has_one_ingest(place: Place) -> None:
         place.ingest()
 
 
-def test_what_every_sink_has_is_forgotten_in_topics_and_copies(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_every_sink_has_is_forgotten_in_topics_and_copies(place: Place, kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("journal.publisher._MARK_EVERY", 0.0)
     with place.ingest() as journal:
         for _ in range(3):
@@ -178,6 +178,9 @@ def test_what_every_sink_has_is_forgotten_in_topics_and_copies(place: Place, mon
     with place.ingest() as journal, place.followed("there") as there:
         write(journal, 1)
         assert journal.next_ordinal == 67
+    published = kafka.consume(f"{kafka.prefix}.commerce.state")
+    place.ingest("elsewhere").close()
+    assert kafka.consume(f"{kafka.prefix}.commerce.state") == published  # nothing is missed of what was forgotten
 
 
 def test_a_journal_of_before_is_published(place: Place) -> None:
@@ -237,6 +240,7 @@ def test_what_brokers_delete_by_themselves_is_missed(place: Place, kafka: Kafka)
         ({"changes": {"retention_ms": "-1", "max_message_bytes": "50000"}}, "max.message.bytes=1000000"),
         ({"changes": {"retention_ms": "60000"}}, "retention.ms=-1"),
         ({"state": {}}, "cleanup.policy=compact"),
+        ({"state": {"cleanup_policy": "compact"}}, "delete.retention.ms=604800000"),
         ({"state": {"cleanup_policy": "compact,delete"}}, "cleanup.policy=compact"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,12 @@ def test_a_sink_is_fed_on_another_machine(shop: Shop) -> None:
     shop.fill(1001, 1500)
     wait_for(fed, 60, "the other machine to deliver what is new")
     assert shop.source.rows(wanted.format("orders"))[0][0] > 500
+    for file in (shop.pipeline.folder / ".twin").glob("journal.db*"):  # under the process that reads it
+        file.unlink()
+    assert eu.wait(60) == 75
+    eu = shop.pipeline.start("--only", "deliver:eu", file=shop.twin_file)
+    shop.fill(2001, 2500)
+    wait_for(fed, 60, "the other machine to deliver from a new copy")
     assert shop.pipeline.stop(eu) == 0
     assert shop.pipeline.stop(ingest) == 0
 
@@ -159,6 +166,12 @@ def test_brokers_that_go_away_and_come_back_are_waited_for(
     kafka = launch_kafka()
     shop = Shop(kafka, database18, make_database(database18.server), make_pipeline)
     shop.fill(1, 100)
+    kafka.server.stop()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(shop.pipeline.sync)
+        kafka.server.restart()
+        waiting.result()
+    assert shop.same()
     running = shop.pipeline.start()
     wait_for(lambda: shop.pipeline.status()["sources"].get("portal", {}).get("state") == "streaming", 60, "ingest to stream")
     kafka.server.kill()
