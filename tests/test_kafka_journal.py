@@ -5,22 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from journal import store
 from journal.batch import ChangeBatch
 from journal.changelog import TABLES
+from journal.kafka_feed import Feed
 from journal.kafka_messages import PIECE_BYTES, Whole, row_messages
 from journal.keeping import follow_once, open_published
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import Wanted
 from journal.schema import Column, TableSchema
 from journal.store import FILE
+from journal.topics import JournalTopics
 from pipeline.errors import AlreadyRunningError, JournalError, TerminalError
 from pipeline.model import JournalConfig, KafkaJournal
 from tests.fix_kafka import LaunchKafka
@@ -408,6 +412,28 @@ def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: Lau
     with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
         assert content(there) == content(here)
         assert ordinals(everything(there)) == [*range(1, 8), 9]
+
+
+class AtOnce(Feed):
+    """Reads slowly: what is there comes in one piece, with the end."""
+
+    def take(self, timeout: float) -> Sequence[Message]:
+        taken: list[Message] = []
+        while not self.reached:
+            taken += super().take(timeout)
+        return taken
+
+
+def test_the_end_of_a_partition_may_come_with_its_last_messages(place: Place) -> None:
+    with place.ingest() as journal:
+        write(journal, 3)
+        topics = JournalTopics(place.config, "commerce")
+        state = topics.names.state, 0
+        feed = AtOnce(topics.options, topics.group, topics.who, {state: 0})
+        with closing(feed):
+            found: list[Message] = []
+            feed.until({state: topics.ends(topics.make())[state]}, found.extend)
+        assert found
 
 
 def test_killed_at_each_step_of_a_commit(place: Place) -> None:
