@@ -19,7 +19,7 @@ from journal.lanes import Lanes
 from journal.local import JournalReader
 from journal.quarantine import QuarantineRecord
 from journal.schema import TableSchema
-from pipeline.errors import AlreadyRunningError, NotYetError, TerminalError
+from pipeline.errors import AlreadyRunningError, NotYetError, TerminalError, TransientError
 from pipeline.model import Route, SinkBlock
 from sinks.base import ANOTHER_JOURNAL, Counts, Cursor, RefusedRow, SharedSink, Sink, Target
 from sinks.routing import Router
@@ -164,6 +164,10 @@ class Delivery:
             if self._reader.first_seq() <= 1:
                 return Cursor(self._reader.id, 0, routes=routes), frozenset()
             return self._beginning_anew()
+        if held.seq > self._reader.last_seq() and self._reader.copied():  # the sink was fed on another machine meanwhile
+            self.sink.close()
+            message = f"the sink {self.sink.name} holds more than this folder's copy of the journal, which is to catch up"
+            raise TransientError(message, hint=f"if it has caught up already: {ANOTHER_JOURNAL}")
         if held.seq > self._reader.last_seq():
             raise TerminalError(f"the sink {self.sink.name} holds more than the journal ever had", hint=ANOTHER_JOURNAL)
         if held.seq + 1 < self._reader.first_seq():  # it was out of the file for long, or the target was set back to an old state

@@ -18,7 +18,7 @@ from dataflows.maps import Maps
 from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
 from journal.locks import ProcessLock
-from journal.opening import find_reader, open_reader
+from journal.opening import catch_up, find_reader, open_reader
 from journal.state import EVERY_SINK, SourceReport, State
 from pipeline.errors import EXIT_NO, ConfigError, SluiceError, TransientError
 from pipeline.model import Pipeline
@@ -222,6 +222,7 @@ def sync(
     with ExitStack() as held:
         held.enter_context(run_lock(pipeline))
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
+        _await_journal(pipeline, timeout, stop)
         heads, failed = _heads(pipeline, sources, timeout, stop)
         state = State.open(pipeline.state)
         held.callback(state.close)
@@ -243,6 +244,17 @@ def sync(
         if answer.code == 0 and fail_on_quarantine and answer.quarantined:
             answer.code = _QUARANTINED
         return answer
+
+
+def _await_journal(pipeline: Pipeline, timeout: float, stop: Stop) -> None:
+    """Until the brokers of a journal that is in topics answer. Raises TransientError where they do not in time."""
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            return catch_up(pipeline)
+        except TransientError:
+            if time.monotonic() > until or stop.wait(_TICK):
+                raise
 
 
 def _heads(pipeline: Pipeline, sources: Mapping[str, Source], timeout: float, stop: Stop) -> tuple[dict[str, str], dict[str, SluiceError]]:

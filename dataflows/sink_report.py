@@ -108,6 +108,8 @@ class SinkReport:
         if told == self._told and now - self._told_at < 2.0:
             return
         self._told, self._told_at = told, now
+        if self._reader is not None and self._reader.gone():
+            self._flow.ending.over(TransientError("the journal is another file than that which was opened", hint="was it deleted?"))
         batches, seconds = (0, 0.0)
         if self._reader is not None and cursor is not None:
             batches, seconds = self._reader.lag(cursor.seq)

@@ -66,7 +66,7 @@ class Feed:
             take(messages)
             for message in messages:
                 place = str(message.topic()), int(message.partition() or 0)
-                self.reached[place] = int(message.offset() or 0) + 1
+                self.reached[place] = max(int(message.offset() or 0) + 1, self.reached.get(place, 0))  # the end may have come with it
             if messages:
                 deadline = time.monotonic() + _TIMEOUT
             elif time.monotonic() > deadline:

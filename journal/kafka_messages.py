@@ -62,21 +62,31 @@ def entry_messages(numbers: tuple[Any, ...], payload: bytes) -> Iterator[Outgoin
     yield from _pieces(None, payload, [(_ENTRY, msgspec.msgpack.encode(numbers))])
 
 
-def row_messages(name: bytes, content: bytes | None) -> Iterator[Outgoing]:
-    """The same for a row of a table."""
+def row_messages(name: bytes, content: bytes | None, before: int = 1) -> Iterator[Outgoing]:
+    """The same for a row of a table, which went in `before` messages until now: those that are not needed any more are deleted."""
+    for number in range(pieces_of(content) - 1, before - 1):
+        yield _piece_name(name, number), None, [(_PART, b"")]
     yield from _pieces(name, content, [])
 
 
+def pieces_of(value: bytes | None) -> int:
+    """In how many messages a value goes."""
+    return 1 if value is None else max(1, -(-len(value) // PIECE_BYTES))
+
+
+def _piece_name(name: bytes, number: int) -> bytes:
+    return b"%b %d" % (name, number)
+
+
 def _pieces(key: bytes | None, value: bytes | None, headers: list[Any]) -> Iterator[Outgoing]:
-    size = 0 if value is None else len(value)
-    if value is None or size <= PIECE_BYTES:
+    pieces = pieces_of(value)
+    if value is None or pieces == 1:
         yield key, value, headers
         return
-    pieces = -(-size // PIECE_BYTES)
     for number in range(pieces):
         last = number == pieces - 1
         piece = value[number * PIECE_BYTES : (number + 1) * PIECE_BYTES]
-        name = key if key is None or last else b"%b %d" % (key, number)
+        name = key if key is None or last else _piece_name(key, number)
         yield name, piece, [*(headers if last else []), (_PART, b"%d/%d" % (number, pieces))]
 
 
@@ -85,18 +95,25 @@ class Whole:
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
+        self._of: tuple[bytes | None, int] = None, 0  # the name of what they are pieces of, and how many there are
 
     def __call__(self, message: Message) -> tuple[bytes | None, bytes | None, tuple[Any, ...] | None] | None:
         """Key, value, and an entry's numbers; None while more is to come."""
         headers: Mapping[str, bytes] = dict(message.headers() or ())  # type: ignore[arg-type]
         value = message.value()
         part = headers.get(_PART)
+        if part is not None and value is None:  # a piece that is not needed any more
+            self._pieces.clear()
+            return None
         if part is not None and value is not None:
             number, pieces = map(int, part.split(b"/"))
-            if number != len(self._pieces):  # what compaction has left of an older one
+            key = message.key()
+            of = (key if key is None or number == pieces - 1 else key.rpartition(b" ")[0]), pieces
+            if number != len(self._pieces) or (number and of != self._of):  # what compaction has left of an older one
                 self._pieces.clear()
                 if number:
                     return None
+            self._of = of
             self._pieces.append(value)
             if number < pieces - 1:
                 return None

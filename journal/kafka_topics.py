@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -31,13 +31,14 @@ _UNANSWERED: list[AdminClient] = []
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic that is there. `id` is empty where the brokers are too old to give it one."""
+    """A topic that is there. `id` is empty where the brokers are too old to give it one, `settings` where they may not be looked at."""
 
     name: str
     id: str
     partitions: tuple[int, ...]
     compacted: bool = False
     max_bytes: int = _NOT_TOLD
+    settings: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Topics:
@@ -81,8 +82,9 @@ class Topics:
             return None
         except Refused:  # who may write need not be allowed to look at settings
             return topic
-        compacted = "compact" in configs["cleanup.policy"].value
-        return Topic(name, topic.id, topic.partitions, compacted, int(configs["max.message.bytes"].value))
+        settings = {name: str(config.value) for name, config in configs.items()}
+        compacted = "compact" in settings["cleanup.policy"]
+        return Topic(name, topic.id, topic.partitions, compacted, int(settings["max.message.bytes"]), settings)
 
     def _configs(self, name: str) -> Mapping[str, Any]:
         resource = ConfigResource(ResourceType.TOPIC, name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from journal import store
 from journal.local import JournalReader, JournalWriter
+from journal.trouble import may_write
 from pipeline.errors import AlreadyRunningError, TransientError
 from pipeline.model import Pipeline
 
@@ -47,8 +48,9 @@ def to_be_made(pipeline: Pipeline) -> list[str]:
 
 
 def catch_up(pipeline: Pipeline) -> None:
-    """Brings a copy of topics up to date, unless a process here does. While no broker answers an old copy is better than none."""
-    if pipeline.journal.kafka is None:
+    """Brings a copy of topics up to date, unless a process here does. While no broker answers an old copy is better than none; and so it
+    is for who may only read."""
+    if pipeline.journal.kafka is None or (store.journal_exists(pipeline.state) and not may_write(pipeline.state)):
         return
     from journal.keeping import follow_once
 

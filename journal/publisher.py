@@ -14,10 +14,11 @@ from pathlib import Path
 
 import structlog
 
+from journal import store
 from journal.changelog import Changelog
 from journal.kafka_hanging import end_hanging
 from journal.kafka_link import Link
-from journal.kafka_messages import COMMIT, PRUNED, Commit, entry_messages, row_messages
+from journal.kafka_messages import COMMIT, PRUNED, Commit, entry_messages, pieces_of, row_messages
 from journal.replica import Replica
 from journal.topics import JournalTopics
 from pipeline.errors import JournalError, SluiceError, TransientError
@@ -85,7 +86,7 @@ class Publisher:
         self._changelog = Changelog(db)
         self._parts = dict(self._replica.commit.parts)
         kept = self._replica.commit
-        lost = [partition for partition, seq in self._parts.items() if seq > self._replica.seen.get(partition, 0)]
+        lost = self._replica.lacking(kept)
         if newest is None or newest.number < kept.number or lost:
             if kept.number:
                 log.warning(
@@ -93,6 +94,7 @@ class Publisher:
                 )
             with self._replica.writing():
                 self._changelog.everything()
+                self._replica.pruned = max(self._replica.pruned, self._note_pruned(db))
                 self._publish(db, [self._replica.seen.get(partition, self._replica.pruned) for partition in self._pair[0].partitions])
         with self._replica.writing():
             self._mark()
@@ -149,8 +151,9 @@ class Publisher:
         self._parts, self._replica.commit = parts, commit
 
     def _send_row(self, name: bytes, content: bytes | None) -> None:
-        for key, value, headers in row_messages(name, content):
+        for key, value, headers in row_messages(name, content, self._replica.pieces.get(name, 1)):
             self._link.send(self._topics.names.state, [key], [value], [headers], 0)
+        self._replica.keep_pieces(name, pieces_of(content))
 
     def followed(self) -> None:
         """The file has committed what was published."""
@@ -175,10 +178,7 @@ class Publisher:
         if now < self._mark_at:
             return
         self._mark_at = now + _MARK_EVERY
-        first = db.execute("select min(seq) from entry").fetchone()[0]
-        pruned = self._replica.commit.seq if first is None else first - 1
-        if pruned > self._replica.pruned:
-            db.execute("insert or replace into kept values (?, ?)", (PRUNED, pruned))
+        if (pruned := self._note_pruned(db)) > self._replica.pruned:
             self.publish(db)
             self._replica.pruned = pruned
         if self._replica.commit.number == self._marked:
@@ -188,6 +188,14 @@ class Publisher:
             self._forget()
         except SluiceError as error:  # for the next time
             log.info("the journal's topics were not tidied up", error=error.message, hint=error.hint)
+
+    def _note_pruned(self, db: sqlite3.Connection) -> int:
+        """Inside the open transaction: the newest entry that the file has forgotten, which it keeps where that is news."""
+        first = db.execute("select min(seq) from entry").fetchone()[0]
+        pruned: int = store.last_seq(db) if first is None else first - 1
+        if pruned > self._replica.pruned:
+            db.execute("insert or replace into kept values (?, ?)", (PRUNED, pruned))
+        return pruned
 
     def _mark(self) -> None:
         """What a process that starts again need not read."""

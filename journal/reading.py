@@ -120,6 +120,13 @@ def _grouped(entries: Iterable[tuple[Any, ...]], streams: Streams) -> list[_Grou
     return groups
 
 
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 def _in_order(batch: ChangeBatch) -> ChangeBatch:
     """What partitions have taken apart, in the order in which it came."""
     ordinals = batch.ordinal
@@ -147,6 +154,7 @@ class JournalReader:
     def __init__(self, folder: Path, pipeline: str) -> None:
         self._path = folder / store.FILE
         self._db = store.open_for_reading(folder, pipeline)
+        self._inode = _inode(self._path)
         self._streams = Streams(self._db)
         self._version = 0
         with self._view():
@@ -184,6 +192,15 @@ class JournalReader:
         with self._view() as db:
             first = db.execute("select min(seq) from entry").fetchone()[0]
             return store.last_seq(db) + 1 if first is None else int(first)
+
+    def copied(self) -> bool:
+        """Whether this is a copy of topics, which may hold less than they do."""
+        with self._view() as db:
+            return db.execute("select 1 from kept where name = 'commit'").fetchone() is not None
+
+    def gone(self) -> bool:
+        """Whether the file was removed since this was opened, or made anew: nothing comes into it any more."""
+        return _inode(self._path) != self._inode
 
     def changed(self) -> bool:
         """Whether ingest has committed anything since this was last asked. Takes microseconds."""

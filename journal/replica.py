@@ -14,24 +14,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 from confluent_kafka import Message
 
 from journal.changelog import Apply, name_of
-from journal.kafka_messages import COMMIT, PRUNED, Commit, TopicNames, Whole
+from journal.kafka_messages import COMMIT, PRUNED, Commit, TopicNames, Whole, pieces_of
 from journal.kafka_topics import Topic
 from journal.trouble import reported
 from pipeline.errors import JournalError
+
+log = structlog.get_logger("sluice.journal")
 
 _REPLICA = """
 create table if not exists replica (
     topic text not null, id text not null, partition integer not null, next integer not null, seq integer not null, at real not null,
     primary key (topic, partition)) without rowid
 """
+_PIECES = "create table if not exists pieces (name blob primary key, many integer not null) without rowid"
 DELETED_SECONDS = 7 * 86_400
 """For how long the topic of state tells that a row is gone."""
 _ENTRY = "insert or replace into entry values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PRUNED = name_of("kept", f'["{PRUNED}"]')
 _WAY_OUT = "stop everything, move the state folder's journal.db away and start: it is made anew of what the topics hold"
+LOST = (
+    "the folder where ingest ran last may hold it still: start there; without one, delete both topics and every copy (journal.db),"
+    " and start over with `sluice resync`"
+)
 
 Place = tuple[str, int]
 
@@ -53,6 +61,7 @@ class Replica:
         with reported(path):
             db.execute("pragma synchronous = normal")  # what a power cut takes is read again
             db.execute(_REPLICA)
+            db.execute(_PIECES)
         self._apply = Apply(db)
         self._whole: dict[Place, Whole] = {}
         self._rows: list[tuple[bytes, bytes | None]] = []
@@ -68,6 +77,7 @@ class Replica:
             self.seen = {partition: seq for topic, partition, _, seq, *_ in found if topic == self._names.changes}
             self.ids = {topic: number for topic, *_, number, _ in found}
             self._at = max((at for *_, at in found), default=0.0)
+            self.pieces: dict[bytes, int] = dict(self._db.execute("select name, many from pieces").fetchall())
             kept = dict(self._db.execute("select name, value from kept where name in ('commit', ?)", (PRUNED,)))
         self.commit = Commit.decode(kept["commit"]) if "commit" in kept else Commit(0, "", 0, {})
         self.pruned: int = kept.get(PRUNED, 0)
@@ -147,9 +157,39 @@ class Replica:
             commit, rows = self._awaited.pop(0)
             for name, content in rows:
                 self._apply(name, content)
+                self.keep_pieces(name, pieces_of(content))
             if any(name == _PRUNED for name, _ in rows):
                 self._db.execute("delete from entry where seq <= ?", (self.pruned,))
+            self._refuse_gap(commit)
             self.commit = commit
+
+    def _refuse_gap(self, commit: Commit) -> None:
+        """Entries count without a gap: what brokers have deleted by themselves shows, wherever in a partition it was.
+
+        Where what is there begins, the sinks look: one that has not come so far gets a copy from the source.
+        """
+        before = max(self.commit.seq, self.pruned)
+        if commit.seq > before:
+            oldest = self._db.execute("select min(seq) from entry").fetchone()[0]
+            if oldest is None or oldest > before + 1:
+                oldest = commit.seq + 1 if oldest is None else min(oldest, commit.seq + 1)
+                log.warning("the topics have lost what was oldest", topic=self._names.changes, entries=oldest - before - 1)
+                before = oldest - 1
+            there = self._db.execute("select count(*) from entry where seq > ? and seq <= ?", (before, commit.seq)).fetchone()[0]
+            if there != commit.seq - before:
+                raise self.lost(f"{commit.seq - before - there} entries up to commit {commit.number}")
+
+    def lost(self, what: str) -> JournalError:
+        """The topics do not hold any more what has not been delivered everywhere."""
+        return JournalError(f"the topic {self._names.changes} has lost {what}", hint=LOST)
+
+    def keep_pieces(self, name: bytes, many: int) -> None:
+        """In how many messages a row is in the topic, inside the open transaction."""
+        if many > 1:
+            self._db.execute("insert or replace into pieces values (?, ?)", (name, many))
+            self.pieces[name] = many
+        elif self.pieces.pop(name, None) is not None:
+            self._db.execute("delete from pieces where name = ?", (name,))
 
     def lacking(self, commit: Commit) -> list[int]:
         """Partitions in which entries of a commit have not come yet."""

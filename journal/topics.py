@@ -29,6 +29,9 @@ STATE_SETTINGS: Mapping[str, str] = {
     "min.cleanable.dirty.ratio": "0.1",
     "delete.retention.ms": str(DELETED_SECONDS * 1000),
 }
+_MESSAGE_BYTES = 1_000_000  # a piece of a message, its key, and what the brokers put around it
+_LEAST = {"max.message.bytes": _MESSAGE_BYTES}
+_LEAST_STATE = {"max.message.bytes": _MESSAGE_BYTES, "delete.retention.ms": DELETED_SECONDS * 1000}
 _IDS = uuid.UUID("6b7d4d0c-3c1e-4b8e-9d54-52a0f3a6b1de")
 
 
@@ -48,7 +51,7 @@ class JournalTopics:
         """The topics of changes and state, made where they are missing. Raises Refused, TransientError, TerminalError."""
         changes = self.ask.make(self.names.changes, self._partitions, CHANGES_SETTINGS)
         state = self.ask.make(self.names.state, 1, STATE_SETTINGS)
-        return self._checked(changes), state
+        return self._changes_as_needed(changes), self._state_as_needed(state)
 
     def find(self) -> tuple[Topic, Topic] | None:
         """The same; None where ingest has not made them yet."""
@@ -60,11 +63,33 @@ class JournalTopics:
         changes, state = self.ask.find(self.names.changes), self.ask.find(self.names.state)
         made = f"create topic {self.names.changes} ({self._partitions} partitions)"
         if changes is not None:
-            self._checked(changes)
+            self._changes_as_needed(changes)
+        if state is not None:
+            self._state_as_needed(state)
         return [
             *([] if changes is not None else [made]),
             *([] if state is not None else [f"create topic {self.names.state} (1 partition, compacted)"]),
         ]
+
+    def _changes_as_needed(self, changes: Topic) -> Topic:
+        return self._as_needed(self._checked(changes), CHANGES_SETTINGS, _LEAST)
+
+    def _state_as_needed(self, state: Topic) -> Topic:
+        return self._as_needed(state, {"cleanup.policy": "compact"}, _LEAST_STATE)
+
+    @staticmethod
+    def _as_needed(topic: Topic, same: Mapping[str, str], least: Mapping[str, int]) -> Topic:
+        """Refuses a topic, made by hand, whose brokers would drop what is in it, or not take it."""
+        wrong = {name: value for name, value in same.items() if topic.settings.get(name, value) != value}
+        wrong |= {name: str(value) for name, value in least.items() if int(topic.settings.get(name, value)) < value}
+        if wrong:
+            has = ", ".join(f"{name}={topic.settings[name]}" for name in wrong)
+            told = ",".join(f"{name}={value}" for name, value in wrong.items())
+            raise TerminalError(
+                f"the topic {topic.name} has {has}, with which a journal cannot be kept in it",
+                hint=f"kafka-configs --alter --entity-type topics --entity-name {topic.name} --add-config {told}",
+            )
+        return topic
 
     def _checked(self, changes: Topic) -> Topic:
         if len(changes.partitions) != self._partitions:
@@ -116,5 +141,4 @@ class JournalTopics:
     def lost(self, replica: Replica) -> JournalError:
         """Entries are gone that have not been delivered everywhere."""
         commit = replica.awaited or replica.commit
-        message = f"the topic {self.names.changes} lacks changes of commit {commit.number}, in partitions {replica.lacking(commit)}"
-        return JournalError(message, hint="they are lost: start over with `sluice resync`")
+        return replica.lost(f"changes of commit {commit.number}, in partitions {replica.lacking(commit)}")

@@ -5,18 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from confluent_kafka import Message, TopicPartition
 
 from journal import store
 from journal.batch import ChangeBatch
 from journal.changelog import TABLES
+from journal.kafka_feed import Feed
+from journal.kafka_messages import PIECE_BYTES, Whole, row_messages
 from journal.keeping import follow_once, open_published
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import Wanted
 from journal.schema import Column, TableSchema
 from journal.store import FILE
+from journal.topics import JournalTopics
 from pipeline.errors import AlreadyRunningError, JournalError, TerminalError
 from pipeline.model import JournalConfig, KafkaJournal
 from tests.fix_kafka import LaunchKafka
@@ -154,7 +162,7 @@ def test_one_folder_has_one_ingest(place: Place) -> None:
         place.ingest()
 
 
-def test_what_every_sink_has_is_forgotten_in_topics_and_copies(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_every_sink_has_is_forgotten_in_topics_and_copies(place: Place, kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("journal.publisher._MARK_EVERY", 0.0)
     with place.ingest() as journal:
         for _ in range(3):
@@ -174,6 +182,9 @@ def test_what_every_sink_has_is_forgotten_in_topics_and_copies(place: Place, mon
     with place.ingest() as journal, place.followed("there") as there:
         write(journal, 1)
         assert journal.next_ordinal == 67
+    published = kafka.consume(f"{kafka.prefix}.commerce.state")
+    place.ingest("elsewhere").close()
+    assert kafka.consume(f"{kafka.prefix}.commerce.state") == published  # nothing is missed of what was forgotten
 
 
 def test_a_journal_of_before_is_published(place: Place) -> None:
@@ -187,6 +198,118 @@ def test_a_journal_of_before_is_published(place: Place) -> None:
             assert content(there) == content(here)
     with pytest.raises(JournalError, match="copy of a journal in Kafka"):
         JournalWriter.open(place.folder("here"), "commerce", JournalConfig(1 << 40))
+
+
+def test_a_journal_of_before_that_has_forgotten_something_is_published(place: Place) -> None:
+    with JournalWriter.open(place.folder("here"), "commerce", JournalConfig(1 << 40)) as local:
+        write(local, 10)
+        forgotten = write(local, 10)
+        write(local, 5)
+        local.prune(forgotten)
+        with JournalReader.open(place.folder("here"), "commerce") as here:
+            local_totals = here.totals()
+    with place.ingest() as journal, place.followed("there") as there:
+        assert there.first_seq() == forgotten + 1
+        assert there.totals() == local_totals
+        journal.prune(journal.commit(SOURCE, "all"))
+        write(journal, 1)
+
+
+def test_what_brokers_delete_by_themselves_is_missed(place: Place, kafka: Kafka) -> None:
+    """As retention does that somebody has set; in the middle of what is there, too."""
+    with place.ingest() as journal:
+        write(journal, 50)
+        place.followed("there").close()
+        for _ in range(3):
+            write(journal, 50)
+        delete = partial(TopicPartition, f"{kafka.prefix}.commerce.changes")
+        for places, names in (([delete(0, 4)], ("there", "new")), ([delete(partition, 4) for partition in range(4)], ("there",))):
+            for answer in kafka.admin.delete_records(places).values():
+                answer.result(10)
+            for name in names:
+                with pytest.raises(JournalError, match=r"changes has lost \d entries up to commit"):
+                    place.followed(name)
+        with place.followed("new") as new:  # whose beginning the sinks look at
+            assert new.first_seq() == new.last_seq() - 7
+    with place.ingest() as journal:
+        write(journal, 1)
+    with JournalReader.open(place.folder("here"), "commerce") as here:
+        assert sorted(ordinals(everything(here))) == list(range(1, 202))
+
+
+@pytest.mark.parametrize(
+    "made, said",
+    [
+        ({"changes": {"cleanup_policy": "compact"}}, "--add-config cleanup.policy=delete,retention.ms=-1"),
+        ({"changes": {"retention_ms": "-1", "max_message_bytes": "50000"}}, "max.message.bytes=1000000"),
+        ({"changes": {"retention_ms": "60000"}}, "retention.ms=-1"),
+        ({"state": {}}, "cleanup.policy=compact"),
+        ({"state": {"cleanup_policy": "compact"}}, "delete.retention.ms=604800000"),
+        ({"state": {"cleanup_policy": "compact,delete"}}, "cleanup.policy=compact"),
+    ],
+)
+def test_topics_made_by_hand_that_would_drop_what_is_in_them_are_refused(
+    place: Place, kafka: Kafka, made: dict[str, dict[str, str]], said: str
+) -> None:
+    for name, settings in made.items():
+        kafka.make_topic(4 if name == "changes" else 1, name=f"{kafka.prefix}.commerce.{name}", **settings)
+    with pytest.raises(TerminalError, match="cannot be kept in it") as refused:
+        place.ingest()
+    assert refused.value.hint is not None
+    assert said in refused.value.hint
+
+
+def test_nothing_of_a_large_row_stays_in_the_topic_when_it_is_gone(place: Place, kafka: Kafka) -> None:
+    """But what compaction will take: the last message of each name says that it is deleted."""
+
+    def held() -> list[bytes]:
+        last = {message.key: message.value for message in kafka.consume(f"{kafka.prefix}.commerce.state")}
+        return sorted(name for name, value in last.items() if name is not None and name.startswith(b"held") and value is not None)
+
+    with place.ingest() as journal:
+        journal.hold(changes(0, 2, schema=LINES, width=1_700_000))
+        journal.commit(SOURCE, "1")
+        assert len(held()) == 4
+    with place.ingest("elsewhere") as journal:  # who was not there when it was written
+        list(journal.released(SOURCE, "public.lines", None))
+        journal.hold(changes(0, 2, schema=LINES, width=900_000))
+        journal.commit(SOURCE, "2")
+        assert len(held()) == 3
+        list(journal.released(SOURCE, "public.lines", None))
+        journal.commit(SOURCE, "3")
+        assert held() == []
+        with place.followed("new") as new, JournalReader.open(place.folder("elsewhere"), "commerce") as here:
+            assert content(new) == content(here)
+
+
+class Piece(NamedTuple):
+    """A message as a consumer gives it."""
+
+    name: bytes | None
+    content: bytes | None
+    heads: list[Any]
+
+    def key(self) -> bytes | None:
+        return self.name
+
+    def value(self) -> bytes | None:
+        return self.content
+
+    def headers(self) -> list[Any]:
+        return self.heads
+
+
+def test_pieces_that_compaction_has_left_of_two_rows_are_not_put_together() -> None:
+    def whole(*pieces: Any) -> list[object]:
+        put = Whole()
+        return [found[0] for piece in pieces if (found := put(piece)) is not None]
+
+    one = [Piece(*message) for message in row_messages(b"held [1]", b"x" * (2 * PIECE_BYTES + 1))]
+    two = [Piece(*message) for message in row_messages(b"held [2]", b"y" * (2 * PIECE_BYTES + 1))]
+    assert whole(*one, *two) == [b"held [1]", b"held [2]"]
+    assert whole(*one[:2], two[2]) == []
+    assert whole(one[0], two[1], two[2]) == []
+    assert whole(one[0], *two) == [b"held [2]"]
 
 
 def test_a_journal_of_its_own_is_not_mixed_with_that_of_topics(place: Place) -> None:
@@ -289,6 +412,28 @@ def test_commits_that_the_topics_have_lost_are_published_again(launch_kafka: Lau
     with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
         assert content(there) == content(here)
         assert ordinals(everything(there)) == [*range(1, 8), 9]
+
+
+class AtOnce(Feed):
+    """Reads slowly: what is there comes in one piece, with the end."""
+
+    def take(self, timeout: float) -> Sequence[Message]:
+        taken: list[Message] = []
+        while not self.reached:
+            taken += super().take(timeout)
+        return taken
+
+
+def test_the_end_of_a_partition_may_come_with_its_last_messages(place: Place) -> None:
+    with place.ingest() as journal:
+        write(journal, 3)
+        topics = JournalTopics(place.config, "commerce")
+        state = topics.names.state, 0
+        feed = AtOnce(topics.options, topics.group, topics.who, {state: 0})
+        with closing(feed):
+            found: list[Message] = []
+            feed.until({state: topics.ends(topics.make())[state]}, found.extend)
+        assert found
 
 
 def test_killed_at_each_step_of_a_commit(place: Place) -> None:

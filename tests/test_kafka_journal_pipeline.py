@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,23 @@ def test_a_twin_on_another_machine_takes_over(shop: Shop) -> None:
     assert shop.same()
 
 
+def test_a_machine_that_was_left_behind_catches_up(shop: Shop, kafka: Kafka) -> None:
+    """Its copy of the journal lacks, when it starts, what its sinks have had from elsewhere meanwhile."""
+    shop.fill(1, 200)
+    shop.pipeline.sync()
+    shop.fill(1001, 1200)
+    elsewhere = shop.pipeline.sluice("sync", str(shop.twin_file))
+    assert elsewhere.code == 0, elsewhere.err
+    text = shop.pipeline.file.read_text()
+    shop.pipeline.file.write_text(text.replace(kafka.bootstrap_servers, "127.0.0.1:9"))
+    eu = shop.pipeline.start("--only", "deliver:eu")
+    wait_for(lambda: "which is to catch up" in str(shop.pipeline.status()["sinks"]["eu"]), 60, "the sink to wait for the copy")
+    shop.pipeline.file.write_text(text)
+    assert shop.pipeline.stop(eu) == 0
+    shop.pipeline.sync()
+    assert shop.same()
+
+
 def test_a_sink_is_fed_on_another_machine(shop: Shop) -> None:
     shop.fill(1, 500)
     ingest = shop.pipeline.start("--only", "ingest")
@@ -132,6 +150,12 @@ def test_a_sink_is_fed_on_another_machine(shop: Shop) -> None:
     shop.fill(1001, 1500)
     wait_for(fed, 60, "the other machine to deliver what is new")
     assert shop.source.rows(wanted.format("orders"))[0][0] > 500
+    for file in (shop.pipeline.folder / ".twin").glob("journal.db*"):  # under the process that reads it
+        file.unlink()
+    assert eu.wait(60) == 75
+    eu = shop.pipeline.start("--only", "deliver:eu", file=shop.twin_file)
+    shop.fill(2001, 2500)
+    wait_for(fed, 60, "the other machine to deliver from a new copy")
     assert shop.pipeline.stop(eu) == 0
     assert shop.pipeline.stop(ingest) == 0
 
@@ -142,6 +166,12 @@ def test_brokers_that_go_away_and_come_back_are_waited_for(
     kafka = launch_kafka()
     shop = Shop(kafka, database18, make_database(database18.server), make_pipeline)
     shop.fill(1, 100)
+    kafka.server.stop()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(shop.pipeline.sync)
+        kafka.server.restart()
+        waiting.result()
+    assert shop.same()
     running = shop.pipeline.start()
     wait_for(lambda: shop.pipeline.status()["sources"].get("portal", {}).get("state") == "streaming", 60, "ingest to stream")
     kafka.server.kill()
