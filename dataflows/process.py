@@ -26,6 +26,7 @@ from dataflows.supervise import SUPERVISED
 from journal.bell import Listener, Ringer
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
+from journal.processes import delivering
 from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
 from pipeline.model import KafkaJournal, Pipeline, SinkBlock
@@ -116,9 +117,10 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
     """Delivers to one sink until asked to stop."""
     name = f"deliver:{block.name}"
     with ExitStack() as held:
-        held.enter_context(ProcessLock(pipeline.state, f"deliver-{block.name}", f"{name} of {pipeline.name}", _PATIENCE))
+        held.enter_context(ProcessLock(pipeline.state, delivering(block.name), f"{name} of {pipeline.name}", _PATIENCE))
         state = State.open(pipeline.state)
         held.callback(state.close)
+        share(pipeline, delivering(block.name), held)
         flow_state = DeliverState()
         metrics = DeliverMetrics()
         report = _SinkReport(block.name, state, flow_state, metrics)
@@ -158,6 +160,17 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop) -> int:
             raise
         report.ended()
         return 0
+
+
+def share(pipeline: Pipeline, process: str, held: ExitStack) -> None:
+    """Where the journal is in topics, tells other machines what is written into the state here, and takes what they tell.
+
+    `process` is the lock of the process.
+    """
+    if pipeline.journal.kafka is not None:
+        from journal.exchange import Exchange
+
+        held.callback(Exchange(pipeline.state, pipeline.name, pipeline.journal.kafka, process).close)
 
 
 def _follow_topics(pipeline: Pipeline, kafka: KafkaJournal, ending: Ending, held: ExitStack) -> None:

@@ -30,6 +30,7 @@ log = structlog.get_logger("sluice.journal")
 
 CHANGES_SETTINGS: Mapping[str, str] = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 STATE_SETTINGS: Mapping[str, str] = {"cleanup.policy": "compact", "segment.bytes": str(16 << 20), "min.cleanable.dirty.ratio": "0.1"}
+STATUS_SETTINGS: Mapping[str, str] = {**STATE_SETTINGS, "delete.retention.ms": "2592000000"}
 _PATIENCE = 120.0  # seconds for which brokers that are away are waited for with a commit in hand
 _MARK_EVERY = 5.0
 _SLOW = 1.0  # seconds after which a commit that is not through is told of
@@ -53,7 +54,12 @@ class JournalTopics:
         """The topics of changes and state, made where they are missing. Raises Refused, TransientError, TerminalError."""
         changes = self.ask.make(self.names.changes, self._partitions, CHANGES_SETTINGS)
         state = self.ask.make(self.names.state, 1, STATE_SETTINGS)
+        self.make_status()
         return self._checked(changes), state
+
+    def make_status(self) -> Topic:
+        """The topic of what processes say of themselves."""
+        return self.ask.make(self.names.status, 1, STATUS_SETTINGS)
 
     def find(self) -> tuple[Topic, Topic] | None:
         """The same; None where ingest has not made them yet."""

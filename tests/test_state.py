@@ -222,14 +222,14 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path, state: State) -> N
     settle(state, "eu", 1)
     state.close()
     db = sqlite3.connect(tmp_path / "state.db")
-    db.execute("pragma user_version = 2")
+    db.execute("pragma user_version = 3")
     db.close()
     with pytest.raises(JournalError, match="newer"):
         State.open(tmp_path).sinks()
 
 
 def test_a_file_that_is_locked_for_long_is_trouble_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("journal.state._PATIENCE", 0.05)
+    monkeypatch.setattr("journal.state_file._PATIENCE", 0.05)
     state = State.open(tmp_path)
     settle(state, "eu", 1)
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
