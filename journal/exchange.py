@@ -31,7 +31,8 @@ _TELL_EVERY = 2.0  # seconds
 _AGAIN = 1.0
 _AGAIN_AFTER_TROUBLE = 3.0
 _LOOK_EVERY = 30.0  # seconds after which it is seen whether the topic is still the same
-_SETTLE = 3.0
+_SETTLE = 1.5
+_ANSWER = 6.0
 
 
 def _topic_of(topics: JournalTopics) -> Topic | None:
@@ -61,7 +62,7 @@ def exchange_once(folder: Path, pipeline: str, kafka: KafkaJournal, *, tell: boo
             listener.catch_up()
             if tell:
                 with closing(Speaker(topics, topic, shared)) as speaker:
-                    if not _settled(shared, listener, speaker, time.monotonic() + _SETTLE * 2):
+                    if not _settled(shared, listener, speaker, time.monotonic() + _ANSWER):
                         raise TransientError(f"{topics.who}: no broker answers", hint="it is told as soon as something runs here")
 
 
@@ -84,12 +85,14 @@ class Exchange:
         self._process = process
         self._topics = JournalTopics(kafka, pipeline)
         self._over = threading.Event()
+        self._left = False
         self._trouble: type[SluiceError] | None = None
         self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        while not self._left:
+            last = self._over.is_set()
             try:
                 with ProcessLock(self._folder, LOCK, f"who exchanges what is told in {self._folder}"):
                     self._exchange()
@@ -97,6 +100,8 @@ class Exchange:
                 self._went_well()
             except SluiceError as error:
                 self._went_wrong(error)
+            if last:
+                return
             self._over.wait(_AGAIN if self._trouble is None else _AGAIN_AFTER_TROUBLE)
 
     def _exchange(self) -> None:
@@ -125,6 +130,7 @@ class Exchange:
                             return
                 presence.leave(self._process)
                 _settled(shared, listener, speaker, time.monotonic() + _SETTLE)
+                self._left = True
 
     def _went_wrong(self, error: SluiceError) -> None:
         """Says it once: what is heard while nobody answers changes from moment to moment."""
