@@ -36,7 +36,7 @@ class _Standing:
         self._reader = reader
         self._totals: Mapping[str, Tally] = {} if reader is None else reader.totals()
         self._ran = reader is not None
-        self._processes = Processes(pipeline.state, state)
+        self._processes = Processes(pipeline, state)
         self._supervised = self._processes.since(RUN)
 
     def answer(self) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def resync(pipeline: Pipeline, do: bool) -> Resync:
 def _refuse_while_others_run(pipeline: Pipeline) -> None:
     """Raises AlreadyRunningError where another machine runs a part of it, as far as is known here."""
     with closing(State.open(pipeline.state)) as state:
-        processes = Processes(pipeline.state, state)
+        processes = Processes(pipeline, state)
         for lock in (INGEST, *map(delivering, pipeline.sinks)):
             for machine in processes.elsewhere(lock):
                 raise AlreadyRunningError(

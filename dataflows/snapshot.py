@@ -47,6 +47,6 @@ def request_copy(pipeline: Pipeline, table: str, sink: str | None) -> Asked:
             raise ConfigError(f"the sink `{sink}` does not take {dataset}", hint="add it to `datasets` of the sink")
     with closing(State.open(pipeline.state)) as state:
         state.request_copies(sink or EVERY_SINK, sorted({names.at(*one) for one in chosen}))
-        running = Processes(pipeline.state, state).alive(INGEST)
+        running = Processes(pipeline, state).alive(INGEST)
     tell(pipeline)
     return Asked(dataset, running)

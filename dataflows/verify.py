@@ -220,7 +220,7 @@ class _Look:
 
     @property
     def _running(self) -> bool:
-        processes = Processes(self._pipeline.state, self._state)
+        processes = Processes(self._pipeline, self._state)
         return processes.alive(INGEST) and processes.alive(delivering(self._sink.name))
 
     def _read_source(self, comparison: Comparison, side: str, keys: ChangeBatch | None) -> list[tuple[Source, str]]:

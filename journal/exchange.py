@@ -13,7 +13,9 @@ from contextlib import closing
 from pathlib import Path
 
 import structlog
+from confluent_kafka import KafkaException
 
+from journal.kafka_errors import from_kafka
 from journal.kafka_topics import Topic
 from journal.locks import ProcessLock, is_held
 from journal.processes import RUN, running_in
@@ -100,6 +102,8 @@ class Exchange:
                 self._went_well()
             except SluiceError as error:
                 self._went_wrong(error)
+            except KafkaException as error:
+                self._went_wrong(from_kafka(error.args[0], f"{self._topics.who}: cannot exchange"))
             if last:
                 return
             self._over.wait(_AGAIN if self._trouble is None else _AGAIN_AFTER_TROUBLE)

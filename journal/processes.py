@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from journal.locks import held_locks, held_since
-from journal.state import State
+from journal.state import Folder, State
+from pipeline.model import Pipeline
 
 RUN = "run"
 INGEST = "ingest"
@@ -30,14 +31,14 @@ def running_in(folder: Path) -> Mapping[str, float]:
 
 
 class Processes:
-    """Those of one pipeline, as of now."""
+    """Those of one pipeline, as of now; without those of other machines where its journal is local."""
 
-    def __init__(self, folder: Path, state: State) -> None:
-        self._folder = folder
-        self._state = state
+    def __init__(self, pipeline: Pipeline, state: State) -> None:
+        self._folder = pipeline.state
+        self._others = state.elsewhere if pipeline.journal.kafka is not None else list[Folder]
 
     def _elsewhere(self, lock: str) -> Iterator[tuple[str, float]]:
-        for other in self._state.elsewhere():
+        for other in self._others():
             if lock in other.running and time.time() - other.updated_at < HEARD:
                 yield other.machine, other.running[lock]
 

@@ -17,7 +17,7 @@ from journal.publisher import JournalTopics
 from journal.quarantine import Wanted
 from journal.state import State
 from pipeline.errors import TransientError
-from pipeline.model import KafkaJournal
+from pipeline.model import JournalConfig, KafkaJournal, Pipeline
 from tests.fix_kafka import LaunchKafka
 from tests.kafka_place import Kafka
 from tests.test_sharing import JOURNAL, progress
@@ -48,6 +48,10 @@ class Place:
         made = Exchange(self.folder(name), "commerce", self.config, process)
         self._held.callback(made.close)
         return made
+
+    def processes(self, name: str) -> Processes:
+        journal = JournalConfig(kafka=self.config)
+        return Processes(Pipeline("commerce", Path("shop.yaml"), None, self.folder(name), journal, {}, {}, {}), self.state(name))
 
     def once(self, name: str, *, tell: bool = False) -> State:
         exchange_once(self.folder(name), "commerce", self.config, tell=tell)
@@ -148,14 +152,14 @@ def test_one_process_in_a_folder_exchanges_and_the_next_takes_over(place: Place)
 
 
 def test_a_process_of_another_machine_counts_as_alive_while_it_is_told_to_be(place: Place) -> None:
-    there = Processes(place.folder("there"), place.state("there"))
+    there = place.processes("there")
     with ProcessLock(place.folder("here"), delivering("eu"), "x"), ProcessLock(place.folder("here"), INGEST, "x"):
         exchange = place.exchange("here", delivering("eu"))
         wait_for(lambda: bool(place.once("there").sources() == {}) and there.alive(delivering("eu")), 30, "the process to be known")
         assert len(there.machines(delivering("eu"))) == 1
         assert there.elsewhere(INGEST)
         assert not there.alive(delivering("us"))
-        assert Processes(place.folder("here"), place.state("here")).elsewhere(INGEST) == []
+        assert place.processes("here").elsewhere(INGEST) == []
         exchange.close()
         place.once("there")
         assert not there.alive(delivering("eu"))
@@ -163,7 +167,7 @@ def test_a_process_of_another_machine_counts_as_alive_while_it_is_told_to_be(pla
 
 
 def test_a_process_that_is_not_told_of_any_more_does_not_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = Processes(place.folder("there"), place.state("there"))
+    there = place.processes("there")
     with ProcessLock(place.folder("here"), INGEST, "x"):
         place.exchange("here", delivering("eu"))
         wait_for(lambda: bool(place.once("there").sources() == {}) and there.alive(INGEST), 30, "the process to be known")
