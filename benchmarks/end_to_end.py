@@ -35,8 +35,10 @@ Row = dict[str, object]
 class Bench:
     """One source, one regional store, and the pipelines on them."""
 
-    def __init__(self, folder: Path, source: EmbeddedPostgres, store: EmbeddedPostgres) -> None:
+    def __init__(self, folder: Path, source: EmbeddedPostgres, store: EmbeddedPostgres, journal: str = "{type: local}") -> None:
+        """`journal` is YAML."""
         self.folder = folder
+        self.journal = journal
         self.source = source
         self.store = store
         self.next_row = 1
@@ -50,7 +52,7 @@ class Bench:
     def stream(self, kind: str, rows: int) -> Row:
         """Changes from the slot through gate and journal, and on into a sink."""
         folder = self.folder / kind
-        file = workload.pipeline(folder, self.source.dsn, self.sinks(kind))
+        file = workload.pipeline(folder, self.source.dsn, self.sinks(kind), self.journal)
         measuring.finish("sync", str(file))
         with self.source.connect() as connection:
             connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [_PEER])
@@ -168,20 +170,20 @@ def main() -> None:
             bench = Bench(Path(folder, str(number)), source, store)
             for kind in ("journal", "duckdb", "postgres"):
                 if options.only in (None, kind):
-                    _fresh(source, store)
-                    results.append(_show(bench.stream(kind, options.rows)))
+                    fresh(source, store)
+                    results.append(show(bench.stream(kind, options.rows)))
             if options.only in (None, "snapshot"):
-                _fresh(source, store)
+                fresh(source, store)
                 workload.fill(source.dsn, 1, options.rows * 2)
-                results.append(_show(bench.snapshot()))
+                results.append(show(bench.snapshot()))
         last = Bench(Path(folder, "last"), source, store)
         for name, measure in (("latency", latency), ("idle", idle)):
             if options.only in (None, name):
-                _fresh(source, store)
-                results.append(_show(measure(last.folder / name, source.dsn, store.dsn)))
+                fresh(source, store)
+                results.append(show(measure(last.folder / name, source.dsn, store.dsn)))
         if options.only in (None, "transaction"):
-            _fresh(source, store)
-            results.append(_show(last.transaction()))
+            fresh(source, store)
+            results.append(show(last.transaction()))
     ratios: dict[str, list[float]] = {}
     for row in results:
         if "ratio" in row:
@@ -192,7 +194,8 @@ def main() -> None:
         options.out.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
 
 
-def _fresh(source: EmbeddedPostgres, store: EmbeddedPostgres) -> None:
+def fresh(source: EmbeddedPostgres, store: EmbeddedPostgres) -> None:
+    """Servers without anything of a run before."""
     with source.connect() as connection:
         connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active")
         connection.execute("DROP PUBLICATION IF EXISTS sluice_bench_db")
@@ -204,7 +207,8 @@ def _fresh(source: EmbeddedPostgres, store: EmbeddedPostgres) -> None:
         connection.execute("CHECKPOINT")
 
 
-def _show(row: Row) -> Row:
+def show(row: Row) -> Row:
+    """Prints a line, which is given back."""
     print("  ".join(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}" for name, value in row.items()), flush=True)
     return row
 

@@ -12,11 +12,21 @@ import psycopg
 from benchmarks import measuring, workload
 
 
-def latency(folder: Path, source: str, store: str, rate: int = 500, seconds: float = 20.0) -> dict[str, object]:
-    """Single-row transactions at `rate` a second; the store is asked for the newest row as fast as it answers."""
-    file = workload.pipeline(folder, source, f'  out: {{type: postgres, dsn: "{store}", schema: bench}}')
+def latency(
+    folder: Path, source: str, store: str, journal: str = "{type: local}", *, apart: bool = False, rate: int = 500, seconds: float = 20.0
+) -> dict[str, object]:
+    """Single-row transactions at `rate` a second; the store is asked for the newest row as fast as it answers.
+
+    `apart`: the sink's process has a state folder of its own, as on another machine.
+    """
+    file = workload.pipeline(folder, source, f'  out: {{type: postgres, dsn: "{store}", schema: bench}}', journal)
     measuring.finish("sync", str(file))
-    service = measuring.sluice("run", str(file))
+    if apart:
+        other = file.with_name("apart.yaml")
+        other.write_text(file.read_text("utf-8").replace("state: state", "state: apart"), "utf-8")
+        services = [measuring.sluice("run", str(file), "--only", "ingest"), measuring.sluice("run", str(other), "--only", "deliver:out")]
+    else:
+        services = [measuring.sluice("run", str(file))]
     committed: dict[int, float] = {}
     seen: dict[int, float] = {}
     over = threading.Event()
@@ -43,7 +53,8 @@ def latency(folder: Path, source: str, store: str, rate: int = 500, seconds: flo
                 seen[n] = now
             top = max(top, newest)
         writer.join()
-    service.stop()
+    for service in services:
+        service.stop()
     times = sorted((seen[n] - committed[n]) * 1000 for n in committed if n > rate)  # the first second warms up
     return {
         "what": f"commit to visible in Postgres, {rate} rows/s, ms",

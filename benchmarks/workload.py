@@ -77,8 +77,8 @@ def fill(dsn: str, first: int, last: int, per_transaction: int = 50_000) -> None
             connection.execute(ROWS.format(first=start, last=min(start + per_transaction - 1, last)).encode())
 
 
-def pipeline(folder: Path, dsn: str, sinks: str) -> Path:
-    """Writes contract and pipeline file into `folder`; `sinks` is YAML."""
+def pipeline(folder: Path, dsn: str, sinks: str, journal: str = "{type: local}") -> Path:
+    """Writes contract and pipeline file into `folder`; `sinks` and `journal` are YAML."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench.odcs.yaml").write_text(contract(), "utf-8")
     file = folder / "pipeline.yaml"
@@ -86,6 +86,7 @@ def pipeline(folder: Path, dsn: str, sinks: str) -> Path:
         f"""
 pipeline: bench
 state: state
+journal: {journal}
 sources:
   db: {{type: postgres, dsn: "{dsn}", tables: [public.bench]}}
 datasets:

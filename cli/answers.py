@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cli.redact import redact
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 _WIDTH_OF_A_FILE = 160
 
@@ -46,6 +46,12 @@ def answer_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, ti
     for row in rows:
         table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     _console(sys.stdout).print(table)
+    sys.stdout.flush()
+
+
+def answer_shown(what: RenderableType) -> None:
+    """Whatever rich can draw; its texts are printable already."""
+    _console(sys.stdout).print(what)
     sys.stdout.flush()
 
 

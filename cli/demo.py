@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Never
 
 import typer
 
@@ -46,5 +47,11 @@ def demo(
 
     from examples.demo import demo as run
 
+    signal.signal(signal.SIGTERM, _end)
     place = folder.absolute() if folder is not None else Path(tempfile.mkdtemp(prefix="sluice-demo-"))
     raise typer.Exit(run(Console(), place, kafka=kafka, keep=keep))
+
+
+def _end(number: int, _: object) -> Never:
+    """Leaves through everything that has to be stopped."""
+    raise SystemExit(128 + number)

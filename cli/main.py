@@ -18,6 +18,7 @@ from cli.resync import resync, snapshot
 from cli.run import run, sync
 from cli.schema import schema
 from cli.status import status
+from cli.trace import trace
 from cli.verify import verify
 
 app = typer.Typer(
@@ -57,7 +58,7 @@ def sluice(
     """
 
 
-for command in (demo, check, plan, sync, run, status, verify, report, snapshot, resync):
+for command in (demo, check, plan, sync, run, status, verify, trace, report, snapshot, resync):
     app.command()(command)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cli.offline_maps import enriched_schemas, map_problems
+from cli.offline_maps import enriched_schemas, map_problems, order_problems
 from journal.schema import Column, TableSchema
 from journal.types import parse_type
 from pipeline.document import read_document
@@ -87,6 +87,7 @@ def _check_pipeline(reading: Reading) -> Checked:
     if reading.pipeline is not None:
         found.problems += map_problems(reading.pipeline)
         shapes |= enriched_schemas(reading.pipeline, found.problems)
+        found.problems += order_problems(reading, shapes)
     for sink in reading.sinks.values():
         for route in (sink.routes or {}).values():
             found.problems += _route_problems(reading, sink.name, route, shapes.get(route.dataset))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -12,8 +12,10 @@ from dataflows.lookup_table import check_key
 from dataflows.lookups import Lookups
 from dataflows.map_query import Query, read_query
 from dataflows.maps import Maps, declared_input
+from dataflows.versions import check_version
 from journal.schema import Column, TableSchema
 from pipeline.errors import ConfigError, Problem
+from pipeline.load import Reading
 from pipeline.model import Dataset, Feed, Lookup, Pipeline
 from pipeline.names import nearest
 
@@ -48,6 +50,23 @@ def enriched_schemas(pipeline: Pipeline, problems: list[Problem]) -> dict[str, T
         except ConfigError as error:
             problems += [one if one.file else replace(one, file=pipeline.file, line=dataset.line) for one in error.problems]
     return found
+
+
+def order_problems(reading: Reading, shapes: Mapping[str, TableSchema | None]) -> list[Problem]:
+    """What is wrong with `order_by` of datasets, where the file tells their columns; `shapes` are those that are known already."""
+    problems: list[Problem] = []
+    if reading.pipeline is None:
+        return []
+    for name, dataset in reading.datasets.items():
+        schema = shapes[name] if name in shapes else _told(partial(_given, reading.pipeline, dataset))
+        if dataset.order_by is None or schema is None:
+            continue
+        try:
+            check_version(dataset, schema)
+        except ConfigError as error:
+            line = reading.document.line(("datasets", name, "order_by"))
+            problems.append(Problem(error.message, reading.document.file, line, error.hint))
+    return problems
 
 
 def _told(ask: Callable[[], TableSchema | None]) -> TableSchema | None:

@@ -43,6 +43,10 @@ def _show(plan: Plan) -> None:
     from cli.answers import answer_line, answer_lines
     from cli.ending import tell
 
+    if plan.journal.actions:
+        answer_line("journal:")
+    for action in plan.journal.actions:
+        answer_lines(action, "  + ")
     for name, source in plan.sources.items():
         answer_line(f"source {name}: {len(source.tables)} table{'s' if len(source.tables) != 1 else ''}")
         for table, schema in source.tables.items():

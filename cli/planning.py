@@ -12,6 +12,8 @@ from dataflows.enriching import Enrichments
 from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.service import resume_of
+from dataflows.versions import check_version
+from journal.opening import to_be_made
 from journal.schema import TableSchema
 from pipeline.errors import EXIT_NO, EXIT_USAGE, ConfigError, Problem, SluiceError
 from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock
@@ -45,10 +47,19 @@ class SinkPlan:
 
 
 @dataclass
+class JournalPlan:
+    """The journal: what would be made for it on a server; nothing where it is a file."""
+
+    actions: list[str] = field(default_factory=list)
+    error: SluiceError | None = None
+
+
+@dataclass
 class Plan:
     """`missing`: a table that the pipeline names is not there, which is an error of the file."""
 
     pipeline: Pipeline
+    journal: JournalPlan = field(default_factory=JournalPlan)
     sources: dict[str, SourcePlan] = field(default_factory=dict)
     sinks: dict[str, SinkPlan] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -57,7 +68,7 @@ class Plan:
     @property
     def errors(self) -> list[SluiceError]:
         """Of servers that could not be asked."""
-        found = [*(source.error for source in self.sources.values()), *(sink.error for sink in self.sinks.values())]
+        found = [self.journal.error, *(source.error for source in self.sources.values()), *(sink.error for sink in self.sinks.values())]
         return [error for error in found if error is not None]
 
     @property
@@ -69,8 +80,13 @@ class Plan:
 
 
 def make_plan(pipeline: Pipeline) -> Plan:
-    """Connects to every source and sink. A server that cannot be asked is an error of its own part; the others are looked at."""
+    """Connects to every source and sink, and to the journal where it is in Kafka.
+
+    A server that cannot be asked is an error of its own part; the others are looked at.
+    """
     plan = Plan(pipeline)
+    actions, error = _attempt(lambda: to_be_made(pipeline))
+    plan.journal = JournalPlan(actions or [], error)
     maps = Maps(pipeline, plan.problems)
     for block in pipeline.sources.values():
         plan.sources[block.name] = _source(plan, block, maps)
@@ -140,6 +156,8 @@ def _enriched(plan: Plan, schemas: Mapping[str, TableSchema]) -> dict[str, Table
     for name, schema in schemas.items():
         try:
             shapes[name] = enrichments.schema(schema)
+            if name in pipeline.datasets:
+                check_version(pipeline.datasets[name], shapes[name])
         except ConfigError as error:
             line = pipeline.datasets[name].line
             plan.problems += [one if one.file else replace(one, file=file, line=line) for one in error.problems]
@@ -190,6 +208,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "pipeline": plan.pipeline.name,
         "ok": plan.exit_code == 0,
         "problems": [problem_json(problem) for problem in plan.problems],
+        "journal": {"actions": plan.journal.actions, "error": _error(plan.journal.error)},
         "sources": {
             name: {
                 "actions": source.actions,

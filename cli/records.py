@@ -102,6 +102,7 @@ class Masks:
 
     def __init__(self, pipeline: Pipeline, *, off: bool = False) -> None:
         self._hidden: dict[str, frozenset[str] | None] = {}  # None: all of them
+        self._declared: dict[str, frozenset[str]] = {}
         self._mapped = {name for name, dataset in pipeline.datasets.items() if any(feed.map for feed in dataset.feeds)}
         for name, dataset in pipeline.datasets.items():
             if dataset.contract is None or off:
@@ -113,6 +114,7 @@ class Masks:
                 self._hidden[name] = None
                 continue
             self._hidden[name] = frozenset(column for column, prop in columns.items() if prop.sensitive)
+            self._declared[name] = frozenset(columns)
 
     def __call__(self, record: QuarantineRecord, values: Values | None) -> dict[str, Any] | None:
         """The values with those of hidden columns masked; null stays null."""
@@ -123,6 +125,15 @@ class Masks:
         if hidden is None or (hidden and given and values is not record.key):
             hidden = frozenset(values)
         return {name: MASKED if value is not None and name in hidden else _text(value) for name, value in values.items()}
+
+    def row(self, dataset: str, values: Values, *, given: bool = False) -> dict[str, Any]:
+        """The values of a row of a dataset. Where any column is hidden, so are those that the contract does not name, of lookups; and
+        all of a row as its source has `given` it, before any map."""
+        hidden = self._hidden.get(dataset, frozenset())
+        shown = frozenset(values) - hidden if hidden is not None else frozenset()
+        if hidden:
+            shown = frozenset() if given else shown & self._declared[dataset]
+        return {name: _text(value) if value is None or name in shown else MASKED for name, value in values.items()}
 
     def message(self, record: QuarantineRecord) -> dict[str, Any] | None:
         """The message as it was received, if it is known; all of it is hidden where any column is."""
@@ -139,7 +150,8 @@ def _text(value: str | bytes | None) -> str | None:
     return "\\x" + value.hex() if isinstance(value, bytes) else value
 
 
-def _moment(seconds: float | None) -> str | None:
+def moment(seconds: float | None) -> str | None:
+    """Seconds since 1970 as RFC 3339 writes them, in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -158,7 +170,7 @@ def listed(record: QuarantineRecord, masks: Masks, types: Types) -> dict[str, An
         "reasons": [asdict(reason) for reason in record.reasons],
         "group": record.group,
         "attempts": record.attempts,
-        "quarantined_at": _moment(record.quarantined_at),
+        "quarantined_at": moment(record.quarantined_at),
     }
 
 
@@ -176,7 +188,7 @@ def shown(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[str
     types, trace = found.types(record), found.trace(record)
     return {
         **listed(record, masks, types),
-        "committed_at": _moment(record.committed_at / 1e6),
+        "committed_at": moment(record.committed_at / 1e6),
         "ordinal": record.ordinal,
         "trace_id": trace,
         "raw": masks.message(record) or masks(record, record.raw),
@@ -189,7 +201,7 @@ def shown(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[str
         "patch": masks(record, record.patch),
         "patched_by": record.patched_by,
         "approved_by": record.approved_by,
-        "resolved_at": _moment(record.resolved_at),
+        "resolved_at": moment(record.resolved_at),
         "resolution": record.resolution,
-        "audit": [{"at": _moment(record.quarantined_at), "step": "quarantined", "by": record.sink or "gate"}],
+        "audit": [{"at": moment(record.quarantined_at), "step": "quarantined", "by": record.sink or "gate"}],
     }

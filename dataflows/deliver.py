@@ -139,6 +139,7 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         if self._state.error is not None:
             log.info("sink is back", sink=self._delivery.sink.name)
         self._state.opened, self._state.error, self._middle = True, None, False
+        self._state.rested = False  # what was opened is held, even where there is nothing to do
         return []
 
     def _in_time(self) -> bool:

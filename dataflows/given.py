@@ -13,7 +13,8 @@ from typing import Protocol
 from journal.schema import TableSchema
 from sources.base import CopyState, Resume
 
-_NOTE = "sluice given "
+_OURS = "sluice "  # notes that are not the source's own begin with it
+_NOTE = f"{_OURS}given "
 
 
 class Known(Protocol):
@@ -49,5 +50,5 @@ def resume_from(known: Known) -> Resume:
             told = json.loads(text)
             if schemas[table].encoded == told["mapped"]:
                 schemas[table] = TableSchema.decode(told["given"])
-    notes = {name: text for name, text in known.notes.items() if not name.startswith(_NOTE)}
+    notes = {name: text for name, text in known.notes.items() if not name.startswith(_OURS)}
     return Resume(known.watermark, CopyState(known.copied, known.begun), schemas, notes)

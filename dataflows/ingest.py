@@ -22,9 +22,11 @@ from dataflows.judging import Judge, Judged, JudgedBatch, JudgedSegment
 from dataflows.lookups import Lookups
 from dataflows.observe import IngestMetrics
 from dataflows.stopping import Stop
+from dataflows.versions import Versions
 from journal.batch import ChangeBatch, CopyMarker, Segment
 from journal.bell import Ringer
 from journal.local import JournalWriter
+from journal.quarantine import QuarantineRecord
 from journal.state import EVERY_SINK
 from pipeline.errors import TerminalError
 from sources.base import Source
@@ -144,6 +146,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         copy_done: Callable[[str, str, float], None],
         copy_name: Callable[[str, str], str],
         lookups: Lookups | None = None,
+        versions: Versions | None = None,
     ) -> None:
         """`copy_name` names the copy of a source's table; `copy_requested` tells when one was asked for, for a sink;
         `copy_done` is told so when that one has become
@@ -158,8 +161,12 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         self._copy_done = copy_done
         self._copy_name = copy_name
         self._lookups = lookups
+        self._versions = versions
         self._copying: dict[tuple[str, str, str], float | None] = {}  # by source, table and sink: when the copy was asked for
         self._copied: list[tuple[str, str, float]] = []
+        self._open_keys: dict[
+            tuple[str, str, str], set[frozenset[tuple[str, str | bytes | None]]]
+        ] = {}  # of what is in quarantine already, while a copy is made for one sink
 
     def write_batch(self, items: list[JudgedSegment]) -> None:
         for item in items:
@@ -213,6 +220,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._write_batch(entry)
         elif isinstance(entry, CopyMarker):
             sink = entry.sink or EVERY_SINK
+            self._open_keys.pop((entry.source, entry.table, sink), None)
             if entry.phase == "start":
                 self._copying[entry.source, entry.table, sink] = self._copy_requested(sink, self._copy_name(entry.source, entry.table))
             self._journal.mark(entry)
@@ -232,10 +240,12 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._journal.append(batch)
             if self._lookups is not None:
                 self._lookups.keep(batch, self._journal.lookups)
+        if judged.versions is not None and self._versions is not None:
+            self._versions.keep(judged.versions, self._journal.lookups)
         if judged.waiting is not None:
             judged.waiting.number = self._journal.waiting.add(judged.waiting.batch, judged.waiting.since)
+        self._journal.quarantine(judged.records if batch.sink is None else self._unknown(judged))
         if batch.sink is None:  # a copy for one sink brings nothing new into the pipeline
-            self._journal.quarantine(judged.records)
             self._journal.count(
                 batch.dataset,
                 source=batch.source,
@@ -250,6 +260,13 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 times=judged.times,
             )
             self._count(batch, judged)
+
+    def _unknown(self, judged: JudgedBatch) -> list[QuarantineRecord]:
+        """Of the records of a copy for one sink those of rows that are in quarantine for nothing else."""
+        copy = judged.passed.source, judged.passed.table, judged.passed.sink or EVERY_SINK
+        if judged.records and copy not in self._open_keys:
+            self._open_keys[copy] = {frozenset(key.items()) for key in self._journal.open_keys(judged.passed.dataset)}
+        return [one for one in judged.records if frozenset(one.key.items()) not in self._open_keys[copy]]
 
     def _count(self, batch: ChangeBatch, judged: JudgedBatch) -> None:
         metrics = self._metrics

@@ -16,6 +16,7 @@ from dataflows.build import build_gate, build_source, contracts, dataset_name
 from dataflows.copy_names import CopyNames
 from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
+from dataflows.judged_by import JudgedBy
 from dataflows.judging import Judge
 from dataflows.lean import seldom_collect
 from dataflows.lookups import Lookups, Precedence
@@ -24,6 +25,7 @@ from dataflows.observe import Health, HealthServer, IngestMetrics
 from dataflows.process import Beat, run_flow, share
 from dataflows.records import Places, judged_records
 from dataflows.stopping import Stop
+from dataflows.versions import Versions
 from dataflows.waiting import Waiting
 from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
@@ -66,10 +68,21 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
         record = partial(judged_records, journal.id, Places(pipeline, notes.__getitem__), pipeline.owner)
         lookups = Lookups(pipeline)
         waiting = Waiting(pipeline, lookups, lambda: journal.clock)
-        lookups.load(journal.lookups)
+        versions = Versions(pipeline)
+        lookups.load(journal.lookups, versions.names)
+        versions.load(journal.lookups)
         waiting.restore(journal.waiting.all())
+        first = journal.next_ordinal
+        judged_by = JudgedBy(first, rules, notes.__getitem__)
         judge = Judge(
-            journal.next_ordinal, partial(_gate, rules), record, lambda source, found: notes[source].update(found), Maps(pipeline), waiting
+            first,
+            partial(_gate, rules),
+            record,
+            lambda source, found: notes[source].update(found),
+            Maps(pipeline),
+            waiting,
+            judged_by,
+            versions,
         )
         report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal)
         report.follow()
@@ -90,6 +103,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop) -> int:
             lambda sink, copy, requested: state.copies_done(sink, [copy], requested),
             CopyNames(pipeline).at,
             lookups,
+            versions,
         )
         _begin(sources, journal, step, flow_state, lookups)
         streams = [name for name, block in pipeline.sources.items() if block.stream is not None]

@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 
 from dataflows.given import given_note
+from dataflows.judged_by import JudgedBy
 from dataflows.mapping import Mapped
 from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
@@ -19,6 +20,7 @@ from pipeline.errors import ConfigError
 from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
 
 if TYPE_CHECKING:
+    from dataflows.versions import Sifted, Versions
     from dataflows.waiting import Part, Settled, Waiting
     from quality.gate import Gate
 
@@ -34,7 +36,7 @@ class JudgedBatch:
     """What became of one batch: `passed` goes to the sinks, `records` to quarantine.
 
     `judged` rows were judged; `held_back`, `dropped` and `warned` are counts by rule. `times` is the range of the commit times in
-    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`.
+    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`. `versions` are to be remembered of what passed.
     """
 
     passed: ChangeBatch
@@ -48,6 +50,7 @@ class JudgedBatch:
     dropped: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
     waiting: Part | None = None
+    versions: ChangeBatch | None = None
 
     @property
     def failed(self) -> Mapping[str, int]:
@@ -74,6 +77,9 @@ class MapsOfFeeds(Protocol):
 
     def merged(self, source: str, table: str) -> bool: ...
 
+
+LATE = "order_by"
+"""The rule by which a row is dropped that comes behind a newer version of it."""
 
 WAITED = "lookup"
 """The rule that a row breaks which cannot be let go any more, and waited for a lookup."""
@@ -103,11 +109,16 @@ class Judge:
         learn: Callable[[str, Mapping[str, str]], None] = lambda source, notes: None,
         maps: MapsOfFeeds | None = None,
         waiting: Waiting | None = None,
+        judged_by: JudgedBy | None = None,
+        versions: Versions | None = None,
     ) -> None:
         """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates, and
-        lookups, for which rows may have to wait, behind them."""
+        lookups, for which rows may have to wait, behind them; last come `versions`, which rows that are late do not pass.
+        `judged_by` says what is to be noted of what judged."""
         self._maps = maps
+        self._versions = versions
         self._waiting = waiting
+        self._judged_by = judged_by
         self._given: dict[str, str] = {}
         self._learn = learn
         self._next = next_ordinal
@@ -124,6 +135,10 @@ class Judge:
         ordered = segment.entries if self._waiting is None else self._waiting.in_order(segment.entries)
         entries = [judged for entry in ordered if (judged := self.entry(entry)) is not None]
         notes = self._described(segment)
+        if self._judged_by is not None:
+            for judged in entries:
+                if isinstance(judged, JudgedBatch):
+                    notes |= self._judged_by.note(judged.passed)
         return JudgedSegment(segment if not notes else replace(segment, notes={**segment.notes, **notes}), entries)
 
     def entry(self, entry: ChangeBatch | CopyMarker | Held) -> Judged | None:
@@ -183,7 +198,7 @@ class Judge:
             log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
         passed = batch if judgement.passed.all() else batch.take(judgement.passed)
         try:
-            passed, poor, part = self._enriched(passed)
+            passed, poor, part, sifted = self._enriched(passed)
         except ConfigError as error:
             self._stop_table(batch, error.message)
             return Stopped(given)
@@ -193,6 +208,8 @@ class Judge:
         records: Sequence[QuarantineRecord] = ()
         if batch.sink is None:
             records = [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
+        else:  # a row that the contract holds back is in quarantine since it came; what a lookup lacks now is news for this sink
+            records = [_for_sink(record, batch.sink) for record in self._recorded(poor, gate)]
         unfit = () if poor is None else poor.rows
         return JudgedBatch(
             passed=passed,
@@ -203,21 +220,33 @@ class Judge:
             judged=judgement.judged,
             times=_times(given),
             held_back=Counter(reason.rule for row in (*failed, *judgement.quarantined, *unfit) for reason in row.reasons),
-            dropped={rule: len(index) for rule, index in judgement.dropped.items()},
+            dropped={**{rule: len(index) for rule, index in judgement.dropped.items()}, **_late(sifted)},
             warned=judgement.warnings,
             waiting=part,
+            versions=None if sifted is None else sifted.news,
         )
 
-    def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None]:
-        """What goes on of what the contract has passed, what was made of it where it is enriched, and what waits. Raises ConfigError."""
-        if self._waiting is None:
-            return batch, None, None
-        self._waiting.lookups.check(batch)
-        made = self._waiting.apply(batch)
+    def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None, Sifted | None]:
+        """What goes on of what the contract has passed, what was made of it where it is enriched, what waits, and what was late.
+
+        Raises ConfigError.
+        """
+        if self._versions is not None:
+            self._versions.check(batch.schema if self._waiting is None else self._waiting.enrichments.schema(batch.schema))
+        if self._waiting is not None:
+            self._waiting.lookups.check(batch)
+        made = None if self._waiting is None else self._waiting.apply(batch)
         mapped, part = (None, None) if made is None else made
-        passed = batch if mapped is None else mapped.passed
-        self._waiting.lookups.take(passed)
-        return passed, mapped, part
+        passed, sifted = self._sifted(batch if mapped is None else mapped.passed)
+        if self._waiting is not None:
+            self._waiting.lookups.take(passed)
+        return passed, mapped, part, sifted
+
+    def _sifted(self, passed: ChangeBatch) -> tuple[ChangeBatch, Sifted | None]:
+        if self._versions is None:
+            return passed, None
+        sifted = self._versions.sift(passed)
+        return sifted.passed, sifted
 
     def _recorded(self, mapped: Mapped | None, gate: Gate | None) -> list[QuarantineRecord]:
         """Records of the rows that a map does not take."""
@@ -247,6 +276,7 @@ class Judge:
             passed, rows, records = batch.slice(0, 0), spoiled, list(self._record(batch, spoiled, gate))
         else:
             passed, rows, records = one.mapped.passed, list(one.mapped.rows), self._recorded(one.mapped, gate)
+        passed, sifted = self._sifted(passed)
         if self._waiting is not None:
             self._waiting.lookups.take(passed)
         return JudgedBatch(
@@ -257,6 +287,8 @@ class Judge:
             records=records,
             times=_times(batch),
             held_back=Counter(reason.rule for row in rows for reason in row.reasons),
+            dropped=_late(sifted),
+            versions=None if sifted is None else sifted.news,
         )
 
     def _stop(self, batch: ChangeBatch, error: str) -> Stopped:
@@ -298,6 +330,15 @@ class Judge:
         return self._gates[schema.encoded]
 
 
+def _for_sink(record: QuarantineRecord, sink: str) -> QuarantineRecord:
+    said = f"; the copy for the sink {sink} is without it"
+    return replace(record, reasons=tuple(replace(reason, message=reason.message + said) for reason in record.reasons))
+
+
+def _late(sifted: Sifted | None) -> dict[str, int]:
+    return {} if sifted is None or not sifted.late else {LATE: sifted.late}
+
+
 def _times(batch: ChangeBatch) -> tuple[int, int] | None:
     return (int(batch.time.min()), int(batch.time.max())) if len(batch) else None
 
@@ -307,7 +348,6 @@ def undecodable(batch: ChangeBatch) -> Judgement:
     passed = np.ones(len(batch), np.bool_)
     reasons: dict[int, list[Reason]] = {}
     for defect in batch.defects:
-        value = defect.raw.decode("utf-8", "backslashreplace")
-        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, value))
+        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, defect.shown))
     passed[list(reasons)] = False
     return Judgement(passed, [QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons)])

@@ -61,9 +61,9 @@ class Lookups:
             if kept.rows(name) > 2 * len(self.tables[name]) + _SPARE:
                 kept.keep_anew(name, self.tables[name].entries())
 
-    def load(self, kept: LookupLog) -> None:
-        """What the journal has of them. Of lookups that are now another table, or have another key, it is forgotten."""
-        kept.forget_but(self.tables)
+    def load(self, kept: LookupLog, others: Collection[str] = ()) -> None:
+        """What the journal has of them, beside `others`. Of lookups that are now another table, or have another key, it is forgotten."""
+        kept.forget_but({*self.tables, *others})
         for name, lookup in self.lookups.items():
             began = time.monotonic()
             try:

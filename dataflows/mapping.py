@@ -82,8 +82,8 @@ class _Work:
         self.n = len(batch)
         self.bad: dict[int, list[Reason]] = {}
         for defect in batch.defects:
-            value = None if feed.declared else defect.raw.decode("utf-8", "backslashreplace")
-            self.bad.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, value))
+            message, value = (defect.unquoted, None) if feed.declared else (defect.message, defect.shown)
+            self.bad.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, message, value))
         op = batch.op
         self.sound = np.ones(self.n, np.bool_)
         self.sound[list(self.bad)] = False

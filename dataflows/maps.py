@@ -171,7 +171,7 @@ def declared_input(pipeline_source: object, stream: bool, contract: TableSchema 
 
     `pipeline_source` is the block of a source that is one stream (`stream`); without columns of its own it has its contract's.
     """
-    if not stream:
+    if not stream or not hasattr(pipeline_source, "schema_"):
         return None
     written: Mapping[str, str] = getattr(pipeline_source, "schema_", None) or {}
     columns = dict(written) or (None if contract is None else dict(contract.types))

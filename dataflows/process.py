@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from bytewax.dataflow import Dataflow
@@ -26,6 +27,7 @@ from dataflows.supervise import SUPERVISED
 from journal.bell import Listener, Ringer
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
+from journal.passages import RESOLUTION, Passage
 from journal.processes import delivering
 from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
@@ -175,7 +177,7 @@ def share(pipeline: Pipeline, process: str, held: ExitStack) -> None:
 
 def _follow_topics(pipeline: Pipeline, kafka: KafkaJournal, ending: Ending, held: ExitStack) -> None:
     """Keeps the folder's copy of a journal in topics, where no other process does."""
-    from journal.following import Follower
+    from journal.keeping import Follower
 
     ringer = Ringer(pipeline.state, list(pipeline.sinks))
     held.callback(ringer.close)
@@ -204,18 +206,20 @@ class _SinkReport:
         self._flow = flow
         self._metrics = metrics
         self._reader: JournalReader | None = None
-        self._cursor: Cursor | None = None
+        self._held: tuple[Cursor, float] | None = None  # what the target holds, and since when
         self._error: str | None = None
         self._phase = "starting"
         self._told: tuple[object, ...] = ()
         self._told_at = 0.0
+        self._lined = 0  # the entry of the last line of when what was there
+        self._lined_at = 0.0
 
     def follow(self, pipeline: Pipeline) -> None:
         """Opens the journal a second time: a connection of the beat's own thread."""
         self._reader = JournalReader.open(pipeline.state, pipeline.name)
 
     def committed(self, cursor: Cursor) -> None:
-        self._cursor = cursor
+        self._held = (cursor, time.time())
 
     def failed(self, error: SluiceError) -> None:
         """The process ends with this error; with one that may pass, it is to be started again."""
@@ -229,13 +233,14 @@ class _SinkReport:
             return self._phase, self._error
         if self._flow.error is not None:
             return "retrying", self._flow.error
-        if self._cursor is None:
+        if self._held is None:
             return "starting", None
-        return ("copying" if self._cursor.waiting else "running"), None
+        return ("copying" if self._held[0].waiting else "running"), None
 
     def tell(self) -> None:
         phase, error = self._now()
-        cursor = self._cursor
+        held = self._held
+        cursor = None if held is None else held[0]
         now = time.monotonic()
         told = (phase, error, cursor)
         if told == self._told and now - self._told_at < 2.0:
@@ -248,7 +253,12 @@ class _SinkReport:
         self._metrics.lag_seconds.labels(self._sink).set(seconds)
         told_cursor = cursor.encode() if cursor else None
         seq, journal = (cursor.seq, cursor.journal) if cursor else (0, "")
-        self._state.sink_progress(self._sink, state=phase, error=error, journal=journal, seq=seq, cursor=told_cursor)
+        progress = partial(self._state.sink_progress, self._sink, state=phase, error=error, journal=journal, seq=seq, cursor=told_cursor)
+        if self._reader is None or held is None or seq <= self._lined or (now < self._lined_at + RESOLUTION and self._phase == "starting"):
+            progress()
+            return
+        progress(passage=Passage(seq, held[1], self._reader.ordinal_at(seq)), oldest=self._reader.first_seq())
+        self._lined, self._lined_at = seq, now
 
     def health(self) -> Health:
         phase, error = self._now()

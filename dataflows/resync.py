@@ -18,6 +18,7 @@ from dataflows.enriching import Enrichments
 from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.service import run_lock
+from dataflows.versions import Versions
 from journal.local import JournalReader
 from journal.opening import find_reader, open_writer, tell
 from journal.processes import INGEST, Processes, delivering
@@ -100,5 +101,7 @@ def _adopt_and_forget(
             state.copies_done(name, sorted(state.copy_requests().get(name, ())))
             log.info("sink is taken over", sink=name)
     newest = max((standing.newest for standing in standings.values()), default=0)
+    for kept in Versions(pipeline).names:
+        journal.lookups.keep_anew(kept, ())  # a source that was restored may have older ones again
     for name, start in starts.items():
         journal.start_over(name, start.tables, newest)

@@ -24,6 +24,7 @@ from journal.batch import ChangeBatch, CopyMarker, Longs, Mask, Op, Payloads
 from journal.joining import join
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
+from quality.judgement import QuarantinedRow
 from sinks.lineage import trace
 
 log = structlog.get_logger("sluice.ingest")
@@ -131,15 +132,17 @@ class Waiting:
     def apply(self, batch: ChangeBatch) -> tuple[Mapped, Part | None] | None:
         """The batch enriched, without the rows that wait, and those; None where its dataset is not enriched. Raises ConfigError.
 
-        Rows of a copy for one sink do not wait: those that would are left out, as the stream brings them once they are let go.
+        Rows of a copy for one sink do not wait. One that waits already is left out, as the stream brings it once it is let go.
         """
         bound = self.enrichments.bound(batch.schema)
         if bound is None:
             return None
         mapped = bound.feed.apply(batch)
-        if batch.sink is not None or not bound.waits:
+        if not bound.waits:
             return mapped, None
         bench, place = self._bench(batch), (batch.source, batch.table)
+        if batch.sink is not None:
+            return _not_waiting(mapped, bench.keys), None
         if any(part.batch.schema.encoded != batch.schema.encoded for part in bench.of(place)[-1:]):
             bench.spoil(place, "it waited for a lookup, and the columns of its table changed meanwhile")
         limits = _limits(bound, mapped, batch)
@@ -218,6 +221,19 @@ class Waiting:
         limits = _limits(bound, bound.feed.apply(whole), whole)
         late: Mask = np.isnan(limits) | (since + limits <= self._clock())
         return late
+
+
+def _not_waiting(mapped: Mapped, waiting: Collection[str]) -> Mapped:
+    """Without rows that failed and wait already."""
+    if mapped.failed is None or not waiting:
+        return mapped
+    failed = mapped.failed
+    keys = joined([failed.columns[place] for place in failed.schema.key_indices]).to_pylist()
+    kept = [row for row, key in enumerate(keys) if key not in waiting]
+    if not kept:
+        return Mapped(mapped.passed)
+    rows = [QuarantinedRow(place, mapped.rows[row].reasons) for place, row in enumerate(kept)]
+    return Mapped(mapped.passed, failed.take(np.array(kept, np.int64)), rows, [mapped.keys[row] for row in kept])
 
 
 def _left(bench: _Bench, run: Sequence[Part], stay: Mask) -> tuple[list[int], list[Part]]:

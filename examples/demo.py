@@ -74,6 +74,15 @@ class Stage:
         answer: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
         return answer
 
+    def settle(self) -> None:
+        """Waits until every sink holds everything that the sources have, and no row waits for a lookup."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            if _is_quiet(self.status()):
+                return
+            time.sleep(0.2)
+        raise DemoError("the sinks did not catch up", hint=f"the log is {self.folder / 'service.log'}")
+
     def pid(self, only: str) -> int | None:
         """The process of the service that runs `only`."""
         for entry in Path("/proc").iterdir():
@@ -103,7 +112,7 @@ def demo(console: Console, folder: Path, *, kafka: bool | None = None, keep: boo
             f"\n[bold]All writers have stopped.[/] {bad} of their orders were bad. {marketplaces.late} came through a marketplace"
             " before the portal knew their customer, and waited for that."
         )
-        _settle(stage)
+        stage.settle()
         ending = Ending(console, stage.folder, stage.sluice, stage.environment)
         good = ending.tell(marketplaces)
         console.print(f"\nDone in {time.monotonic() - began:.0f} s. Everything is in [bold]{folder}[/].", soft_wrap=True)
@@ -230,16 +239,6 @@ def _table(status: dict[str, Any], application: Application, marketplaces: Marke
     return table
 
 
-def _settle(stage: Stage) -> None:
-    """Waits until every sink holds everything."""
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        if _is_quiet(stage.status()):
-            return
-        time.sleep(0.2)
-    raise DemoError("the sinks did not catch up", hint=f"the log is {stage.folder / 'service.log'}")
-
-
 def _is_quiet(status: dict[str, Any]) -> bool:
     sources, sinks = status.get("sources", {}).values(), status.get("sinks", {}).values()
     read = all(source.get("lag_bytes") is not None or source.get("lag_messages") == 0 for source in sources)
@@ -251,6 +250,7 @@ def _keep(console: Console, stage: Stage) -> None:
     console.print("\nEverything keeps running until Ctrl-C. In another terminal:")
     for line in (f". {stage.folder / 'environment'}", f"cd {stage.folder}", "sluice status pipeline.yaml"):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+    console.print("docs/third-marketplace.md goes on from here: it adds a third marketplace, step by step.", highlight=False)
     try:
         stage.service.wait()
         console.print("The pipeline has been stopped; the servers run on until Ctrl-C.")

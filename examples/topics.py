@@ -2,7 +2,7 @@
 
     python -m examples.topics BROKERS TOPIC FILE
 
-sends every line of a file as a message, to a topic that is made if there is none.
+sends every line of a file as a message, to a topic that is made if there is none: all to its first partition, where they stay in order.
 """
 
 from __future__ import annotations
@@ -41,12 +41,15 @@ def make_topic(brokers: str, topic: str, partitions: int) -> None:
 
 
 def send(brokers: str, topic: str, lines: Iterable[str]) -> int:
-    """Sends lines as messages and returns how many, once the brokers have them. Raises TopicError where they do not take them."""
+    """Sends lines, in order, to the first partition, and returns how many, once the brokers have them.
+
+    Raises TopicError where they do not take them.
+    """
     failed: list[KafkaError] = []
     producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": "true", "log_level": 0})
     sent = 0
     for line in lines:
-        producer.produce(topic, line, on_delivery=lambda error, _: failed.append(error) if error is not None else None)
+        producer.produce(topic, line, partition=0, on_delivery=lambda error, _: failed.append(error) if error is not None else None)
         producer.poll(0)
         sent += 1
     left = producer.flush(_PATIENCE)

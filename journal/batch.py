@@ -6,6 +6,7 @@ stand, for each row, the operation, the position and time of its commit, and whi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -20,6 +21,12 @@ from journal.schema import TableSchema
 Bytes = npt.NDArray[np.uint8]
 Longs = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+
+HIDDEN = "***"
+"""What stands for a value that is confidential."""
+_SHOWN = 1000  # bytes
+_QUOTE = re.compile(r"(?<!\w)['\"]")  # no apostrophe
 
 
 class Op(IntEnum):
@@ -55,6 +62,24 @@ class Defect:
     column: str | None
     message: str
     raw: bytes
+
+    @property
+    def shown(self) -> str:
+        """The raw bytes for people: of large ones the beginning."""
+        if len(self.raw) <= _SHOWN:
+            return self.raw.decode("utf-8", "backslashreplace")
+        return self.raw[:_SHOWN].decode("utf-8", "backslashreplace") + f"… ({len(self.raw)} bytes)"
+
+    @property
+    def unquoted(self) -> str:
+        """The message without the value that it quotes: what comes first is cut out, what comes later is cut off."""
+        found = _QUOTE.search(self.message)
+        if found is None:
+            return self.message
+        head = self.message[: found.start()]
+        if not head:
+            return HIDDEN + self.message[max(1, self.message.rfind(found[0]) + 1) :]
+        return head[:-1].rstrip() if head.endswith("(") else head + HIDDEN
 
 
 class Payload(NamedTuple):
@@ -191,7 +216,7 @@ class CopyMarker:
 
     Rows that a sink holds for the dataset with an ordinal below the `start` marker's are not in the source's table any more once
     the `end` marker comes: the sink sweeps them. `first` says that nothing of this dataset was ever copied before, so that
-    there is nothing to sweep. `ordinal` is that of the start marker.
+    there is nothing to sweep. `ordinal` is that of the start marker. A copy that is given up before it began tells the columns alone.
     """
 
     schema: TableSchema

@@ -19,9 +19,9 @@ from journal.kafka_errors import from_kafka
 from journal.kafka_topics import Topic
 from journal.locks import ProcessLock, is_held
 from journal.processes import RUN, running_in
-from journal.publisher import JournalTopics
 from journal.sharing import SharedRows
 from journal.status_topic import Listener, Speaker
+from journal.topics import JournalTopics
 from pipeline.errors import AlreadyRunningError, SluiceError, TransientError
 from pipeline.model import KafkaJournal
 

@@ -1,149 +1,112 @@
-"""Who keeps the copy of a journal's topics in a state folder: ingest, which writes both, or a follower, which only reads the topics.
-
-There is one of them in a folder at a time. A follower makes way for ingest.
-"""
+"""What a journal knows of single changes: for whoever follows one record, from its newest change back."""
 
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-import structlog
+from journal import quarantine, store
+from journal.batch import ChangeBatch
+from journal.codec import Row, decode
+from journal.quarantine import QuarantineRecord, Values
+from journal.reading import JournalReader, Streams
+from journal.schema import TableSchema
 
-from journal import store
-from journal.kafka_feed import Feed
-from journal.local import JournalWriter
-from journal.locks import ProcessLock, is_held
-from journal.publisher import JournalTopics, Publisher
-from journal.replica import Replica
-from pipeline.errors import AlreadyRunningError, JournalError, SluiceError
-from pipeline.model import JournalConfig, KafkaJournal
-
-log = structlog.get_logger("sluice.journal")
-
-_COPY = "journal"  # the lock of whoever keeps the copy
-_INGEST = "journal-ingest"  # that of ingest, for which a follower makes way
-_PATIENCE = 10.0
-_TAKE = 0.05
-_AGAIN = 1.0
-_LOST_AFTER = 100  # takes that bring nothing, while a commit is not whole
+_PIECE_BYTES = 16 << 20
+_PIECE_ENTRIES = 256
 
 
-def open_published(folder: Path, pipeline: str, limits: JournalConfig, kafka: KafkaJournal) -> JournalWriter:
-    """Ingest's end of a journal in topics. Raises Refused, TransientError, JournalError, AlreadyRunningError."""
-    with ExitStack() as held:
-        ingest = held.enter_context(ProcessLock(folder, _INGEST, f"ingest of {pipeline}"))
-        copy = held.enter_context(ProcessLock(folder, _COPY, f"who keeps the copy of the journal of {pipeline}", _PATIENCE))
-        publisher = held.enter_context(closing(Publisher(kafka, pipeline)))
-        path = folder / store.FILE
-        db = store.open_for_writing(folder, pipeline, publisher.id, lambda fresh: publisher.fill(fresh, path))
-        held.enter_context(closing(db))
-        publisher.begin(db, path)
-        locks = ExitStack()
-        writer = JournalWriter(path, db, locks, limits, publisher.partitions, publisher)
-        held.pop_all()
-        for lock in (copy, ingest):
-            locks.callback(lock.close)
-        return writer
+class Counted(NamedTuple):
+    """The line of the ledger in which a change was counted: `start` in seconds since 1970, `times` the range of the commit times of what
+    it counts, in microseconds. `source` is None where sources share the time."""
+
+    start: int
+    source: str | None
+    times: tuple[int, int] | None
 
 
-@contextmanager
-def _copy(folder: Path, pipeline: str, topics: JournalTopics) -> Iterator[Replica | None]:
-    """The copy, made where there is none, up to the end of the topics; None where there are no topics yet."""
-    with ExitStack() as held:
-        held.enter_context(ProcessLock(folder, _COPY, f"who keeps the copy of the journal of {pipeline}"))
-        pair = topics.find()
-        ends = {} if pair is None else topics.ends(pair)
-        if pair is None or not ends[topics.names.state, 0]:
-            yield None
-            return
-        path = folder / store.FILE
+class Following:
+    """A journal as whoever follows a record looks at it. Each look is short: nobody is kept waiting."""
 
-        def brought_up_to_date(db: sqlite3.Connection) -> Replica:
-            replica = Replica(db, path, topics.names)
-            replica.check(pair)
-            topics.catch_up(replica, pair, ends)
-            return replica
+    def __init__(self, reader: JournalReader) -> None:
+        self._reader = reader
 
-        def fill(db: sqlite3.Connection) -> None:
-            brought_up_to_date(db)
+    def schema(self, dataset: str) -> TableSchema | None:
+        """The newest columns of a dataset; None where no change of it ever came."""
+        with self._reader.view() as (_, streams):
+            numbers = _numbers(streams, dataset)
+            return streams[max(numbers)].schema if numbers else None
 
-        db = held.enter_context(closing(store.open_for_writing(folder, pipeline, topics.id(pair[1]), fill)))
-        yield brought_up_to_date(db)
-
-
-def follow_once(folder: Path, pipeline: str, kafka: KafkaJournal) -> None:
-    """Brings the copy up to date. Raises AlreadyRunningError where another process keeps it."""
-    if is_held(folder, _COPY):
-        raise AlreadyRunningError(f"another process keeps the copy of the journal of {pipeline}")
-    with _copy(folder, pipeline, JournalTopics(kafka, pipeline)):
-        pass
-
-
-class Follower:
-    """Keeps the copy on a thread of its own, while no other process of the folder does."""
-
-    def __init__(
-        self, folder: Path, pipeline: str, kafka: KafkaJournal, followed: Callable[[], None], lost: Callable[[JournalError], None]
-    ) -> None:
-        """`followed` is called after each step that readers can see, `lost` once the topics do not hold any more what comes next."""
-        self._folder = folder
-        self._pipeline = pipeline
-        self._kafka = kafka
-        self._followed = followed
-        self._lost = lost
-        self._over = threading.Event()
-        self.error: SluiceError | None = None
-        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            try:
-                self._follow()
-                self.error = None
-            except AlreadyRunningError:
-                self.error = None
-            except JournalError as error:
-                self.error = error
-                self._lost(error)
+    def backwards(self, dataset: str) -> Iterator[tuple[int, ChangeBatch]]:
+        """The changes of a dataset, newest batch first, each with its entry. Raises JournalError for one that cannot be read."""
+        before = self._reader.last_seq() + 1
+        while True:
+            with self._reader.view() as (db, streams):
+                piece = [(seq, streams[number], row) for seq, number, row in _piece(db, _numbers(streams, dataset), before)]
+            for seq, stream, row in piece:
+                yield seq, self._reader.decoded([row], stream, seq)
+                before = seq
+            if not piece:
                 return
-            except SluiceError as error:
-                if self.error is None or self.error.message != error.message:
-                    log.warning("the journal's topics are away, trying again", error=error.message, hint=error.hint)
-                self.error = error
-            self._over.wait(_AGAIN)
 
-    def _follow(self) -> None:
-        """Until it is over, or ingest begins here."""
-        if is_held(self._folder, _INGEST):
+    def held(self, dataset: str) -> list[ChangeBatch]:
+        """Changes that are held back, of tables under copy or stopped. Their columns may still be the source's, their ordinals mean
+        nothing yet."""
+        query = "select rows, op, lsn, nth, time, ordinal, payload from held where stream = ? order by id"
+        with self._reader.view() as (db, streams):
+            return [decode([Row(*row)], streams[one]) for one in _numbers(streams, dataset) for row in db.execute(query, (one,))]
+
+    def committed_at(self, seq: int) -> float | None:
+        """When an entry was committed, seconds since 1970; None where it is gone."""
+        query = "select committed from entry where seq >= ? and committed is not null order by seq limit 1"
+        with self._reader.view() as (db, _):
+            found = db.execute(query, (seq,)).fetchone()
+        return None if found is None else found[0] / 1e6
+
+    def first_ordinal(self) -> int:
+        """The oldest change that is still there; where there is none, the one that comes next."""
+        with self._reader.view() as (db, _):
+            found = db.execute("select ordinal from entry where kind = ? order by seq limit 1", (store.CHANGES,)).fetchone()
+            if found is None:
+                found = db.execute("select coalesce(max(next_ordinal), 1) from position").fetchone()
+        return int(found[0])
+
+    def counted(self, dataset: str, ordinal: int) -> Counted | None:
+        """Where a change was counted, which the journal says for good."""
+        query = (
+            "select minute, source, first_time, last_time from ledger"
+            " where dataset = ? and rule = '' and first_ordinal <= ? and last_ordinal >= ? order by minute"
+        )
+        with self._reader.view() as (db, _):
+            lines = db.execute(query, (dataset, ordinal, ordinal)).fetchall()
+        if not lines:
+            return None
+        minute, source, first, last = lines[0]
+        one = len({line[1] for line in lines}) == 1
+        return Counted(minute * 60, source if one else None, (first, last) if one and first is not None else None)
+
+    def records(self, dataset: str, key: Values) -> list[QuarantineRecord]:
+        """The records of a key (its columns in their order) that the gate held back, in the order of the stream."""
+        with self._reader.view() as (db, _):
+            return quarantine.records_of(db, dataset, key)
+
+
+def _numbers(streams: Streams, dataset: str) -> list[int]:
+    return [number for number, stream in streams.all().items() if stream.schema.dataset == dataset]
+
+
+def _piece(db: sqlite3.Connection, numbers: Sequence[int], before: int) -> Iterator[tuple[int, int, Row]]:
+    """(seq, stream, row) of changes in entries before one, newest first."""
+    places = ", ".join("?" * len(numbers))
+    rows = db.execute(
+        f"select seq, stream, rows, op, lsn, nth, time, ordinal, payload from entry where seq < ? and kind = ? and stream in ({places})"
+        " order by seq desc",
+        (before, store.CHANGES, *numbers),
+    )
+    size = 0
+    for place, (seq, stream, *row) in enumerate(rows):
+        yield seq, stream, Row(*row)
+        size += len(row[-1])
+        if size >= _PIECE_BYTES or place >= _PIECE_ENTRIES:
             return
-        topics = JournalTopics(self._kafka, self._pipeline)
-        with _copy(self._folder, self._pipeline, topics) as replica:
-            if replica is None:
-                return
-            self.error = None
-            self._followed()
-            found = topics.find()
-            feed = Feed(topics.options, topics.group, topics.who, replica.places(found or ()))
-            with closing(feed):
-                self._read(topics, feed, replica)
-
-    def _read(self, topics: JournalTopics, feed: Feed, replica: Replica) -> None:
-        idle = 0
-        while not self._over.is_set() and not is_held(self._folder, _INGEST):
-            messages = feed.take(_TAKE)
-            if replica.take(messages):
-                self._followed()
-            if feed.trouble is not None:
-                raise feed.trouble
-            idle = 0 if messages or replica.awaited is None else idle + 1
-            if idle > _LOST_AFTER:
-                raise topics.lost(replica)
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join(_PATIENCE)

@@ -37,7 +37,8 @@ class Feed:
     def take(self, timeout: float) -> Sequence[Message]:
         """Messages, of each partition in its order; none where none come in time."""
         taken = []
-        for message in self._consumer.consume(_MANY, timeout=timeout):
+        first = self._consumer.poll(timeout)  # `consume` would wait all the time for more
+        for message in [] if first is None else [first, *self._consumer.consume(_MANY, timeout=0)]:
             error = message.error()
             if error is None:
                 taken.append(message)
@@ -49,11 +50,18 @@ class Feed:
             self._heard, self._down = None, False
         return taken
 
-    def until(self, ends: Mapping[Place, int], take: Callable[[Sequence[Message]], object]) -> None:
-        """Hands on everything before these places, and perhaps more. Raises TransientError where nothing comes for long."""
+    def until(
+        self, ends: Mapping[Place, int], take: Callable[[Sequence[Message]], object], give_way: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Hands on everything before these places, and perhaps more; less where it is asked to `give_way`.
+
+        Raises TransientError where nothing comes for long.
+        """
         waiting = {place for place, end in ends.items() if end > 0}
         deadline = time.monotonic() + _TIMEOUT
         while waiting := {place for place in waiting if self.reached.get(place, 0) < ends[place]}:
+            if give_way():
+                return
             messages = self.take(_STEP)
             take(messages)
             for message in messages:

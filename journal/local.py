@@ -21,7 +21,7 @@ from journal.locks import ProcessLock
 from journal.lookups import LookupLog
 from journal.partition import spread
 from journal.publication import Closing, Publication
-from journal.quarantine import QuarantineRecord
+from journal.quarantine import QuarantineRecord, Values
 from journal.reading import JournalReader, Known, Streams, known_of
 from journal.schema import TableSchema
 from journal.space import Space
@@ -264,10 +264,16 @@ class JournalWriter:
             self._db.executemany("insert or replace into note values (?, ?, ?)", [(source, *note) for note in notes.items()])
 
     def quarantine(self, records: Sequence[QuarantineRecord]) -> None:
-        """Keeps records that are not delivered."""
+        """Keeps records that are not delivered. Ordinals go on above theirs."""
         if records:
             with self._writing():
                 quarantine.write(self._db, records)
+            self._next_ordinal = max(self._next_ordinal, 1 + max(record.ordinal for record in records))
+
+    def open_keys(self, dataset: str) -> list[Values]:
+        """The keys of a dataset's open records."""
+        with reported(self._path):
+            return quarantine.open_keys(self._db, dataset)
 
     def count(
         self,

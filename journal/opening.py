@@ -18,7 +18,7 @@ def open_writer(pipeline: Pipeline) -> JournalWriter:
     """Ingest's end, made if there is none. Raises as JournalWriter.open does; for topics, Refused and TransientError, too."""
     if pipeline.journal.kafka is None:
         return JournalWriter.open(pipeline.state, pipeline.name, pipeline.journal)
-    from journal.following import open_published
+    from journal.keeping import open_published
 
     return open_published(pipeline.state, pipeline.name, pipeline.journal, pipeline.journal.kafka)
 
@@ -31,8 +31,22 @@ def open_reader(pipeline: Pipeline) -> JournalReader:
 
 def find_reader(pipeline: Pipeline) -> JournalReader | None:
     """The same; None where ingest has not made the journal yet."""
+    return JournalReader.open(pipeline.state, pipeline.name) if has_journal(pipeline) else None
+
+
+def has_journal(pipeline: Pipeline) -> bool:
+    """Whether ingest has made the journal already, here or elsewhere."""
     catch_up(pipeline)
-    return JournalReader.open(pipeline.state, pipeline.name) if store.journal_exists(pipeline.state) else None
+    return store.journal_exists(pipeline.state)
+
+
+def to_be_made(pipeline: Pipeline) -> list[str]:
+    """For `plan`: what opening the journal would make on a server, in words. Raises as open_writer does."""
+    if pipeline.journal.kafka is None:
+        return []
+    from journal.topics import JournalTopics
+
+    return JournalTopics(pipeline.journal.kafka, pipeline.name).plan()
 
 
 def catch_up(pipeline: Pipeline) -> None:
@@ -45,7 +59,7 @@ def catch_up(pipeline: Pipeline) -> None:
     if kafka is None or (there and not may_write(pipeline.state)):
         return
     from journal.exchange import exchange_once
-    from journal.following import follow_once
+    from journal.keeping import follow_once
 
     try:
         with suppress(AlreadyRunningError):

@@ -15,98 +15,20 @@ from pathlib import Path
 import structlog
 
 from journal.changelog import Changelog
-from journal.kafka_feed import Feed
 from journal.kafka_hanging import end_hanging
 from journal.kafka_link import Link
-from journal.kafka_messages import COMMIT, PRUNED, Commit, TopicNames, entry_messages, row_messages
-from journal.kafka_reading import Reader
-from journal.kafka_topics import Topic, Topics
-from journal.replica import Place, Replica
-from pipeline.errors import JournalError, SluiceError, TerminalError, TransientError
-from pipeline.kafka_options import revealed
+from journal.kafka_messages import COMMIT, PRUNED, Commit, entry_messages, row_messages
+from journal.replica import Replica
+from journal.topics import JournalTopics
+from pipeline.errors import JournalError, SluiceError, TransientError
 from pipeline.model import KafkaJournal
 
 log = structlog.get_logger("sluice.journal")
 
-CHANGES_SETTINGS: Mapping[str, str] = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-STATE_SETTINGS: Mapping[str, str] = {"cleanup.policy": "compact", "segment.bytes": str(16 << 20), "min.cleanable.dirty.ratio": "0.1"}
-STATUS_SETTINGS: Mapping[str, str] = {**STATE_SETTINGS, "delete.retention.ms": "2592000000"}
 _PATIENCE = 120.0  # seconds for which brokers that are away are waited for with a commit in hand
 _MARK_EVERY = 5.0
 _SLOW = 1.0  # seconds after which a commit that is not through is told of
-_IDS = uuid.UUID("6b7d4d0c-3c1e-4b8e-9d54-52a0f3a6b1de")
 _COLUMNS = "seq, stream, kind, rows, bytes, op, lsn, nth, time, ordinal, committed, age, payload"
-
-
-class JournalTopics:
-    """The topics of one pipeline's journal, and what is asked about them."""
-
-    def __init__(self, kafka: KafkaJournal, pipeline: str) -> None:
-        """Connects to nothing. Raises Refused for options that no client can be made of."""
-        self.options = {**revealed(kafka.options), "bootstrap.servers": kafka.bootstrap_servers}
-        self.names = TopicNames.of(kafka.prefix, pipeline)
-        self.who = f"the journal at {kafka.bootstrap_servers}"
-        self.group = f"{kafka.prefix}.{pipeline}"
-        self._partitions = kafka.partitions
-        self.ask = Topics(self.options, self.who)
-
-    def make(self) -> tuple[Topic, Topic]:
-        """The topics of changes and state, made where they are missing. Raises Refused, TransientError, TerminalError."""
-        changes = self.ask.make(self.names.changes, self._partitions, CHANGES_SETTINGS)
-        state = self.ask.make(self.names.state, 1, STATE_SETTINGS)
-        self.make_status()
-        return self._checked(changes), state
-
-    def make_status(self) -> Topic:
-        """The topic of what processes say of themselves."""
-        return self.ask.make(self.names.status, 1, STATUS_SETTINGS)
-
-    def find(self) -> tuple[Topic, Topic] | None:
-        """The same; None where ingest has not made them yet."""
-        changes, state = self.ask.find(self.names.changes), self.ask.find(self.names.state)
-        return None if changes is None or state is None else (self._checked(changes), state)
-
-    def _checked(self, changes: Topic) -> Topic:
-        if len(changes.partitions) != self._partitions:
-            raise TerminalError(
-                f"the topic {changes.name} has {len(changes.partitions)} partitions, not {self._partitions}",
-                hint=f"write `partitions: {len(changes.partitions)}` under `journal`: a key must not change its partition",
-            )
-        return changes
-
-    def ends(self, topics: tuple[Topic, Topic]) -> dict[Place, int]:
-        """Offset behind what is committed, by topic and partition, once transactions that are just ending have ended."""
-        return {(topic.name, partition): end for topic in topics for partition, end in self.ask.settled(topic).items()}
-
-    def id(self, state: Topic) -> str:
-        """That of the journal: it is another one in other topics."""
-        return str(uuid.uuid5(_IDS, state.id or state.name))
-
-    def newest(self, ends: Mapping[Place, int]) -> Commit | None:
-        """The last commit that the topics hold."""
-        import msgspec
-
-        found = Reader(self.options, self.group, self.who).last(self.names.state, ends[self.names.state, 0])
-        return None if found is None else Commit.decode(msgspec.msgpack.decode(found)[1])
-
-    def catch_up(self, replica: Replica, topics: tuple[Topic, Topic], ends: Mapping[Place, int]) -> None:
-        """Reads what a file lacks. Raises JournalError where the topics do not hold it any more."""
-        places = replica.places(topics)
-        behind = {place: end for place, end in ends.items() if end > places[place]}
-        if behind:
-            feed = Feed(self.options, self.group, self.who, {place: places[place] for place in behind})
-            try:
-                feed.until(behind, replica.take)
-            finally:
-                feed.close()
-        if replica.awaited is not None:
-            raise self.lost(replica)
-
-    def lost(self, replica: Replica) -> JournalError:
-        """Entries are gone that have not been delivered everywhere."""
-        commit = replica.awaited or replica.commit
-        message = f"the topic {self.names.changes} lacks changes of commit {commit.number}, in partitions {replica.lacking(commit)}"
-        return JournalError(message, hint="they are lost: start over with `sluice resync`")
 
 
 class Publisher:
@@ -136,6 +58,10 @@ class Publisher:
         except BaseException:
             self._link.close()
             raise
+
+    def drop_outdated(self, folder: Path, pipeline: str) -> None:
+        """Removes a file that the topics can only make anew."""
+        self._topics.drop_outdated(folder, pipeline, self._ends)
 
     def fill(self, db: sqlite3.Connection, path: Path) -> None:
         """Makes a new file like the topics."""
@@ -266,7 +192,7 @@ class Publisher:
     def _mark(self) -> None:
         """What a process that starts again need not read."""
         changes, state = self._pair
-        ends = {topic.name: self._topics.ask.settled(topic) for topic in self._pair}
+        ends = {topic.name: self._topics.ask.committed(topic) for topic in self._pair}
         for topic in (changes, state):
             for partition, end in ends[topic.name].items():
                 self._replica.keep_place(topic.name, partition, end, self._parts.get(partition, 0) if topic is changes else 0)

@@ -72,9 +72,13 @@ class QuarantineRecord:
 
     @property
     def group(self) -> str:
-        """Names the cause: equal for records of a dataset that broke the same rule on the same column with values of the same shape."""
+        """Names the cause: equal for records of a dataset that broke the same rule on the same column with values of the same shape.
+
+        Where there is no value, as of a message that cannot be read, the cause is what is said, without what varies in it.
+        """
         first = self.reasons[0]
-        told = json.dumps([self.dataset, self.sink, first.rule, first.column, self.pattern])
+        said = _VARYING.split(first.message, maxsplit=1)[:1] if first.value is None else []
+        told = json.dumps([self.dataset, self.sink, first.rule, first.column, self.pattern, *said])
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
@@ -97,6 +101,8 @@ def record_id(journal: str, ordinal: int, sink: str | None = None) -> str:
     return "-".join([journal[:8], str(ordinal), *([sink] if sink else [])])
 
 
+_VARYING = re.compile(r', got |["(]|[0-9]')
+"""Behind which a message may tell of one record alone."""
 _SHAPES = ((re.compile(r"[0-9]+"), "9"), (re.compile(r"[^\W\d_]+"), "a"), (re.compile(r"\s+"), " "))
 _SHAPE_LENGTH = 40
 
@@ -196,6 +202,12 @@ def record(db: sqlite3.Connection, name: str) -> QuarantineRecord | None:
         return None
     row = db.execute(f"{_SELECT} where ordinal = ? and id = ?", (int(ordinal), name)).fetchone()
     return None if row is None else from_row(dict(zip(COLUMNS, row, strict=True)))
+
+
+def records_of(db: sqlite3.Connection, dataset: str, key: Values) -> list[QuarantineRecord]:
+    """The records of a key (its columns in their order), in the order of the stream."""
+    rows = db.execute(f"{_SELECT} where dataset = ? and key = ? order by ordinal", (dataset, _encoded(key)))
+    return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 
 def causes(db: sqlite3.Connection, dataset: str | None = None, status: str = "open") -> list[Cause]:

@@ -163,6 +163,12 @@ class JournalReader:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
 
+    @contextmanager
+    def view(self) -> Iterator[tuple[sqlite3.Connection, Streams]]:
+        """One state of the journal, for the other modules of this room; see `following`."""
+        with self._view() as db:
+            yield db, self._streams
+
     def last_seq(self) -> int:
         """The newest entry; 0 where there was never one."""
         with self._view() as db:
@@ -222,14 +228,20 @@ class JournalReader:
 
     def _entry(self, group: _Group) -> ChangeBatch | CopyMarker:
         stream = group.stream
+        if group.kind != store.MARKER:
+            return self.decoded(group.rows, stream, group.first, group.seq)
         try:
-            if group.kind == store.MARKER:
-                told = json.loads(group.rows[0].payload)
-                ordinal = group.rows[0].ordinal
-                return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], ordinal, told["first"], stream.sink)
-            return _in_order(decode(group.rows, stream))
+            told = json.loads(group.rows[0].payload)
         except ValueError as error:
-            raise damaged(self._path, f"the entries {group.first} to {group.seq} cannot be read: {error}") from error
+            raise damaged(self._path, f"the entry {group.seq} cannot be read: {error}") from error
+        return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], group.rows[0].ordinal, told["first"], stream.sink)
+
+    def decoded(self, rows: Sequence[Row], stream: Stream, first: int, last: int | None = None) -> ChangeBatch:
+        """The changes of the entries `first` to `last`. Raises JournalError for what is not as it was written."""
+        try:
+            return _in_order(decode(rows, stream))
+        except ValueError as error:
+            raise damaged(self._path, f"the entries {first} to {last or first} cannot be read: {error}") from error
 
     def lag(self, seq: int) -> tuple[int, float]:
         """How many entries are behind `seq`, and how many seconds ago the first of them was committed."""
@@ -241,6 +253,13 @@ class JournalReader:
                 "select committed from entry where seq > ? and committed is not null order by seq limit 1", (seq,)
             ).fetchone()
         return behind, max(0.0, time.time() - oldest[0] / 1e6) if oldest else 0.0
+
+    def ordinal_at(self, seq: int) -> int:
+        """No change in an entry behind `seq` has this ordinal or a lower one; those up to `seq` have no higher one."""
+        with self._view() as db:
+            behind = "select min(ordinal) from (select ordinal from entry where seq > ? and kind = ? order by seq limit 1)"
+            found = db.execute(f"select coalesce(({behind}), max(next_ordinal), 1) from position", (seq, store.CHANGES)).fetchone()
+        return int(found[0]) - 1
 
     def resume(self, source: str) -> Known:
         """What the journal knows of a source."""

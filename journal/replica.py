@@ -7,6 +7,7 @@ is one transaction of the file, and says how far the topics have been read.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,11 @@ from pipeline.errors import JournalError
 
 _REPLICA = """
 create table if not exists replica (
-    topic text not null, id text not null, partition integer not null, next integer not null, seq integer not null,
+    topic text not null, id text not null, partition integer not null, next integer not null, seq integer not null, at real not null,
     primary key (topic, partition)) without rowid
 """
+DELETED_SECONDS = 7 * 86_400
+"""For how long the topic of state tells that a row is gone."""
 _ENTRY = "insert or replace into entry values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PRUNED = name_of("kept", f'["{PRUNED}"]')
 _WAY_OUT = "stop everything, move the state folder's journal.db away and start: it is made anew of what the topics hold"
@@ -60,10 +63,11 @@ class Replica:
     def load(self) -> None:
         """What is kept in memory, as the file has it."""
         with reported(self._path):
-            found = self._db.execute("select topic, partition, next, seq, id from replica").fetchall()
-            self.next: dict[Place, int] = {(topic, partition): offset for topic, partition, offset, _, _ in found}
-            self.seen = {partition: seq for topic, partition, _, seq, _ in found if topic == self._names.changes}
-            self.ids = {topic: number for topic, *_, number in found}
+            found = self._db.execute("select topic, partition, next, seq, id, at from replica").fetchall()
+            self.next: dict[Place, int] = {(topic, partition): offset for topic, partition, offset, *_ in found}
+            self.seen = {partition: seq for topic, partition, _, seq, *_ in found if topic == self._names.changes}
+            self.ids = {topic: number for topic, *_, number, _ in found}
+            self._at = max((at for *_, at in found), default=0.0)
             kept = dict(self._db.execute("select name, value from kept where name in ('commit', ?)", (PRUNED,)))
         self.commit = Commit.decode(kept["commit"]) if "commit" in kept else Commit(0, "", 0, {})
         self.pruned: int = kept.get(PRUNED, 0)
@@ -167,8 +171,13 @@ class Replica:
     def keep_place(self, topic: str, partition: int, offset: int, seq: int) -> None:
         """How far a partition has been read, inside the open transaction."""
         self.next[topic, partition] = offset
-        row = (topic, self.ids.get(topic, ""), partition, offset, seq)
-        self._db.execute("insert or replace into replica values (?, ?, ?, ?, ?)", row)
+        row = (topic, self.ids.get(topic, ""), partition, offset, seq, time.time())
+        self._db.execute("insert or replace into replica values (?, ?, ?, ?, ?, ?)", row)
+
+    def outdated(self, newest: Commit | None) -> bool:
+        """Whether the topics have gone on for so long that they may not tell any more what has been deleted since."""
+        behind = newest is not None and 0 < self.commit.number < newest.number
+        return behind and time.time() - self._at > DELETED_SECONDS / 2
 
     def check(self, topics: Sequence[Topic]) -> None:
         """Whether the file is a copy of these topics, which a new one becomes. Raises JournalError."""

@@ -53,11 +53,13 @@ class Change(NamedTuple):
 
 
 class Place(NamedTuple):
-    """How far a topic has been read: before `told` everything has been taken; `next` is where to go on, as rows may come in pieces."""
+    """How far a topic has been read, `at` (seconds since 1970): before `told` everything has been taken; `next` is where to go on, as rows
+    may come in pieces."""
 
     topic: str
     next: int
     told: int
+    at: float
 
 
 class SharedRows:
@@ -103,10 +105,14 @@ class SharedRows:
                 self._db.execute(f"create trigger changed_{table}_{event} after {event} on {table} begin {noted} end")
             self._note_all(table, ())
 
+    def _names(self, table: str) -> list[bytes]:
+        found = self._db.execute(f"select {key_of(self._rows.keys[table], 'it')} from {table} it")
+        return [name_of(table, key) for (key,) in found.fetchall()]
+
     def _note_all(self, table: str, but: Collection[bytes]) -> None:
-        for (key,) in self._db.execute(f"select {key_of(self._rows.keys[table], 'it')} from {table} it").fetchall():
-            if name_of(table, key) not in but:
-                self._note(name_of(table, key))
+        for name in self._names(table):
+            if name not in but:
+                self._note(name)
 
     def _note(self, name: bytes) -> None:
         self._db.execute("insert or ignore into changed (place, name) values (?, ?)", _parts(name))
@@ -132,7 +138,7 @@ class SharedRows:
         """How far a topic has been read; None before the first one has been."""
         with state_file.reported(self._path):
             own = dict(self._db.execute("select name, value from own"))
-        return Place(own["topic"], int(own["next"]), int(own["told"])) if "topic" in own else None
+        return Place(own["topic"], int(own["next"]), int(own["told"]), float(own["at"])) if "topic" in own else None
 
     def changes(self, after: int, limit: int) -> Sequence[Change]:
         """What has changed here since version `after`, in order."""
@@ -202,6 +208,17 @@ class SharedRows:
             for table in self._rows.keys:
                 self._note_all(table, names)
             self._left_over = self._last_version()
+            self._keep(place)
+
+    def keep_only(self, place: Place, names: Collection[bytes]) -> None:
+        """A topic that is too old to say so has only these rows: others are gone, but for what has changed here."""
+        with self._writing():
+            before = self._last_version()
+            for name in [name for table in self._rows.keys for name in self._names(table)]:
+                known = self._db.execute("select 1 from changed where place = ? and name = ?", _parts(name)).fetchone()
+                if name not in names and known is None:
+                    self._rows.put(name, None)
+            self._db.execute("delete from changed where version > ?", (before,))
             self._keep(place)
 
     def _keep(self, place: Place) -> None:

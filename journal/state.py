@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from journal import state_file as tables
+from journal.passages import Passage, note
 from journal.quarantine import Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
 
 EVERY_SINK = "*"
@@ -94,7 +95,7 @@ class State:
         with tables.reported(self._path), self._engine.begin() as connection:
             yield connection
 
-    def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    def _read(self, query: sa.Executable) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
         with tables.reported(self._path), self._engine.connect() as connection:
@@ -104,18 +105,44 @@ class State:
 
     def source_status(self, name: str, status: Mapping[str, Any]) -> None:
         """What a source says of itself; JSON values."""
-        self._put(tables.source, name, {"status": json.dumps(status), "updated_at": time.time()})
+        with self._writing() as connection:
+            _put(connection, tables.source, name, {"status": json.dumps(status), "updated_at": time.time()})
 
     def sources(self) -> dict[str, SourceReport]:
         """The last status of each source."""
         return {row["name"]: SourceReport(json.loads(row["status"]), row["updated_at"]) for row in self._read(sa.select(tables.source))}
 
-    def sink_progress(self, name: str, *, state: str, error: str | None, journal: str, seq: int, cursor: str | None) -> None:
-        """How a sink does. Without a cursor, what was known of what the target holds stays."""
+    def sink_progress(
+        self,
+        name: str,
+        *,
+        state: str,
+        error: str | None,
+        journal: str,
+        seq: int,
+        cursor: str | None,
+        passage: Passage | None = None,
+        oldest: int = 0,
+    ) -> None:
+        """How a sink does. Without a cursor, what was known of what the target holds stays.
+
+        `passage` is kept as a line of when it had what; `oldest` is the first entry that the journal still has.
+        """
         values: dict[str, Any] = {"state": state, "error": error, "updated_at": time.time()}
         if cursor is not None:
             values |= {"journal": journal, "seq": seq, "cursor": cursor}
-        self._put(tables.sink, name, values)
+        with self._writing() as connection:
+            _put(connection, tables.sink, name, values)
+            if passage is not None:
+                note(connection, tables.passed, name, journal, passage, oldest)
+
+    def passages(self, sink: str, journal: str) -> list[Passage]:
+        """When a sink had what of a journal, oldest first; see passages.py."""
+        lines = tables.passed.c
+        if not self._read(sa.text("select 1 as found from sqlite_master where name = 'passed'")):
+            return []  # made before there were lines, in a folder that may not be written
+        chosen = sa.select(lines.seq, lines.at, lines.ordinal).where(lines.sink == sink, lines.journal == journal)
+        return [Passage(**row) for row in self._read(chosen.order_by(lines.seq))]
 
     def sinks(self) -> dict[str, SinkProgress]:
         """How far each sink is, by name."""
@@ -126,10 +153,6 @@ class State:
         known = self.sinks()
         seqs = [known[name].seq for name in sinks if name in known and known[name].journal == journal]
         return min(seqs) if seqs and len(seqs) == len(sinks) else None
-
-    def _put(self, table: sa.Table, name: str, values: Mapping[str, Any]) -> None:
-        with self._writing() as connection:
-            connection.execute(insert(table).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=dict(values)))
 
     def request_copies(self, sink: str, datasets: Sequence[str]) -> None:
         """Whole copies of datasets are needed, for a sink of its own or for EVERY_SINK; one that is being made already is none of them."""
@@ -226,6 +249,10 @@ class State:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _put(connection: sa.Connection, table: sa.Table, name: str, values: Mapping[str, Any]) -> None:
+    connection.execute(insert(table).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=dict(values)))
 
 
 def _journal_of(record: QuarantineRecord) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from journal.locks import ProcessLock
+from journal.passages import passage_table
 from journal.quarantine import COLUMNS
 from journal.trouble import may_write, reading_uri, told
 from pipeline.errors import JournalError, TerminalError
@@ -75,6 +76,7 @@ refused = sa.Table(
     sa.Index("refused_by_cause", "sink", "dataset", "status", "cause"),
     sa.Index("refused_in_order", "ordinal", "id"),
 )
+passed = passage_table(_tables)
 # what runs in a state folder: the locks that processes hold, as JSON, with the time at which they took them
 folder = sa.Table(
     "folder",
@@ -84,7 +86,7 @@ folder = sa.Table(
     sa.Column("running", sa.Text, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, folder))
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""
@@ -149,17 +151,17 @@ def _version(connection: sqlite3.Connection) -> int:
 
 def _create(connection: sqlite3.Connection, *tables: sa.Table) -> None:
     for table in tables:
-        connection.execute(str(CreateTable(table).compile(dialect=dialect())))
+        connection.execute(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect())))
         for index in table.indexes:
             connection.execute(str(CreateIndex(index).compile(dialect=dialect())))
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """From 1, in which a request for a copy and its answer were one row, and no folder knew of others."""
+    """From 1, in which a request for a copy and its answer were one row, and no folder knew of others; some had no lines of passages."""
     connection.execute("begin immediate")
     try:
         if _version(connection) == 1:
-            _create(connection, done, folder, own)
+            _create(connection, done, passed, folder, own)
             connection.execute(
                 "insert into copy_done select sink, dataset, requested_at, done_at from copy_request where done_at is not null"
             )

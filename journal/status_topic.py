@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from journal.kafka_errors import SILENT, from_kafka
 from journal.kafka_feed import Feed
 from journal.kafka_messages import Whole, row_messages
 from journal.kafka_topics import Topic
-from journal.publisher import JournalTopics
+from journal.replica import DELETED_SECONDS
 from journal.sharing import Place, SharedRows, Told
+from journal.topics import JournalTopics
 from pipeline.errors import Refused, TransientError
 
 _FROM = "from"
@@ -95,11 +97,13 @@ class Listener:
         self._topics = topics
         self._topic = topic
         self._shared = shared
-        place = shared.place
+        known = shared.place
         self._end = topics.ask.written(topic)[0]
-        same = place is not None and place.topic == topic.id and place.told <= self._end
-        self._new = not same  # another topic, or one that has lost what it held
-        self._place = place if same and place is not None else Place(topic.id, 0, 0)
+        place = known if known is not None and known.topic == topic.id and known.told <= self._end else None
+        # what has been deleted meanwhile may be forgotten by now
+        self._old = place is not None and place.told < self._end and time.time() - place.at > DELETED_SECONDS / 2
+        self._whole_topic = self._old or place is None  # None: it is another one, or has lost what it held
+        self._place = Place(topic.id, 0, 0, time.time()) if place is None or self._old else place
         self._read = 0
         self._names: set[bytes] = set()
         self._whole: dict[tuple[str, str], tuple[int, Whole]] = {}  # by folder and session: the offset at which a row began, and its pieces
@@ -109,9 +113,9 @@ class Listener:
         """Until the end that the topic had when this was made. Raises TransientError."""
         if self._end > self._place.next:
             self.feed.until({(self._topic.name, 0): self._end}, self._take)
-        if self._new:
-            self._shared.adopt(self._place, self._names)
-            self._new = False
+        if self._whole_topic:
+            (self._shared.keep_only if self._old else self._shared.adopt)(self._place, self._names)
+            self._whole_topic = False
 
     @property
     def feed(self) -> Feed:
@@ -126,7 +130,7 @@ class Listener:
 
     def _take(self, messages: Sequence[Message]) -> None:
         rows = [told for message in messages if (told := self._told(message)) is not None]
-        if self._new:
+        if self._whole_topic:
             self._names.update(told.name for told in rows)
         end = int(messages[-1].offset() or 0) + 1 if messages else self._place.told
         if end < self._place.told:
@@ -135,8 +139,8 @@ class Listener:
             )
         self._whole = {sender: (began, whole) for sender, (began, whole) in self._whole.items() if began > end - _STALE}
         next_ = min([end, *(began for began, _ in self._whole.values())])
-        self._place = Place(self._topic.id, next_, max(end, self._place.told))
-        self._shared.take(rows, None if self._new else self._place)
+        self._place = Place(self._topic.id, next_, max(end, self._place.told), time.time())
+        self._shared.take(rows, None if self._whole_topic else self._place)
 
     def _told(self, message: Message) -> Told | None:
         """A row, once its last piece is there; None for what has been taken before, and for what no folder has told."""

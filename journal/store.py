@@ -104,6 +104,16 @@ def _bring_up(db: sqlite3.Connection) -> None:
     db.execute("commit")
 
 
+def remove(folder: Path) -> None:
+    """Removes the journal. The caller holds the writer's lock."""
+    _remove(folder / FILE)
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
 def refuse_copy(db: sqlite3.Connection, folder: Path) -> None:
     """Raises JournalError for a copy of topics, which must not be written without them."""
     if db.execute("select 1 from kept where name = 'commit'").fetchone() is not None:
@@ -127,8 +137,7 @@ def _make(path: Path, pipeline: str, number: str, fill: Callable[[sqlite3.Connec
     """Under another name first: whoever finds the journal finds it whole."""
     fresh = path.with_suffix(".new")
     for database in (fresh, path):  # the log of a journal that was removed would be taken for this one's
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{database}{suffix}").unlink(missing_ok=True)
+        _remove(database)
     with reported(fresh), closing(sqlite3.connect(fresh, isolation_level=None)) as db:
         db.execute(f"pragma page_size = {_PAGE}")
         db.execute("pragma auto_vacuum = incremental")

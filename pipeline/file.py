@@ -127,6 +127,8 @@ class DatasetBlock(Block):
     """The contract that its rows are judged by, in the Open Data Contract Standard."""
     enrich: Text | None = None
     """A file of SQL (`SELECT … FROM input LEFT JOIN LOOKUP ON …`) that makes more of rows which the contract has passed."""
+    order_by: Text | None = None
+    """The column that says which of two rows with one key is newer, where rows carry it; by default the one that arrived last is."""
 
 
 def _null(value: object) -> object:

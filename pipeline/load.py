@@ -175,7 +175,7 @@ class _Loading:
             shown = written.contract.relative_to(self.folder) if written.contract.is_relative_to(self.folder) else written.contract
             self.report(f"the contract {shown} is not there", (*path, "contract"), "relative paths count from the folder of this file")
         enrich = None if written.enrich is None else self.sql(written.enrich, "enrich", path)
-        return Dataset(name, tuple(feeds), tuple(written.key), written.contract, self.document.line(path), enrich)
+        return Dataset(name, tuple(feeds), tuple(written.key), written.contract, self.document.line(path), enrich, written.order_by)
 
     def lookup(self, name: str, block: object, sources: Mapping[str, SourceBlock], content: Mapping[str, object]) -> Lookup | None:
         path: Keys = ("lookups", name)

@@ -20,6 +20,8 @@ def read_for_lookups(
     for lookup in lookups.values():
         block = found.get(lookup.source)
         written = None if block is None else getattr(block.config, "tables", None)
+        if block is not None and getattr(block.config, "for_lookups", False) and (lookup.source, lookup.table) not in named:
+            alone.add(lookup.table)
         if block is None or written is None or tables_of(written).holds(split_name(lookup.table)):
             continue
         found[lookup.source] = replace(block, config=block.config.model_copy(update={"tables": [*written, lookup.table]}))

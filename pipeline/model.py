@@ -84,6 +84,7 @@ class Dataset:
     contract: Path | None = None
     line: int = 0
     enrich: Path | None = None  # a file of SQL behind the contract, which may join lookups
+    order_by: str | None = None  # the column that says which of two rows with one key is newer
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ class Gate:
 
     def judge(self, batch: ChangeBatch) -> Judgement:
         """The verdict on a batch under the gate's schema."""
-        asked = np.flatnonzero(_JUDGED[batch.op])
+        void = _void(batch)
+        asked = np.flatnonzero(_JUDGED[batch.op] & ~void if void.any() else _JUDGED[batch.op])
         rows = batch if len(asked) == len(batch) else batch.take(asked)
         broken: list[tuple[Rule, Longs, RowVerdict]] = []
         if len(rows) and self._bound:
@@ -74,7 +75,7 @@ class Gate:
                     return _stopped(batch, Failure(rule.id, int(asked[0]), 0, f"rule {rule.id} cannot be judged: {error.message}"))
                 if len(failed):
                     broken.append((rule, failed, verdict))
-        return self._sorted(batch, rows, asked, broken)
+        return self._sorted(batch, rows, asked, broken, int(np.count_nonzero(void)))
 
     def _verdict(self, rule: Rule, judge: RowJudge, frame: Frame, rows: ChangeBatch, among: _Among) -> tuple[RowVerdict, Longs]:
         """The verdict, and the indices in `rows` of those that failed."""
@@ -86,7 +87,9 @@ class Gate:
         verdict = judge.judge(frame)
         return verdict, np.flatnonzero(verdict.failed if meant is None else verdict.failed & meant)
 
-    def _sorted(self, batch: ChangeBatch, rows: ChangeBatch, asked: Longs, broken: Sequence[tuple[Rule, Longs, RowVerdict]]) -> Judgement:
+    def _sorted(
+        self, batch: ChangeBatch, rows: ChangeBatch, asked: Longs, broken: Sequence[tuple[Rule, Longs, RowVerdict]], void: int
+    ) -> Judgement:
         """Each row that broke something to where the strongest of its rules sends it: quarantine before drop before warn."""
         reasons: dict[int, list[Reason]] = {}
         warnings: Counter[str] = Counter()
@@ -97,7 +100,7 @@ class Gate:
             if rule.action is Action.QUARANTINE:
                 for row, reason in zip(failed, self._reasons(rule, rows, failed, verdict), strict=True):
                     reasons.setdefault(int(asked[row]), []).append(reason)
-        alert = self._breaker.count(len(rows), len(reasons)) if self._breaker is not None else None
+        alert = self._breaker.count(len(rows) + void, len(reasons) + void) if self._breaker is not None else None
         if alert is not None and self._breaker is not None:
             if self._breaker.action == "pause":
                 return _stopped(batch, Failure("breaker", min(reasons, default=0), len(reasons), alert))
@@ -136,10 +139,12 @@ class Gate:
 
     def _defects(self, batch: ChangeBatch, reasons: dict[int, list[Reason]]) -> None:
         """Puts values that are no text before what else is wrong with their rows."""
+        hidden = {name for name, prop in self.contract.columns.items() if prop.sensitive}
         for defect in batch.defects:
-            prop = self.contract.columns.get(defect.column or "")
-            value = MASKED if prop is not None and prop.sensitive else defect.raw.decode("utf-8", "backslashreplace")
-            reasons.setdefault(defect.row, []).insert(0, Reason(UNDECODABLE, defect.column, defect.message, value))
+            # bytes that are no column's may hold any of them
+            hides = bool(hidden) if defect.column is None else defect.column in hidden
+            message, value = (defect.unquoted, MASKED) if hides else (defect.message, defect.shown)
+            reasons.setdefault(defect.row, []).insert(0, Reason(UNDECODABLE, defect.column, message, value))
 
 
 class _Among:
@@ -159,6 +164,18 @@ class _Among:
 
 def _stopped(batch: ChangeBatch, failure: Failure) -> Judgement:
     return Judgement(np.zeros(len(batch), np.bool_), failure=failure)
+
+
+def _void(batch: ChangeBatch) -> Mask:
+    """bool[n] of the rows of which nothing could be read: that they hold no value breaks no rule."""
+    found = np.zeros(len(batch), np.bool_)
+    found[[defect.row for defect in batch.defects if defect.column is None]] = True
+    rows = np.flatnonzero(found)
+    if len(rows):
+        index = pa.array(rows)
+        for column in batch.columns:
+            found[rows] &= np.asarray(column.take(index).is_null())
+    return found
 
 
 def _undecodable(rows: ChangeBatch) -> dict[str, Mask]:

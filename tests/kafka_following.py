@@ -20,7 +20,7 @@ _PATIENCE = 30.0
 
 @dataclass
 class Followed:
-    """What a source gave: batches in order, markers of copies, and the last watermark, which was confirmed."""
+    """What a source gave: batches in order, markers of copies for a sink, and the last watermark, which was confirmed."""
 
     source: KafkaSource
     watermark: str | None = None
@@ -36,7 +36,7 @@ class Followed:
         for entry in segment.entries:
             if isinstance(entry, ChangeBatch):
                 self.batches.append(entry)
-            elif isinstance(entry, CopyMarker):
+            elif isinstance(entry, CopyMarker) and entry.sink is not None:
                 self.markers.append(entry)
         self.watermark = segment.watermark
         self.source.confirm(segment.watermark)

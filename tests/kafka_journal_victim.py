@@ -23,7 +23,7 @@ from tests.journal_victim import transaction
 
 def victim(folder: Path, servers: str, prefix: str, point: int) -> None:
     """In a process of its own, as librdkafka's threads do not survive a fork."""
-    from journal.following import open_published
+    from journal.keeping import open_published
     from pipeline.model import JournalConfig, KafkaJournal
 
     writer = open_published(folder, "commerce", JournalConfig(1 << 40), KafkaJournal(servers, prefix, 1))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from msgspec import msgpack
 from structlog.testing import capture_logs
 
 from journal.exchange import LOCK, Exchange, exchange_once
 from journal.locks import ProcessLock, is_held
 from journal.processes import HEARD, INGEST, Processes, delivering
-from journal.publisher import JournalTopics
 from journal.quarantine import Wanted
+from journal.sharing import SharedRows, Told
 from journal.state import State
+from journal.topics import JournalTopics
 from pipeline.errors import TransientError
 from pipeline.model import JournalConfig, KafkaJournal, Pipeline
 from tests.fix_kafka import LaunchKafka
@@ -123,6 +125,24 @@ def test_a_state_that_is_lost_comes_back(place: Place) -> None:
     found = place.once("here")
     assert found.sinks()["eu"].seq == 3
     assert [record.ordinal for record in found.refused(Wanted())] == [1]
+
+
+def test_a_folder_that_was_away_for_long_reads_the_topic_whole_and_keeps_nothing_else(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place.state("here")
+    progress(here, "eu", 1)
+    progress(here, "us", 1)
+    place.once("here", tell=True)
+    there = place.once("there")
+    with closing(SharedRows(place.folder("there"))) as shared:  # a row that was deleted elsewhere so long ago that nothing says so any more
+        gone = Told(b'sink ["gone"]', msgpack.encode(["gone", None, 1, None, "running", None, 1.0]), "x", "y", 1)
+        shared.take([gone])
+    assert set(there.sinks()) == {"eu", "us", "gone"}
+    progress(here, "eu", 2)
+    place.once("here", tell=True)
+    monkeypatch.setattr("journal.status_topic.DELETED_SECONDS", -1)
+    assert {name: sink.seq for name, sink in place.once("there").sinks().items()} == {"eu": 2, "us": 1}
 
 
 def test_a_topic_that_is_lost_comes_back(place: Place, kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:

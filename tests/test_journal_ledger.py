@@ -150,6 +150,25 @@ def test_records_are_listed_in_pages_and_by_what_they_are(tmp_path: Path) -> Non
         assert reader.quarantined(Wanted(status="resolved")) == []
 
 
+def test_messages_that_cannot_be_read_for_different_reasons_have_different_causes(tmp_path: Path) -> None:
+    said = [
+        "is not JSON: Input data was truncated",
+        "the event has no id",
+        'expected bigint, got a string ("1")',
+        "expected bigint, got null",
+    ]
+    with opened(tmp_path) as writer, reading(tmp_path) as reader:
+        for ordinal in range(1, 9):
+            reason = Reason("undecodable", None, said[ordinal % 4], None)
+            writer.quarantine([replace(record(writer.id, ordinal), reasons=[reason])])
+        writer.commit(SOURCE, "w")
+        assert sorted((cause.reason.message, cause.records) for cause in reader.causes("orders")) == [
+            (said[2], 4),  # what was got instead is one record's
+            (said[0], 2),
+            (said[1], 2),
+        ]
+
+
 def test_causes_are_counted_the_most_frequent_first(tmp_path: Path) -> None:
     with opened(tmp_path) as writer, reading(tmp_path) as reader:
         values = ["-1", "-22", None, "-3.5", "-4.25", "-5"]

@@ -120,4 +120,4 @@ def test_a_copy_for_one_sink_brings_no_second_record(tmp_path: Path) -> None:
     copied = replace(batch, sink="eu", op=np.full(2, Op.READ, np.uint8))
     found = _judge(tmp_path).batch(copied)
     assert isinstance(found, JudgedBatch)
-    assert (len(found.passed), found.records) == (1, ())
+    assert (len(found.passed), list(found.records)) == (1, [])

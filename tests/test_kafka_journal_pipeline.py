@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -39,6 +40,11 @@ class Shop:
         source.execute("CREATE TABLE orders (id bigint PRIMARY KEY, region text, amount numeric(10,2))")
         self.pipeline = make_pipeline(_FILE.format(state=".sluice", **self._names))
         self.twin_file = self.pipeline.write(_FILE.format(state=".twin", **self._names), "twin.yaml")
+
+    def secured(self, options: str) -> Path:
+        """The file with `options` (YAML) for the journal."""
+        text = _FILE.format(state=".secured", **self._names).replace("partitions: 4", f"partitions: 4, options: {options}")
+        return self.pipeline.write(text, "secured.yaml")
 
     def fill(self, first: int, last: int) -> None:
         self.source.execute(
@@ -147,3 +153,32 @@ def test_brokers_that_go_away_and_come_back_are_waited_for(
     assert shop.pipeline.stop(running) == 0
     shop.pipeline.sync()
     assert shop.same()
+
+
+def test_a_plan_says_which_topics_would_be_made_and_makes_nothing(shop: Shop, kafka: Kafka) -> None:
+    done = shop.pipeline.sluice("plan", str(shop.pipeline.file), "--json")
+    assert done.json["journal"]["actions"] == [
+        f"create topic {kafka.prefix}.shop.changes (4 partitions)",
+        f"create topic {kafka.prefix}.shop.state (1 partition, compacted)",
+    ]
+    assert kafka.topics() == []
+    assert not shop.pipeline.state.exists()
+
+
+def test_credentials_pass_through_and_are_never_said(shop: Shop, kafka: Kafka) -> None:
+    shop.fill(1, 50)
+    options = {name: value for name, value in kafka.sasl.items() if name != "bootstrap.servers"}
+    written = json.dumps(options)
+    file = shop.secured(written)
+    file.write_text(file.read_text().replace(kafka.bootstrap_servers, kafka.sasl["bootstrap.servers"]))
+    done = shop.pipeline.sluice("sync", str(file))
+    assert done.code == 0, done.err
+    wrong = written.replace(options["sasl.password"], "not-the-password")
+    file = shop.secured(wrong)
+    file.write_text(file.read_text().replace(kafka.bootstrap_servers, kafka.sasl["bootstrap.servers"]).replace(".secured", ".other"))
+    refused = shop.pipeline.sluice("sync", str(file), "--timeout", "20")
+    assert refused.code in (1, 2)
+    assert "sasl" in refused.err.lower()
+    for said in (done, refused):
+        assert options["sasl.password"] not in said.out + said.err
+        assert "not-the-password" not in said.out + said.err

@@ -171,12 +171,24 @@ def test_of_very_many_rows_the_oldest_do_not_wait_to_the_end(make: Make, monkeyp
     assert place.counts() == (2, 2, 3)
 
 
-def test_a_copy_for_one_sink_waits_for_nothing(make: Make) -> None:
+def test_a_copy_for_one_sink_waits_for_nothing_and_what_it_lacks_is_in_quarantine(make: Make) -> None:
     place = make()
     place.send(*copied(PEN))
-    place.send(replace(orders(("10", "2", "1"), ("11", "1", "1"), op=Op.READ), sink="warehouse"))
+    place.send(orders(("12", "2", "1")))
+    place.send(replace(orders(("10", "2", "1"), ("11", "1", "1"), ("12", "2", "1"), op=Op.READ), sink="warehouse"))
     assert [row[0] for _, row in place.delivered()] == ["11"]
-    assert place.counts() == (0, 0, 0)
+    assert place.quarantined() == [("10", "lookup:products")]
+    with closing(JournalReader.open(place.pipeline.state, "shop")) as reader:
+        (record,) = reader.quarantined(Wanted())
+    assert record.reasons[0].message == "the lookup products has no row for it; the copy for the sink warehouse is without it"
+    assert place.counts() == (0, 0, 1)
+    place.lose()
+    place.send(replace(orders(("10", "2", "1"), ("13", "3", "1"), op=Op.READ), sink="warehouse"))
+    assert [key for key, _ in place.quarantined()] == ["10", "13"]
+    place.lose()
+    place.send(orders(("14", "1", "1")))  # its place is another one
+    place.send(products(CUP))
+    assert [row[0] for _, row in place.delivered()] == ["11", "14", "12"]
 
 
 def test_what_is_kept_of_a_lookup_is_laid_down_anew_when_most_of_it_is_overtaken(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

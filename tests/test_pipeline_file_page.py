@@ -60,8 +60,8 @@ def _agrees(written: str, field: FieldInfo) -> bool:
 def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
     from pipeline.load import load_pipeline
 
-    first, second, lookups, third = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    sinks = third.replace("sinks:\n", "")
+    first, second, lookups, fourth = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    sinks = fourth.replace("sinks:\n", "")
     (tmp_path / "contracts").mkdir()
     (tmp_path / "contracts" / "orders.odcs.yaml").write_text("kind: DataContract\n")
     file = tmp_path / "pipeline.yaml"

@@ -18,6 +18,7 @@ from journal.state import EVERY_SINK, State
 
 JOURNAL = "0123456789abcdef"
 TOPIC = "topic"
+NOWHERE = Place("", 0, 0, 0.0)
 
 
 class Folder:
@@ -46,11 +47,11 @@ class Folder:
         place = self.shared.place
         told = 0 if place is None else place.told
         rows = self.topic[told : told + limit]
-        self.shared.take(rows, Place(TOPIC, told + len(rows), told + len(rows)))
+        self.shared.take(rows, Place(TOPIC, told + len(rows), told + len(rows), 0.0))
 
     def content(self) -> dict[str, list[Any]]:
         with sqlite3.connect(self.path / "state.db") as db:
-            tables = ("source", "sink", "copy_request", "copy_done", "refused", "folder")
+            tables = ("source", "sink", "copy_request", "copy_done", "refused", "passed", "folder")
             return {table: sorted(db.execute(f"select * from {table}").fetchall()) for table in tables}
 
     def close(self) -> None:
@@ -68,7 +69,7 @@ def folders(path: Path, number: int = 2) -> Iterator[tuple[list[Folder], list[To
 
 
 def settle(made: list[Folder]) -> None:
-    while any(folder.shared.open or (folder.shared.place or Place("", 0, 0)).told < len(folder.topic) for folder in made):
+    while any(folder.shared.open or (folder.shared.place or NOWHERE).told < len(folder.topic) for folder in made):
         for folder in made:
             folder.tell()
             folder.hear()
@@ -169,7 +170,7 @@ def test_an_old_copy_of_a_folder_takes_no_request_away(tmp_path: Path) -> None:
         sink.hear()
         topic.clear()
         for folder in (stale, sink):
-            folder.shared.adopt(Place("another", 0, 0), ())
+            folder.shared.adopt(Place("another", 0, 0, 0.0), ())
             folder.die()
             folder.begin()
         stale.tell()
@@ -185,11 +186,23 @@ def test_a_new_topic_gets_what_it_lacks_and_nothing_twice(tmp_path: Path) -> Non
         settle([here, there])
         names = {told.name for told in topic}
         topic.clear()
-        here.shared.adopt(Place("another", 0, 0), set())
+        here.shared.adopt(Place("another", 0, 0, 0.0), set())
         here.tell()
         assert {told.name for told in topic} == names
-        there.shared.adopt(Place("another", 0, 0), {told.name for told in topic})
+        there.shared.adopt(Place("another", 0, 0, 0.0), {told.name for told in topic})
         assert not there.shared.open
+
+
+def test_a_folder_that_was_away_for_too_long_holds_nothing_that_is_gone(tmp_path: Path) -> None:
+    with folders(tmp_path) as ((here, there), topic):
+        progress(here.state, "eu", 7)
+        progress(here.state, "us", 7)
+        settle([here, there])
+        progress(there.state, "own", 1)
+        there.shared.keep_only(Place(TOPIC, len(topic), len(topic), 0.0), {b'sink ["us"]'})
+        assert set(there.state.sinks()) == {"us", "own"}
+        there.tell()
+        assert [told.name for told in topic if told.folder == there.shared.folder] == [b'sink ["own"]']
 
 
 def test_a_folder_that_was_copied_is_another_one(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from journal.batch import Segment
+from journal.batch import CopyMarker, Segment
 from pipeline.errors import TransientError
 from sources.base import SourceContext, SourceStatus
 from sources.copies import Copies
@@ -121,14 +121,18 @@ class Supervisor:
                 continue
             self._partitions = set(found.partitions)
             watermark = Watermark(self._config.topic, found.id, {} if self._known is None else self._known.offsets)
-            if self._known is None:  # from now on the journal knows which topic this is
-                self._outlet.put(Segment(self._source, [], watermark.encode(), time.monotonic()), 0)
+            if self._known is None:  # from now on the journal knows which topic this is, and sinks what its rows look like
+                self._outlet.put(Segment(self._source, [self._columns()], watermark.encode(), time.monotonic()), 0)
             self._known = watermark
             self._reader.begin(watermark, {partition: watermark.offsets.get(partition) for partition in found.partitions})
             self._standing.reading()
             log.info("reading topic", source=self._source, topic=self._config.topic, partitions=len(found.partitions))
             return True
         return False
+
+    def _columns(self) -> CopyMarker:
+        """Nothing but the schema, by which sinks make their tables: it may be long until a message comes that can be taken."""
+        return CopyMarker(self._translator.schema, self._source, self._config.topic, "abandoned", 0, first=True)
 
     def _watch(self) -> None:
         """Raises PositionLostError where the topic is another one, Refused where it may not be read any more."""

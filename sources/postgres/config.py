@@ -16,7 +16,8 @@ from sources.postgres.patterns import canonical
 _LONGEST = 63  # bytes of a name in Postgres
 
 
-def _readable(dsn: SecretStr) -> SecretStr:
+def readable_dsn(dsn: SecretStr) -> SecretStr:
+    """A connection string that libpq can read. Raises ValueError, which does not repeat it."""
     try:
         parts = conninfo_to_dict(dsn.get_secret_value())
     except psycopg.ProgrammingError:
@@ -40,7 +41,7 @@ def _short_enough(name: str) -> str:
 class PostgresConfig(Block):
     """Tables of one Postgres database, copied once and then followed by logical replication."""
 
-    dsn: Annotated[SecretStr, AfterValidator(_readable)]
+    dsn: Annotated[SecretStr, AfterValidator(readable_dsn)]
     """A libpq string or URL. TLS and everything else that libpq knows is said here; service files and PG* variables work."""
     tables: Annotated[
         list[str],
