@@ -94,18 +94,24 @@ class JournalTopics:
         self, replica: Replica, topics: tuple[Topic, Topic], ends: Mapping[Place, int], give_way: Callable[[], bool] = lambda: False
     ) -> None:
         """Reads what a file lacks. Raises JournalError where the topics do not hold it any more, AlreadyRunningError where it gave way."""
-        places = replica.places(topics)
-        behind = {place: end for place, end in ends.items() if end > places[place]}
-        if behind:
-            feed = Feed(self.options, self.group, self.who, {place: places[place] for place in behind})
-            try:
-                feed.until(behind, replica.take, give_way)
-            finally:
-                feed.close()
-        if give_way():
-            raise AlreadyRunningError(f"another process is about to keep the copy of {self.names.state}")
-        if replica.awaited is not None:
-            raise self.lost(replica)
+        awaited: Commit | None = None
+        while True:
+            places = replica.places(topics)
+            behind = {place: end for place, end in ends.items() if end > places[place]}
+            if behind:
+                feed = Feed(self.options, self.group, self.who, {place: places[place] for place in behind})
+                try:
+                    feed.until(behind, replica.take, give_way)
+                finally:
+                    feed.close()
+            if give_way():
+                raise AlreadyRunningError(f"another process is about to keep the copy of {self.names.state}")
+            if replica.awaited is None:
+                return
+            if replica.awaited == awaited:
+                raise self.lost(replica)
+            awaited = replica.awaited
+            ends = self.ends(topics)  # a commit that came just now may have been met before the ends of its changes were
 
     def drop_outdated(self, folder: Path, pipeline: str, ends: Mapping[Place, int]) -> None:
         """Removes a copy that the topics can only make anew. The caller holds its lock."""

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from cli.standing import standing
 from journal.store import FILE
+from pipeline.load import load_pipeline
 from tests.fix_pipeline import MakePipeline
 from tests.fix_postgres import Database, MakeDatabase
 from tests.kafka_place import Kafka
@@ -61,8 +63,9 @@ class Shop:
             found: int = db.execute("select count(*) from entry").fetchone()[0]
             return found
 
-    def status_there(self) -> Any:
-        return self.pipeline.sluice("status", str(self.there), "--json").json
+    def status(self) -> Any:
+        """What `sluice status --json` says here."""
+        return standing(load_pipeline(self.pipeline.file))
 
     def states(self) -> list[dict[str, Any]]:
         """What both machines say of all, but for what changes from moment to moment."""
@@ -73,7 +76,7 @@ class Shop:
                 "running": answer["running"],
                 "datasets": answer["datasets"],
             }
-            for answer in (self.pipeline.status(), self.status_there())
+            for answer in (self.status(), standing(load_pipeline(self.there)))
         ]
 
     def agreed(self, wanted: Callable[[dict[str, Any]], bool]) -> Callable[[], bool]:
@@ -103,11 +106,9 @@ def test_a_sink_of_another_machine_is_known_here_whoever_is_killed(shop: Shop) -
     shop.store.execute("ALTER TABLE sales.orders ADD CHECK (amount < 1000000)")
     shop.source.execute("INSERT INTO orders VALUES (1000, 5000000)")
 
-    def listed() -> list[tuple[str, str]]:
-        found = pipeline.sluice("quarantine", "list", str(pipeline.file), "--json").json
-        return [(record["sink"], record["key"]["id"]) for record in found]
-
-    wait_for(lambda: [(sink, str(key)) for sink, key in listed()] == [("eu", "1000")], 30, "what the other machine's sink refused")
+    wait_for(lambda: shop.status()["datasets"]["orders"]["open_quarantine"] == 1, 30, "what the other machine's sink refused")
+    listed = pipeline.sluice("quarantine", "list", str(pipeline.file), "--json").json
+    assert [(record["sink"], str(record["key"]["id"])) for record in listed] == [("eu", "1000")]
     shop.source.execute("DELETE FROM orders WHERE id = 1000")
 
     eu.kill()
@@ -125,6 +126,7 @@ def test_a_sink_of_another_machine_is_known_here_whoever_is_killed(shop: Shop) -
     here, there = shop.states()
     assert here == there
     assert here["running"] is False
+    assert pipeline.status()["sinks"]["eu"]["datasets"] == here["sinks"]["eu"][1]
     for path in pipeline.state.glob("state.db*"):
         path.unlink()
     assert shop.states()[0] == there
@@ -136,8 +138,8 @@ def test_a_late_sink_on_another_machine_gets_its_copy(shop: Shop) -> None:
     shop.write(_FILE)
     shop.fill(1, 300)
     first = pipeline.start()
-    wait_for(lambda: (pipeline.state / FILE).exists() and pipeline.status()["sources"]["portal"]["state"] == "streaming", 60, "the copy")
-    wait_for(lambda: pipeline.status()["datasets"].get("orders", {}).get("in") == 300 and shop.entries() == 0, 60, "it to be forgotten")
+    wait_for(lambda: (pipeline.state / FILE).exists() and shop.status()["sources"]["portal"]["state"] == "streaming", 60, "the copy")
+    wait_for(lambda: shop.status()["datasets"].get("orders", {}).get("in") == 300 and shop.entries() == 0, 60, "it to be forgotten")
     assert pipeline.stop(first) == 0
     shop.write(_FILE + _EU)
     running = [pipeline.start("--only", "ingest"), pipeline.start("--only", "deliver:warehouse")]
@@ -147,6 +149,6 @@ def test_a_late_sink_on_another_machine_gets_its_copy(shop: Shop) -> None:
     wait_for(shop.fed, 60, "the late sink to get what is new")
     asked = pipeline.sluice("snapshot", str(shop.there), "--table", "public.orders", "--sink", "eu")
     assert asked.code == 0, asked.err
-    wait_for(lambda: pipeline.status()["sinks"]["eu"]["waiting_for_copy"] == [], 60, "the copy that was asked for there")
+    wait_for(lambda: shop.status()["sinks"]["eu"]["waiting_for_copy"] == [], 60, "the copy that was asked for there")
     wait_for(shop.fed, 60, "the sink to hold it")
     assert [pipeline.stop(process) for process in (eu, *running)] == [0, 0, 0]
