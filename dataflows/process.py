@@ -188,10 +188,11 @@ def _journal(pipeline: Pipeline, stop: Stop, ending: Ending) -> JournalReader | 
     """The journal, once ingest has made it; None when asked to stop before."""
     while not stop:
         ending.raised()
+        there = journal_exists(pipeline.state)
         try:
             return JournalReader.open(pipeline.state, pipeline.name)
         except JournalError:
-            if journal_exists(pipeline.state):
+            if there and journal_exists(pipeline.state):  # else it has been made this instant, or is being made anew
                 raise
         stop.wait(0.05)
     return None
