@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from journal.passages import Passage
 from journal.quarantine import QuarantineRecord, Reason, Wanted
 from journal.state import State
 from pipeline.errors import JournalError, TransientError
@@ -288,6 +289,9 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path, state
         assert len(newer.refused(Wanted())) == 1
         assert newer.elsewhere() == []
         assert newer.passages("eu", JOURNAL) == []
+        told = {"state": "running", "error": None, "journal": JOURNAL, "seq": 2, "cursor": "c"}
+        newer.sink_progress("eu", **told, passage=Passage(2, 1.0, 2), oldest=1)  # type: ignore[arg-type]
+        assert [one.seq for one in newer.passages("eu", JOURNAL)] == [2]
         newer.request_copies("eu", ["orders"])
         newer.copies_done("eu", ["lines"])
         assert newer.copy_requests() == {"eu": {"orders"}}
