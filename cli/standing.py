@@ -10,8 +10,8 @@ from typing import Any
 from dataflows.worker import Worker
 from journal.ledger import Tally
 from journal.local import JournalReader
-from journal.locks import held_since, is_held
 from journal.opening import find_reader
+from journal.processes import INGEST, RUN, Processes, delivering
 from journal.state import SinkProgress, SourceReport, State
 from pipeline.model import Pipeline, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, split_name
@@ -38,26 +38,27 @@ class _Standing:
         self._reader = reader
         self._totals: Mapping[str, Tally] = {} if reader is None else reader.totals()
         self._ran = reader is not None
-        self._supervised = held_since(pipeline.state, "run")
+        self._processes = Processes(pipeline, state)
+        self._supervised = self._processes.since(RUN)
 
     def answer(self) -> dict[str, Any]:
         return {
             "pipeline": self._pipeline.name,
-            "running": self._supervised is not None or any(is_held(self._pipeline.state, lock) for lock in self._locks()),
+            "running": self._supervised is not None or any(map(self._processes.alive, self._locks())),
             "sources": self._sources(),
             "datasets": self._datasets(),
             "sinks": self._sinks(),
         }
 
     def _locks(self) -> list[str]:
-        return ["ingest", *(f"deliver-{name}" for name in self._pipeline.sinks)]
+        return [INGEST, *(delivering(name) for name in self._pipeline.sinks)]
 
     def _phase(self, lock: str, told: str | None, error: str | None, when: float = 0.0) -> str:
         """What a process, or a part of it, does now: what it said last, at `when`, holds only while it lives.
 
         One that is not alive though it has been since its supervisor began is being started again.
         """
-        alive = is_held(self._pipeline.state, lock)
+        alive = self._processes.alive(lock)
         if not alive and self._supervised is None:
             return "stopped" if self._ran else "starting"
         if told is None or (told == "stopped" and error is None):
@@ -74,20 +75,21 @@ class _Standing:
             tables = {
                 table: {
                     **found,
-                    "state": self._phase("ingest", found["state"], found.get("error"), told.updated_at),
+                    "state": self._phase(INGEST, found["state"], found.get("error"), told.updated_at),
                     "error": found.get("error"),
                 }
                 for table, found in told.get("tables", {}).items()
             }
             if not told:
-                tables = {table: {"state": self._phase("ingest", None, None), "error": None} for table in _literal(block)}
+                tables = {table: {"state": self._phase(INGEST, None, None), "error": None} for table in _literal(block)}
             answer[name] = {
-                "state": self._phase("ingest", told.get("state"), told.get("error"), told.updated_at),
+                "state": self._phase(INGEST, told.get("state"), told.get("error"), told.updated_at),
                 "error": told.get("error"),
                 **{key: told.get(key) for key in _SOURCE},
                 "reconnects": told.get("reconnects", 0),
                 "unknown_fields": told.get("unknown_fields", {}),
                 "tables": tables,
+                "machines": self._processes.machines(INGEST),
             }
         return answer
 
@@ -134,13 +136,14 @@ class _Standing:
                 datasets[name] = {"delivered": found.delivered, "filtered": found.filtered, "quarantined": found.quarantined}
         phase, error, when = (None, None, 0.0) if told is None else (told.state, told.error, told.updated_at)
         return {
-            "state": self._phase(f"deliver-{block.name}", phase, error, when),
+            "state": self._phase(delivering(block.name), phase, error, when),
             "error": error,
             "lag_batches": batches,
             "lag_seconds": round(seconds, 3),
             "workers": self._workers(block.name, 1 if cursor is None else cursor.of),
             "waiting_for_copy": [] if cursor is None else sorted(cursor.waiting),
             "datasets": datasets,
+            "machines": self._processes.machines(delivering(block.name)),
         }
 
     def _workers(self, sink: str, of: int) -> list[dict[str, Any]]:

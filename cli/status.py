@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from cli.loading import loading
@@ -65,6 +66,8 @@ def _show(answer: dict[str, Any]) -> None:
     ]
     headings = ["sink", "state", "batches behind", "lag", "dataset", "delivered", "filtered"]
     answer_table(headings, sinks, right=["batches behind", "lag", "delivered", "filtered"])
+    for name, machines in _elsewhere(answer):
+        answer_line(f"{name}: runs on {', '.join(machines)}")
     for name, error in _errors(answer):
         answer_line(f"{name}: {error}")
 
@@ -76,6 +79,13 @@ def _behind(source: dict[str, Any]) -> str:
     if source["lag_messages"] is not None:
         return f"{amount(source['lag_messages'])} messages"
     return "" if source["lag_bytes"] is None else f"{amount(source['lag_bytes'])} bytes"
+
+
+def _elsewhere(answer: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """What runs on other machines than this one."""
+    here = [socket.gethostname()]
+    found = [(name, one["machines"]) for part in ("sources", "sinks") for name, one in answer[part].items()]
+    return [(name, machines) for name, machines in found if machines not in ([], here)]
 
 
 def _errors(answer: dict[str, Any]) -> list[tuple[str, str]]:

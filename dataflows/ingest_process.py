@@ -22,7 +22,7 @@ from dataflows.lean import seldom_collect
 from dataflows.lookups import Lookups, Precedence
 from dataflows.maps import Maps
 from dataflows.observe import Health, HealthServer, IngestMetrics
-from dataflows.process import Beat, run_flow
+from dataflows.process import Beat, run_flow, share
 from dataflows.readers import Readers, exchange
 from dataflows.records import Places, judged_records
 from dataflows.stopping import Stop
@@ -34,6 +34,7 @@ from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
 from journal.locks import ProcessLock
 from journal.opening import open_writer
+from journal.processes import INGEST
 from journal.schema import TableSchema
 from journal.state import EVERY_SINK, State
 from pipeline.errors import TerminalError, TransientError
@@ -58,9 +59,10 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
     """
     rules = contracts(pipeline)
     with ExitStack() as held:
-        held.enter_context(ProcessLock(pipeline.state, "ingest", f"ingest of {pipeline.name}", _PATIENCE))
+        held.enter_context(ProcessLock(pipeline.state, INGEST, f"ingest of {pipeline.name}", _PATIENCE))
         state = State.open(pipeline.state)
         held.callback(state.close)
+        share(pipeline, INGEST, held)
         journal = open_writer(pipeline)
         held.callback(journal.close)
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}

@@ -124,6 +124,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
         held.enter_context(ProcessLock(pipeline.state, worker.lock(block.name), f"{worker.named(name)} of {pipeline.name}", _PATIENCE))
         state = State.open(pipeline.state)
         held.callback(state.close)
+        share(pipeline, worker.lock(block.name), held)
         flow_state = DeliverState()
         metrics = DeliverMetrics()
         report = SinkReport(block.name, state, flow_state, metrics, worker, looker(pipeline, block, worker, held))
@@ -177,6 +178,17 @@ def _leaving(report: SinkReport) -> None:
     report.tell()
 
 
+def share(pipeline: Pipeline, process: str, held: ExitStack) -> None:
+    """Where the journal is in topics, tells other machines what is written into the state here, and takes what they tell.
+
+    `process` is the lock of the process.
+    """
+    if pipeline.journal.kafka is not None:
+        from journal.exchange import Exchange
+
+        held.callback(Exchange(pipeline.state, pipeline.name, pipeline.journal.kafka, process).close)
+
+
 def _follow_topics(pipeline: Pipeline, kafka: KafkaJournal, ending: Ending, held: ExitStack) -> None:
     """Keeps the folder's copy of a journal in topics, where no other process does."""
     from journal.keeping import Follower
@@ -190,10 +202,11 @@ def _journal(pipeline: Pipeline, stop: Stop, ending: Ending) -> JournalReader | 
     """The journal, once ingest has made it; None when asked to stop before."""
     while not stop:
         ending.raised()
+        there = journal_exists(pipeline.state)
         try:
             return JournalReader.open(pipeline.state, pipeline.name)
         except JournalError:
-            if journal_exists(pipeline.state):
+            if there and journal_exists(pipeline.state):  # else it has been made this instant, or is being made anew
                 raise
         stop.wait(0.05)
     return None

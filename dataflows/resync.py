@@ -20,8 +20,10 @@ from dataflows.maps import Maps
 from dataflows.service import run_lock
 from dataflows.versions import Versions
 from journal.local import JournalReader
-from journal.opening import find_reader, open_writer
+from journal.opening import find_reader, open_writer, tell
+from journal.processes import INGEST, Processes, delivering
 from journal.state import State
+from pipeline.errors import AlreadyRunningError
 from pipeline.model import Pipeline
 from sinks.base import Cursor, Standing
 from sources.base import Preflight
@@ -56,6 +58,7 @@ def resync(pipeline: Pipeline, do: bool) -> Resync:
         starts = {name: source.start_over(do=False) for name, source in sources.items()}
         standings = {name: sink.standing() for name, sink in sinks.items()}
         reader = find_reader(pipeline)
+        _refuse_while_others_run(pipeline)
         if reader is not None:
             with reader:
                 ours = _ours(reader.id, reader.last_seq())
@@ -65,10 +68,22 @@ def resync(pipeline: Pipeline, do: bool) -> Resync:
         found = Resync({name: list(start.actions) for name, start in starts.items()}, strange, reader is None)
         if do:
             _adopt_and_forget(pipeline, held, starts, standings, strange)
+            tell(pipeline)
             for name, source in sources.items():
                 source.start_over(do=True)
                 log.info("source begins anew", source=name)
         return found
+
+
+def _refuse_while_others_run(pipeline: Pipeline) -> None:
+    """Raises AlreadyRunningError where another machine runs a part of it, as far as is known here."""
+    with closing(State.open(pipeline.state)) as state:
+        processes = Processes(pipeline, state)
+        for lock in (INGEST, *map(delivering, pipeline.sinks)):
+            for machine in processes.elsewhere(lock):
+                raise AlreadyRunningError(
+                    f"{lock} of {pipeline.name} is running on {machine}", hint="stop it first, or wait until it has ended"
+                )
 
 
 def _ours(journal: str, last: int) -> Callable[[Cursor | None], bool]:

@@ -6,8 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from dataflows.copy_names import CopyNames
-from journal.locks import is_held
-from journal.opening import open_reader
+from journal.opening import open_reader, tell
+from journal.processes import INGEST, Processes
 from journal.state import EVERY_SINK, State
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
@@ -47,4 +47,6 @@ def request_copy(pipeline: Pipeline, table: str, sink: str | None) -> Asked:
             raise ConfigError(f"the sink `{sink}` does not take {dataset}", hint="add it to `datasets` of the sink")
     with closing(State.open(pipeline.state)) as state:
         state.request_copies(sink or EVERY_SINK, sorted({names.at(*one) for one in chosen}))
-    return Asked(dataset, is_held(pipeline.state, "ingest"))
+        running = Processes(pipeline, state).alive(INGEST)
+    tell(pipeline)
+    return Asked(dataset, running)

@@ -27,8 +27,8 @@ from dataflows.service import resume_of
 from journal.batch import ChangeBatch, Op, batch_from_columns
 from journal.ledger import Tally
 from journal.local import JournalReader
-from journal.locks import is_held
-from journal.opening import open_reader
+from journal.opening import catch_up, open_reader
+from journal.processes import INGEST, Processes, delivering
 from journal.quarantine import Values
 from journal.schema import TableSchema
 from journal.state import State
@@ -226,7 +226,8 @@ class _Look:
 
     @property
     def _running(self) -> bool:
-        return is_held(self._pipeline.state, "ingest") and is_held(self._pipeline.state, f"deliver-{self._sink.name}")
+        processes = Processes(self._pipeline, self._state)
+        return processes.alive(INGEST) and processes.alive(delivering(self._sink.name))
 
     def _read_source(self, comparison: Comparison, side: str, keys: ChangeBatch | None) -> list[tuple[Source, str]]:
         counting = not self._found.source_rows and side == "source"
@@ -272,6 +273,7 @@ class _Look:
         while self._running and time.monotonic() < deadline:
             if last is None and source.reached(resume_of(self._pipeline, source.context.name).watermark, head):
                 last = self._reader.last_seq()
+            catch_up(self._pipeline)
             progress = self._state.sinks().get(self._sink.name)
             if last is not None and progress is not None and progress.seq >= last:
                 return

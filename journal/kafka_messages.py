@@ -4,6 +4,7 @@ PREFIX.PIPELINE.changes   the entries: one message each, in the partition of its
                           Header `entry`: its numbers. Value: its payload.
 PREFIX.PIPELINE.state     everything else: rows of tables by name, as changelog.py has them; compacted. Each commit ends with the
                           row `kept ["commit"]`, which says how far the partitions of `changes` belong to it.
+PREFIX.PIPELINE.status    what processes say of themselves: rows that state folders share, see sharing.py; compacted. Header `from`: whose.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ class TopicNames:
 
     changes: str
     state: str
+    status: str
 
     @classmethod
     def of(cls, prefix: str, pipeline: str) -> TopicNames:
-        return cls(f"{prefix}.{pipeline}.changes", f"{prefix}.{pipeline}.state")
+        return cls(*(f"{prefix}.{pipeline}.{what}" for what in ("changes", "state", "status")))
 
 
 class Commit(msgspec.Struct, frozen=True, array_like=True):

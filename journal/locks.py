@@ -75,6 +75,12 @@ def held_since(folder: Path, name: str) -> float | None:
     return None
 
 
+def held_locks(folder: Path) -> dict[str, float]:
+    """Every lock that a process which is alive holds, with the time at which it took it."""
+    found = {path.stem: held_since(folder, path.stem) for path in folder.glob("*.lock")}
+    return {name: since for name, since in found.items() if since is not None}
+
+
 def _told(file: int) -> tuple[str, float]:
     """The holder's pid, and when it took the lock: the file's own date lags behind the clock."""
     pid, _, since = os.pread(file, 64, 0).decode("ascii", "replace").partition(" ")

@@ -5,6 +5,8 @@ Of a journal in Kafka one process in each folder keeps the copy: ingest itself, 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from journal import store
 from journal.local import JournalReader, JournalWriter
 from journal.trouble import may_write
@@ -48,16 +50,29 @@ def to_be_made(pipeline: Pipeline) -> list[str]:
 
 
 def catch_up(pipeline: Pipeline) -> None:
-    """Brings a copy of topics up to date, unless a process here does. While no broker answers an old copy is better than none; and so it
-    is for who may only read."""
-    if pipeline.journal.kafka is None or (store.journal_exists(pipeline.state) and not may_write(pipeline.state)):
+    """Brings a copy of topics up to date, and what processes of other machines say of themselves, unless a process here does.
+
+    While no broker answers an old copy is better than none; so it is in a folder that may not be written.
+    """
+    kafka = pipeline.journal.kafka
+    there = store.journal_exists(pipeline.state)
+    if kafka is None or (there and not may_write(pipeline.state)):
         return
+    from journal.exchange import exchange_once
     from journal.keeping import follow_once
 
     try:
-        follow_once(pipeline.state, pipeline.name, pipeline.journal.kafka)
-    except AlreadyRunningError:
-        return
+        with suppress(AlreadyRunningError):
+            follow_once(pipeline.state, pipeline.name, kafka)
+        exchange_once(pipeline.state, pipeline.name, kafka)
     except TransientError:
-        if not store.journal_exists(pipeline.state):
+        if not there:
             raise
+
+
+def tell(pipeline: Pipeline) -> None:
+    """Tells other machines what a command has written into the state, unless a process here does. Raises Refused, TransientError."""
+    if pipeline.journal.kafka is not None:
+        from journal.exchange import exchange_once
+
+        exchange_once(pipeline.state, pipeline.name, pipeline.journal.kafka, tell=True)

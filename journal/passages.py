@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.schema import CreateTable
 
 RESOLUTION = 1.0
 """Seconds between two lines of a sink, at least."""
@@ -45,7 +44,6 @@ def passage_table(tables: sa.MetaData) -> sa.Table:
 
 def note(connection: sa.Connection, table: sa.Table, sink: str, journal: str, passage: Passage, oldest: int) -> None:
     """Puts down a line, inside the open transaction, and forgets those that are over: before entry `oldest`, and another journal's."""
-    connection.execute(CreateTable(table, if_not_exists=True))  # a state that was made before there were lines
     line = {"sink": sink, "journal": journal, "seq": passage.seq, "at": passage.at, "ordinal": passage.ordinal}
     connection.execute(insert(table).values(**line).on_conflict_do_nothing())
     mine = table.c.sink == sink

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from confluent_kafka import Message
 
-from journal.changelog import Apply, name_of
+from journal.changelog import Rows, name_of
 from journal.kafka_messages import COMMIT, PRUNED, Commit, TopicNames, Whole, pieces_of
 from journal.kafka_topics import Topic
 from journal.trouble import reported
@@ -62,7 +62,7 @@ class Replica:
             db.execute("pragma synchronous = normal")  # what a power cut takes is read again
             db.execute(_REPLICA)
             db.execute(_PIECES)
-        self._apply = Apply(db)
+        self._apply = Rows(db).put
         self._whole: dict[Place, Whole] = {}
         self._rows: list[tuple[bytes, bytes | None]] = []
         self._awaited: list[_Awaited] = []

@@ -7,81 +7,39 @@ file loses no change: what a sink holds is what the sink says.
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.schema import CreateIndex, CreateTable
 
-from journal.passages import Passage, note, passage_table
-from journal.quarantine import COLUMNS, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
-from journal.trouble import may_write, reading_uri, told
-from pipeline.errors import JournalError, TerminalError
+from journal import state_file as tables
+from journal.passages import Passage, note
+from journal.quarantine import Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
 
-FILE = "state.db"
-_FORMAT = 1
 EVERY_SINK = "*"
 """Stands for a sink where a copy is asked for that all of them get."""
-_PATIENCE = 10.0  # seconds for another process's transaction
-_WAY_OUT = (
-    "put the whole state folder back from a backup; or stop everything, move this one file away and start again: no change is lost,"
-    " but what sinks have refused is not listed any more"
-)
 
-_tables = sa.MetaData()
-_source = sa.Table(
-    "source",
-    _tables,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("updated_at", sa.Float, nullable=False),
-)
-_sink = sa.Table(
-    "sink",
-    _tables,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("journal", sa.Text),
-    sa.Column("seq", sa.BigInteger),
-    sa.Column("cursor", sa.Text),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("error", sa.Text),
-    sa.Column("updated_at", sa.Float, nullable=False),
-)
-_request = sa.Table(
-    "copy_request",
-    _tables,
-    sa.Column("sink", sa.Text, primary_key=True),
-    sa.Column("dataset", sa.Text, primary_key=True),
-    sa.Column("requested_at", sa.Float, nullable=False),
-    sa.Column("done_at", sa.Float),
-)
-_passed = passage_table(_tables)
-_NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer()}
-_TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float()}
-_refused = sa.Table(
-    "refused",
-    _tables,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("sink", sa.Text, nullable=False),
-    sa.Column("journal", sa.Text, nullable=False),
-    sa.Column("seq", sa.BigInteger, nullable=False),
-    *(sa.Column(name, (_NUMBERS | _TIMES).get(name, sa.Text())) for name in COLUMNS if name != "id"),
-    sa.Index("refused_by_cause", "sink", "dataset", "status", "cause"),
-    sa.Index("refused_in_order", "ordinal", "id"),
-)
 # a refused row counts once its sink has committed what came with it: until then it may be offered again, and taken
 _settled = (
-    sa.select(_refused)
-    .join(_sink, sa.and_(_sink.c.name == _refused.c.sink, sa.func.substr(_sink.c.journal, 1, 8) == _refused.c.journal))
-    .where(_refused.c.seq <= _sink.c.seq)
+    sa.select(tables.refused)
+    .join(
+        tables.sink,
+        sa.and_(tables.sink.c.name == tables.refused.c.sink, sa.func.substr(tables.sink.c.journal, 1, 8) == tables.refused.c.journal),
+    )
+    .where(tables.refused.c.seq <= tables.sink.c.seq)
+)
+# a request is open until an answer names it
+_asked = sa.select(tables.request).where(
+    ~sa.exists().where(
+        tables.done.c.sink == tables.request.c.sink,
+        tables.done.c.dataset == tables.request.c.dataset,
+        tables.done.c.requested_at == tables.request.c.requested_at,
+    )
 )
 
 
@@ -106,6 +64,15 @@ class SinkProgress:
     updated_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Another state folder of the pipeline, as told last: its machine, and the locks that processes hold there, with since when."""
+
+    machine: str
+    running: Mapping[str, float]
+    updated_at: float
+
+
 class State:
     """The state of a pipeline. Any thread, any number of processes; before anything has run everything is empty.
 
@@ -114,39 +81,24 @@ class State:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
-        self._engine = sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.QueuePool, pool_size=2)
-        sa.event.listen(self._engine, "connect", self._connected)
+        self._path = folder / tables.FILE
+        self._engine = sa.create_engine("sqlite://", creator=lambda: tables.connect(self._path), poolclass=sa.QueuePool, pool_size=2)
 
     @classmethod
     def open(cls, folder: Path) -> State:
         """The state in a folder; its file is made by the first write."""
         return cls(folder)
 
-    def _connect(self) -> sqlite3.Connection:
-        here = may_write(self._path.parent)
-        address = self._path.absolute().as_uri() if here else reading_uri(self._path)
-        return sqlite3.connect(address, uri=True, timeout=_PATIENCE, check_same_thread=False)
-
-    def _connected(self, connection: sqlite3.Connection, record: object) -> None:
-        connection.execute("pragma synchronous = full")
-        version = connection.execute("pragma user_version").fetchone()[0]
-        if version > _FORMAT:
-            raise JournalError(
-                f"{self._path} was made by a newer Sluice (format {version}, this one knows {_FORMAT})", hint="upgrade this installation"
-            )
-
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
-        if not self._path.exists():
-            _make(self._path)
-        with _reported(self._path), self._engine.begin() as connection:
+        tables.make(self._path)
+        with tables.reported(self._path), self._engine.begin() as connection:
             yield connection
 
     def _read(self, query: sa.Executable) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
-        with _reported(self._path), self._engine.connect() as connection:
+        with tables.reported(self._path), self._engine.connect() as connection:
             result = connection.execute(query)
             names = list(result.keys())
             return [dict(zip(names, row, strict=True)) for row in result]
@@ -154,11 +106,11 @@ class State:
     def source_status(self, name: str, status: Mapping[str, Any]) -> None:
         """What a source says of itself; JSON values."""
         with self._writing() as connection:
-            _put(connection, _source, name, {"status": json.dumps(status), "updated_at": time.time()})
+            _put(connection, tables.source, name, {"status": json.dumps(status), "updated_at": time.time()})
 
     def sources(self) -> dict[str, SourceReport]:
         """The last status of each source."""
-        return {row["name"]: SourceReport(json.loads(row["status"]), row["updated_at"]) for row in self._read(sa.select(_source))}
+        return {row["name"]: SourceReport(json.loads(row["status"]), row["updated_at"]) for row in self._read(sa.select(tables.source))}
 
     def sink_progress(
         self,
@@ -180,20 +132,21 @@ class State:
         if cursor is not None:
             values |= {"journal": journal, "seq": seq, "cursor": cursor}
         with self._writing() as connection:
-            _put(connection, _sink, name, values)
+            _put(connection, tables.sink, name, values)
             if passage is not None:
-                note(connection, _passed, name, journal, passage, oldest)
+                note(connection, tables.passed, name, journal, passage, oldest)
 
     def passages(self, sink: str, journal: str) -> list[Passage]:
         """When a sink had what of a journal, oldest first; see passages.py."""
+        lines = tables.passed.c
         if not self._read(sa.text("select 1 as found from sqlite_master where name = 'passed'")):
-            return []  # made before there were lines
-        chosen = sa.select(_passed.c.seq, _passed.c.at, _passed.c.ordinal).where(_passed.c.sink == sink, _passed.c.journal == journal)
-        return [Passage(**row) for row in self._read(chosen.order_by(_passed.c.seq))]
+            return []  # made before there were lines, in a folder that may not be written
+        chosen = sa.select(lines.seq, lines.at, lines.ordinal).where(lines.sink == sink, lines.journal == journal)
+        return [Passage(**row) for row in self._read(chosen.order_by(lines.seq))]
 
     def sinks(self) -> dict[str, SinkProgress]:
         """How far each sink is, by name."""
-        return {row["name"]: SinkProgress(**{**row, "seq": row["seq"] or 0}) for row in self._read(sa.select(_sink))}
+        return {row["name"]: SinkProgress(**{**row, "seq": row["seq"] or 0}) for row in self._read(sa.select(tables.sink))}
 
     def passed(self, journal: str, sinks: Sequence[str]) -> int | None:
         """The last entry of the journal that every one of the sinks holds; None where one of them has said nothing yet."""
@@ -203,43 +156,46 @@ class State:
 
     def request_copies(self, sink: str, datasets: Sequence[str]) -> None:
         """Whole copies of datasets are needed, for a sink of its own or for EVERY_SINK; one that is being made already is none of them."""
-        asked = {"requested_at": time.time(), "done_at": None}
+        asked = {"requested_at": time.time()}
         with self._writing() as connection:
             for dataset in datasets:
-                made = insert(_request).values(sink=sink, dataset=dataset, **asked)
+                made = insert(tables.request).values(sink=sink, dataset=dataset, **asked)
                 connection.execute(made.on_conflict_do_update(index_elements=["sink", "dataset"], set_=asked))
 
     def remind_of_copies(self, sink: str, datasets: Sequence[str]) -> None:
         """A sink waits for copies that it has requested before: what this file knows nothing of is requested anew."""
         with self._writing() as connection:
             for dataset in datasets:
-                made = insert(_request).values(sink=sink, dataset=dataset, requested_at=time.time(), done_at=None)
+                made = insert(tables.request).values(sink=sink, dataset=dataset, requested_at=time.time())
                 connection.execute(made.on_conflict_do_nothing())
 
     def copy_requests(self) -> dict[str, frozenset[str]]:
         """Sink -> the datasets that it still waits for."""
-        rows = self._read(sa.select(_request).where(_request.c.done_at.is_(None)))
+        rows = self._read(_asked)
         return {sink: frozenset(row["dataset"] for row in rows if row["sink"] == sink) for sink in {row["sink"] for row in rows}}
 
     def copy_requested(self, sink: str, dataset: str) -> float | None:
         """When the copy was asked for that the sink still waits for, if it does."""
-        chosen = sa.and_(_request.c.sink == sink, _request.c.dataset == dataset, _request.c.done_at.is_(None))
-        return next((float(row["requested_at"]) for row in self._read(sa.select(_request).where(chosen))), None)
+        chosen = sa.and_(tables.request.c.sink == sink, tables.request.c.dataset == dataset)
+        return next((float(row["requested_at"]) for row in self._read(_asked.where(chosen))), None)
 
     def copies_done(self, sink: str, datasets: Sequence[str], requested: float | None = None) -> None:
         """The sink has the copies of these. With `requested`, only where nobody has asked again since (see `copy_requested`)."""
+        chosen = sa.and_(tables.request.c.sink == sink, tables.request.c.dataset.in_(list(datasets)))
+        if requested is not None:
+            chosen = sa.and_(chosen, tables.request.c.requested_at == requested)
         with self._writing() as connection:
-            chosen = sa.and_(_request.c.sink == sink, _request.c.dataset.in_(list(datasets)), _request.c.done_at.is_(None))
-            if requested is not None:
-                chosen = sa.and_(chosen, _request.c.requested_at == requested)
-            connection.execute(sa.update(_request).where(chosen).values(done_at=time.time()))
+            for row in connection.execute(_asked.where(chosen)).all():
+                told = {"requested_at": row.requested_at, "done_at": time.time()}
+                made = insert(tables.done).values(sink=row.sink, dataset=row.dataset, **told)
+                connection.execute(made.on_conflict_do_update(index_elements=["sink", "dataset"], set_=told))
 
     def keep_refused(self, sink: str, records: Sequence[QuarantineRecord], seq: int) -> None:
         """Rows of entry `seq` that a sink's target can't hold. Durable before the sink commits; harmless when told again."""
         rows = [{**to_row(record), "sink": sink, "journal": _journal_of(record), "seq": seq} for record in records]
         if rows:
             with self._writing() as connection:
-                made = insert(_refused)
+                made = insert(tables.refused)
                 again = {name: made.excluded[name] for name in ("seq", "reasons", "cause", "pattern")}
                 connection.execute(made.on_conflict_do_update(index_elements=["id"], set_=again), rows)
 
@@ -247,23 +203,23 @@ class State:
         """What a sink refused behind entry `after` will be offered again: nothing of it has happened."""
         if self._path.exists():
             with self._writing() as connection:
-                connection.execute(sa.delete(_refused).where(_refused.c.sink == sink, _refused.c.seq > after))
+                connection.execute(sa.delete(tables.refused).where(tables.refused.c.sink == sink, tables.refused.c.seq > after))
 
     def refused(self, wanted: Wanted, after: tuple[int, str] = (0, ""), limit: int = 1000) -> list[QuarantineRecord]:
         """Refused records in the order of the stream, from behind an (ordinal, id)."""
-        place = sa.tuple_(_refused.c.ordinal, _refused.c.id) > sa.tuple_(*map(sa.literal, after))
-        chosen = [_refused.c[column] == value for column, value in wanted.conditions.items()]
-        rows = self._read(_settled.where(place, *chosen).order_by(_refused.c.ordinal, _refused.c.id).limit(limit))
+        place = sa.tuple_(tables.refused.c.ordinal, tables.refused.c.id) > sa.tuple_(*map(sa.literal, after))
+        chosen = [tables.refused.c[column] == value for column, value in wanted.conditions.items()]
+        rows = self._read(_settled.where(place, *chosen).order_by(tables.refused.c.ordinal, tables.refused.c.id).limit(limit))
         return [from_row(row, row["sink"]) for row in rows]
 
     def refused_record(self, name: str) -> QuarantineRecord | None:
         """The refused record with this id."""
-        rows = self._read(_settled.where(_refused.c.id == name))
+        rows = self._read(_settled.where(tables.refused.c.id == name))
         return from_row(rows[0], rows[0]["sink"]) if rows else None
 
     def refused_causes(self, dataset: str | None = None) -> list[Cause]:
         """Why sinks refused rows that are still open, the most frequent cause first."""
-        found = _settled.where(_refused.c.status == "open", *([_refused.c.dataset == dataset] if dataset else [])).subquery().c
+        found = _settled.where(tables.refused.c.status == "open", *([tables.refused.c.dataset == dataset] if dataset else [])).subquery().c
         group = (found.cause, found.dataset, found.sink, found.pattern)
         when = found.quarantined_at
         values = (sa.func.count().label("n"), sa.func.min(found.reasons), sa.func.min(when), sa.func.max(when))
@@ -275,15 +231,21 @@ class State:
 
     def open_refused(self) -> dict[tuple[str, str], int]:
         """(sink, dataset) -> how many refused records wait for somebody."""
-        open_ = _settled.where(_refused.c.status == "open").subquery()
+        open_ = _settled.where(tables.refused.c.status == "open").subquery()
         rows = self._read(sa.select(open_.c.sink, open_.c.dataset, sa.func.count().label("n")).group_by(open_.c.sink, open_.c.dataset))
         return {(row["sink"], row["dataset"]): row["n"] for row in rows}
 
     def refused_keys(self, sink: str, dataset: str) -> list[Values]:
         """The keys of the open records of a dataset that a sink refused."""
-        chosen = _settled.where(_refused.c.sink == sink, _refused.c.dataset == dataset, _refused.c.status == "open")
-        rows = self._read(chosen.with_only_columns(_refused.c.key))
+        chosen = _settled.where(tables.refused.c.sink == sink, tables.refused.c.dataset == dataset, tables.refused.c.status == "open")
+        rows = self._read(chosen.with_only_columns(tables.refused.c.key))
         return [values_of(row["key"]) or {} for row in rows]
+
+    def elsewhere(self) -> list[Folder]:
+        """The other folders of the pipeline that have told what runs in them; none where its journal is not in topics."""
+        here = sa.select(tables.own.c.value).where(tables.own.c.name == tables.ID).scalar_subquery()
+        rows = self._read(sa.select(tables.folder).where(tables.folder.c.id != here))
+        return [Folder(row["machine"], json.loads(row["running"]), row["updated_at"]) for row in rows]
 
     def close(self) -> None:
         self._engine.dispose()
@@ -295,39 +257,3 @@ def _put(connection: sa.Connection, table: sa.Table, name: str, values: Mapping[
 
 def _journal_of(record: QuarantineRecord) -> str:
     return record.id.partition("-")[0]
-
-
-@contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        if not isinstance(error.orig, sqlite3.Error) or not hasattr(error.orig, "sqlite_errorcode"):
-            raise  # a mistake in the use of the library, not trouble with the file
-        raise told(path, error.orig, _WAY_OUT) from error
-
-
-def _url(path: Path) -> sa.URL:
-    return sa.URL.create("sqlite", database=str(path))
-
-
-def _make(path: Path) -> None:
-    """Whole, under another name, and then in its place unless another process was quicker."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(_url(fresh), poolclass=sa.NullPool)
-        try:
-            with _reported(path), engine.begin() as connection:
-                connection.exec_driver_sql("pragma journal_mode = wal")
-                connection.exec_driver_sql(f"pragma user_version = {_FORMAT}")
-                for table in _tables.sorted_tables:
-                    connection.execute(CreateTable(table))
-                    for index in table.indexes:
-                        connection.execute(CreateIndex(index))
-            with suppress(FileExistsError):
-                os.link(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
-    except OSError as error:
-        raise TerminalError(f"{path} cannot be made: {error.strerror}", hint="make the state folder writable") from error

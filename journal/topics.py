@@ -51,7 +51,12 @@ class JournalTopics:
         """The topics of changes and state, made where they are missing. Raises Refused, TransientError, TerminalError."""
         changes = self.ask.make(self.names.changes, self._partitions, CHANGES_SETTINGS)
         state = self.ask.make(self.names.state, 1, STATE_SETTINGS)
+        self.make_status()
         return self._changes_as_needed(changes), self._state_as_needed(state)
+
+    def make_status(self) -> Topic:
+        """The topic of what processes say of themselves."""
+        return self.ask.make(self.names.status, 1, STATE_SETTINGS)
 
     def find(self) -> tuple[Topic, Topic] | None:
         """The same; None where ingest has not made them yet."""
@@ -60,16 +65,16 @@ class JournalTopics:
 
     def plan(self) -> list[str]:
         """What `make` would do, in words."""
-        changes, state = self.ask.find(self.names.changes), self.ask.find(self.names.state)
-        made = f"create topic {self.names.changes} ({self._partitions} partitions)"
+        changes = self.ask.find(self.names.changes)
         if changes is not None:
             self._changes_as_needed(changes)
+        made = [] if changes is not None else [f"create topic {self.names.changes} ({self._partitions} partitions)"]
+        state = self.ask.find(self.names.state)
         if state is not None:
             self._state_as_needed(state)
-        return [
-            *([] if changes is not None else [made]),
-            *([] if state is not None else [f"create topic {self.names.state} (1 partition, compacted)"]),
-        ]
+        missing = [] if state is not None else [self.names.state]
+        missing += [] if self.ask.find(self.names.status) is not None else [self.names.status]
+        return [*made, *(f"create topic {name} (1 partition, compacted)" for name in missing)]
 
     def _changes_as_needed(self, changes: Topic) -> Topic:
         return self._as_needed(self._checked(changes), CHANGES_SETTINGS, _LEAST)
@@ -116,18 +121,24 @@ class JournalTopics:
         self, replica: Replica, topics: tuple[Topic, Topic], ends: Mapping[Place, int], give_way: Callable[[], bool] = lambda: False
     ) -> None:
         """Reads what a file lacks. Raises JournalError where the topics do not hold it any more, AlreadyRunningError where it gave way."""
-        places = replica.places(topics)
-        behind = {place: end for place, end in ends.items() if end > places[place]}
-        if behind:
-            feed = Feed(self.options, self.group, self.who, {place: places[place] for place in behind})
-            try:
-                feed.until(behind, replica.take, give_way)
-            finally:
-                feed.close()
-        if give_way():
-            raise AlreadyRunningError(f"another process is about to keep the copy of {self.names.state}")
-        if replica.awaited is not None:
-            raise self.lost(replica)
+        awaited: Commit | None = None
+        while True:
+            places = replica.places(topics)
+            behind = {place: end for place, end in ends.items() if end > places[place]}
+            if behind:
+                feed = Feed(self.options, self.group, self.who, {place: places[place] for place in behind})
+                try:
+                    feed.until(behind, replica.take, give_way)
+                finally:
+                    feed.close()
+            if give_way():
+                raise AlreadyRunningError(f"another process is about to keep the copy of {self.names.state}")
+            if replica.awaited is None:
+                return
+            if replica.awaited == awaited:
+                raise self.lost(replica)
+            awaited = replica.awaited
+            ends = self.ends(topics)  # a commit that came just now may have been met before the ends of its changes were
 
     def drop_outdated(self, folder: Path, pipeline: str, ends: Mapping[Place, int]) -> None:
         """Removes a copy that the topics can only make anew. The caller holds its lock."""

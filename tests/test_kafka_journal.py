@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ from journal.kafka_messages import PIECE_BYTES, Whole, row_messages
 from journal.keeping import follow_once, open_published
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import Wanted
+from journal.replica import Replica
 from journal.schema import Column, TableSchema
 from journal.store import FILE
 from journal.topics import JournalTopics
@@ -104,6 +106,25 @@ def test_a_follower_that_was_there_before_comes_to_hold_what_is_new(place: Place
         journal.commit(SOURCE, "x")
         with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
             assert content(there) == content(here)
+
+
+def test_a_commit_that_comes_while_a_copy_is_made_is_waited_for(place: Place) -> None:
+    with place.ingest() as journal:
+        write(journal, 5)
+        topics = JournalTopics(place.config, "commerce")
+        pair = topics.make()
+        before = topics.ends(pair)
+        write(journal, 5)
+        between = {at: end if at[0] == topics.names.state else before[at] for at, end in topics.ends(pair).items()}
+        path = place.folder("there") / FILE
+        path.parent.mkdir()
+
+        def fill(db: sqlite3.Connection) -> None:
+            topics.catch_up(Replica(db, path, topics.names), pair, between)
+
+        store.open_for_writing(path.parent, "commerce", journal.id, fill).close()
+        with JournalReader.open(path.parent, "commerce") as reader:
+            assert ordinals(everything(reader)) == list(range(1, 11))
 
 
 def test_an_entry_larger_than_a_message_comes_whole(place: Place) -> None:

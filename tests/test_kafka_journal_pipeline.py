@@ -190,6 +190,7 @@ def test_a_plan_says_which_topics_would_be_made_and_makes_nothing(shop: Shop, ka
     assert done.json["journal"]["actions"] == [
         f"create topic {kafka.prefix}.shop.changes (4 partitions)",
         f"create topic {kafka.prefix}.shop.state (1 partition, compacted)",
+        f"create topic {kafka.prefix}.shop.status (1 partition, compacted)",
     ]
     assert kafka.topics() == []
     assert not shop.pipeline.state.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,15 +62,6 @@ def test_lines_of_entries_that_are_gone_are_forgotten_but_for_the_last_ones(stat
     assert [one.seq for one in state.passages("eu", JOURNAL)] == [10, 11, 12]
     _tell(state, 1, journal="another")
     assert state.passages("eu", JOURNAL) == []
-
-
-def test_a_state_that_was_made_before_there_were_lines_gets_them(state: State, tmp_path: Path) -> None:
-    _tell(state, 1)
-    with sqlite3.connect(tmp_path / "state.db") as db:
-        db.execute("drop table passed")
-    assert state.passages("eu", JOURNAL) == []
-    _tell(state, 2)
-    assert [one.seq for one in state.passages("eu", JOURNAL)] == [2]
 
 
 @given(st.sets(st.integers(1, 50), max_size=12), st.integers(1, 50))

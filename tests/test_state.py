@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from journal.passages import Passage
 from journal.quarantine import QuarantineRecord, Reason, Wanted
 from journal.state import State
 from pipeline.errors import JournalError, TransientError
@@ -222,14 +224,14 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path, state: State) -> N
     settle(state, "eu", 1)
     state.close()
     db = sqlite3.connect(tmp_path / "state.db")
-    db.execute("pragma user_version = 2")
+    db.execute("pragma user_version = 3")
     db.close()
     with pytest.raises(JournalError, match="newer"):
         State.open(tmp_path).sinks()
 
 
 def test_a_file_that_is_locked_for_long_is_trouble_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("journal.state._PATIENCE", 0.05)
+    monkeypatch.setattr("journal.state_file._PATIENCE", 0.05)
     state = State.open(tmp_path)
     settle(state, "eu", 1)
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
@@ -265,3 +267,41 @@ def test_a_sink_that_waits_is_heard_though_the_request_was_lost(tmp_path: Path) 
     state.remind_of_copies("eu", ["orders", "lines"])  # the copy of orders is made already, and on its way to the sink
     assert state.copy_requests() == {"eu": frozenset({"lines"})}
     state.close()
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path, state: State) -> None:
+    settle(state, "eu", 1)
+    state.keep_refused("eu", [refused(1)], 1)
+    state.close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        for table in ("copy_done", "folder", "own", "passed", "copy_request"):
+            db.execute(f"drop table {table}")
+        db.execute(
+            "create table copy_request (sink text not null, dataset text not null, requested_at float not null, done_at float,"
+            " primary key (sink, dataset))"
+        )
+        db.execute("insert into copy_request values ('eu', 'orders', 1.5, 2.5), ('eu', 'lines', 3.5, null)")
+        db.execute("pragma user_version = 1")
+        db.commit()
+    with closing(State.open(tmp_path)) as newer:
+        assert newer.copy_requests() == {"eu": {"lines"}}
+        assert newer.sinks()["eu"].seq == 1
+        assert len(newer.refused(Wanted())) == 1
+        assert newer.elsewhere() == []
+        assert newer.passages("eu", JOURNAL) == []
+        told = {"state": "running", "error": None, "journal": JOURNAL, "seq": 2, "cursor": "c"}
+        newer.sink_progress("eu", **told, passage=Passage(2, 1.0, 2), oldest=1)  # type: ignore[arg-type]
+        assert [one.seq for one in newer.passages("eu", JOURNAL)] == [2]
+        newer.request_copies("eu", ["orders"])
+        newer.copies_done("eu", ["lines"])
+        assert newer.copy_requests() == {"eu": {"orders"}}
+
+
+def test_the_log_of_a_file_that_was_moved_away_is_not_taken_for_that_of_the_next(tmp_path: Path, state: State) -> None:
+    settle(state, "eu", 1)
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as killed:  # as kill -9 leaves it, with its log
+        killed.execute("update sink set seq = 2")
+        (tmp_path / "state.db").rename(tmp_path / "old.db")
+        with closing(State.open(tmp_path)) as fresh:
+            settle(fresh, "us", 3)
+            assert set(fresh.sinks()) == {"us"}
