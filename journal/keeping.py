@@ -115,7 +115,7 @@ class Follower:
                 return
             except SluiceError as error:
                 if self.error is None or self.error.message != error.message:
-                    log.warning("the journal's topics are away, trying again", error=error.message, hint=error.hint)
+                    log.warning("the journal's topics cannot be followed, trying again", error=error.message, hint=error.hint)
                 self.error = error
             self._over.wait(_AGAIN)
 
