@@ -51,21 +51,20 @@ def exchange_once(folder: Path, pipeline: str, kafka: KafkaJournal, *, tell: boo
     """
     if is_held(folder, LOCK):
         return
+    topics = JournalTopics(kafka, pipeline)
+    topic = _topic_of(topics) if tell else topics.ask.find(topics.names.status)
+    if topic is None:
+        return
     try:
         held = ProcessLock(folder, LOCK, f"who exchanges what is told in {folder}")
     except AlreadyRunningError:
         return
-    with held:
-        topics = JournalTopics(kafka, pipeline)
-        topic = _topic_of(topics) if tell else topics.ask.find(topics.names.status)
-        if topic is None:
-            return
-        with closing(SharedRows(folder)) as shared, closing(Listener(topics, topic, shared)) as listener:
-            listener.catch_up()
-            if tell:
-                with closing(Speaker(topics, topic, shared)) as speaker:
-                    if not _settled(shared, listener, speaker, time.monotonic() + _ANSWER):
-                        raise TransientError(f"{topics.who}: no broker answers", hint="it is told as soon as something runs here")
+    with held, closing(SharedRows(folder)) as shared, closing(Listener(topics, topic, shared)) as listener:
+        listener.catch_up()
+        if tell:
+            with closing(Speaker(topics, topic, shared)) as speaker:
+                if not _settled(shared, listener, speaker, time.monotonic() + _ANSWER):
+                    raise TransientError(f"{topics.who}: no broker answers", hint="it is told as soon as something runs here")
 
 
 def _settled(shared: SharedRows, listener: Listener, speaker: Speaker, deadline: float) -> bool:

@@ -94,7 +94,7 @@ class Follower:
         """`followed` is called after each step that readers can see, `lost` once the topics do not hold any more what comes next."""
         self._folder = folder
         self._pipeline = pipeline
-        self._kafka = kafka
+        self._topics = JournalTopics(kafka, pipeline)
         self._followed = followed
         self._lost = lost
         self._over = threading.Event()
@@ -123,7 +123,7 @@ class Follower:
         """Until it is over, or ingest begins here."""
         if is_held(self._folder, _INGEST):
             return
-        topics = JournalTopics(self._kafka, self._pipeline)
+        topics = self._topics
         with _copy(self._folder, self._pipeline, topics) as replica:
             if replica is None:
                 return
