@@ -82,7 +82,8 @@ class Delivery:
         self._prepared.clear()
         self._open = False
         if self.worker.number:
-            self.cursor = self._shared.join(self._reader.id, self.worker.number, self.worker.of)
+            with self._giving_way():
+                self.cursor = self._shared.join(self._reader.id, self.worker.number, self.worker.of)
             self._said = self.cursor.seq
             self._committed(self.cursor)
             return self.cursor.seq

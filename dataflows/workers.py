@@ -22,9 +22,10 @@ log = structlog.get_logger("sluice.run")
 
 _TICK = 0.1
 _TOGETHER = 3.0  # seconds for the others to end by themselves, once one has
-_GRACE = 9.5  # seconds to drain
+_GRACE = 7.5  # seconds to drain
 _LIVED = 30.0  # seconds after which workers that die are started again at once
 _AGAIN = 75
+_LAST_PORT = 65535
 
 
 def check_workers(pipeline: Pipeline, only: str, block: SinkBlock | None, of: int) -> None:
@@ -45,6 +46,8 @@ def check_workers(pipeline: Pipeline, only: str, block: SinkBlock | None, of: in
             f"{only}: a journal in the state folder has no partitions to share out",
             hint="write `journal: {type: kafka, …}` in the pipeline file, or start it without --workers",
         )
+    if pipeline.monitoring and max(port for _, port in pipeline.monitoring.values()) + (of - 1) * len(pipeline.monitoring) > _LAST_PORT:
+        raise ConfigError(f"{only}: {of} workers need ports beyond {_LAST_PORT}", hint="write a lower `port` under `monitoring`")
     if not 1 <= of <= kafka.partitions:
         raise ConfigError(
             f"{only}: {of} workers cannot share {kafka.partitions} partitions",

@@ -19,7 +19,7 @@ from journal.kafka_reading import Reader
 from journal.kafka_topics import LARGEST, Topic, Topics
 from journal.schema_registry import SchemaRegistry
 from journal.trace_context import Traces
-from pipeline.errors import NotYetError, SinkShapeError, TerminalError, TransientError
+from pipeline.errors import AlreadyRunningError, NotYetError, SinkShapeError, TerminalError, TransientError
 from pipeline.file import RouteBlock
 from pipeline.kafka_options import is_topic
 from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, SharedSink, Standing, Target
@@ -161,8 +161,7 @@ class KafkaSink(SharedSink):
         link.commit()
         held = []
         for worker in range(1, self._record.cursor.of):
-            with closing(self._new_link(worker)) as other:
-                other.connect()  # fences it off, and aborts what it has open
+            self._fence_off(worker)
             record = self._record_of(worker)
             if record is None:
                 raise TransientError(f"{self._who}: {topic_of(self.pipeline, self.name, worker)} cannot be read", hint="was it deleted?")
@@ -170,6 +169,14 @@ class KafkaSink(SharedSink):
             self._telling.newest = max(self._telling.newest, record.newest)
             self._record = replace(self._record, topics={**record.topics, **self._record.topics})
         return held
+
+    def _fence_off(self, worker: int) -> None:
+        """Another worker writes nothing any more; what it has open is aborted."""
+        with closing(self._new_link(worker)) as link:
+            try:
+                link.connect()
+            except AlreadyRunningError as error:  # it began at this very moment
+                raise TransientError(f"{self._who}: worker {worker} is just beginning", hint="nothing to do: it is tried again") from error
 
     def hand_out(self, cursors: Sequence[Cursor]) -> None:
         link = self._opened()
