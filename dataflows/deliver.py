@@ -14,8 +14,8 @@ from datetime import datetime
 import bytewax.operators as op
 import structlog
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from dataflows.backoff import Backoff
 from dataflows.delivery import Delivery
@@ -73,7 +73,7 @@ class DeliverState:
         self.error = error.message
 
 
-class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
+class _Outlet(StatelessSourcePartition[Stretch]):
     """Reads the journal behind the sink's cursor."""
 
     def __init__(self, delivery: Delivery, reader: JournalReader, bell: Listener, state: DeliverState, stop: Stop) -> None:
@@ -87,11 +87,10 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         self._middle = False  # of what ingest committed at once
         self._drained_by = 0.0
         self._not_before = 0.0  # the next read, while changes come in small numbers
-        self._key = str(delivery.worker.number)
         self._patience = _OTHERS_PATIENCE if delivery.worker.number else _PATIENCE
         self._room = _MOST_BYTES if delivery.sink.most_rows is None else _MOST_BYTES // 4
 
-    def next_batch(self) -> list[tuple[str, Stretch]]:
+    def next_batch(self) -> list[Stretch]:
         with self._state.ending.on_error():
             if not self._state.ending:
                 return self._next()
@@ -99,7 +98,7 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
             self._state.ending.raised()  # its end alone would not end the others
         return self._drained()
 
-    def _next(self) -> list[tuple[str, Stretch]]:
+    def _next(self) -> list[Stretch]:
         state = self._state
         idle = state.handed == state.done
         if self._stop and idle and not (self._middle and self._in_time()):
@@ -121,7 +120,7 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
             size = self._measured([entry for _, entry in found.entries if isinstance(entry, ChangeBatch)])
             few = found.whole and size < self._room // 2
             self._not_before = self._last_work + self._delivery.sink.pace if few else 0.0
-            return [(self._key, Stretch(found.entries, found.last, found.whole, state.generation, found.common))]
+            return [Stretch(found.entries, found.last, found.whole, state.generation, found.common)]
         if idle:
             self._rest()
             self._bell.wait(self._patience)
@@ -139,7 +138,7 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
             self._state.failed(error)
             return False
         if turn == "follow":
-            self._state.after = found.last
+            self._state.after = self._delivery.cursor.seq
         elif turn == "wait":
             self._stop.wait(_NAP)
         return turn == "write"
@@ -153,7 +152,7 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
             self._room = max(1, min(_MOST_BYTES, (most - largest) * size // rows))
         return size
 
-    def _open(self) -> list[tuple[str, Stretch]]:
+    def _open(self) -> list[Stretch]:
         if self._stop:
             return self._drained()
         if self._state.error is not None and self._stop.wait(self._backoff.next()):
@@ -175,7 +174,7 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
         self._state.rested = False  # what was opened is held, even where there is nothing to do
         return []
 
-    def _drained(self) -> list[tuple[str, Stretch]]:
+    def _drained(self) -> list[Stretch]:
         self._state.drained = True
         raise StopIteration
 
@@ -206,26 +205,19 @@ class _Outlet(StatefulSourcePartition[tuple[str, Stretch], None]):
     def next_awake(self) -> datetime | None:
         return None
 
-    def snapshot(self) -> None:
-        """The target is the resume state."""
 
+class _Journal(DynamicSource[Stretch]):
+    """Of each worker its own."""
 
-class _Journal(FixedPartitionedSource[tuple[str, Stretch], None]):
-    """Each worker has a part of its own, which it alone knows of."""
-
-    def __init__(self, outlet: _Outlet, part: str) -> None:
+    def __init__(self, outlet: _Outlet) -> None:
         self._outlet = outlet
-        self._part = part
 
-    def list_parts(self) -> list[str]:
-        return [self._part]
-
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Outlet:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Outlet:
         self._outlet.begun()
         return self._outlet
 
 
-class _TargetStep(StatefulSinkPartition[Stretch, None]):
+class _TargetStep(StatelessSinkPartition[Stretch]):
     """Writes stretches and commits rows and cursor together at each end of what ingest committed at once."""
 
     def __init__(self, delivery: Delivery, state: DeliverState, outlet: _Outlet) -> None:
@@ -253,37 +245,25 @@ class _TargetStep(StatefulSinkPartition[Stretch, None]):
             self._delivery.abandon()
             self._state.failed(error)
 
-    def snapshot(self) -> None:
-        """Nothing to keep: see write_batch."""
-
     def close(self) -> None:
         """Also runs when an error ends the flow: what is open must not stay."""
         self._delivery.abandon()
 
 
-class _Target(FixedPartitionedSink[Stretch, None]):
-    """As the source: what a worker reads it writes itself, so that nothing goes from one to another."""
+class _Target(DynamicSink[Stretch]):
+    """Of each worker its own: what it reads it writes itself, so that nothing goes from one to another."""
 
-    def __init__(self, step: _TargetStep, part: str) -> None:
+    def __init__(self, step: _TargetStep) -> None:
         self._step = step
-        self._part = part
 
-    def list_parts(self) -> list[str]:
-        return [self._part]
-
-    def part_fn(self, item_key: str) -> int:
-        """The place of a worker's part among those of all, which are in the order of their names."""
-        return int(item_key)
-
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _TargetStep:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _TargetStep:
         return self._step
 
 
 def deliver_flow(name: str, delivery: Delivery, reader: JournalReader, bell: Listener, state: DeliverState, stop: Stop) -> Dataflow:
     """journal → sink, for one worker."""
     outlet = _Outlet(delivery, reader, bell, state, stop)
-    part = f"worker-{delivery.worker.number:05}"
     flow = Dataflow(name)
-    stream = op.input("journal", flow, _Journal(outlet, part))
-    op.output("sink", stream, _Target(_TargetStep(delivery, state, outlet), part))
+    stream = op.input("journal", flow, _Journal(outlet))
+    op.output("sink", stream, _Target(_TargetStep(delivery, state, outlet)))
     return flow

@@ -13,7 +13,7 @@ import structlog
 from dataflows.copy_names import CopyNames
 from dataflows.observe import DeliverMetrics
 from dataflows.records import Place, refused_records
-from dataflows.worker import ALONE, Turn, Worker, turn
+from dataflows.worker import ALONE, Turn, Worker, reached, turn
 from journal.batch import ChangeBatch, CopyMarker
 from journal.lanes import Lanes
 from journal.local import JournalReader
@@ -137,10 +137,11 @@ class Delivery:
         if now == "wait":
             self._heed(held)
         if now == "follow":
-            for _, entry in entries:
-                if isinstance(entry, CopyMarker) and self._block.route(entry.dataset) is not None:
+            to = min(last, reached(self.worker, self.cursor, held))
+            for seq, entry in entries:
+                if seq <= to and isinstance(entry, CopyMarker) and self._block.route(entry.dataset) is not None:
                     self._note(entry, self._names.at(entry.source, entry.table))
-            self.cursor = self.cursor.at(last)
+            self.cursor = self.cursor.at(to)
         return now
 
     def heed(self) -> None:

@@ -36,14 +36,20 @@ class Worker:
 ALONE = Worker()
 
 
+def reached(worker: Worker, mine: Cursor, held: Sequence[Cursor]) -> int:
+    """The last entry up to which everything that concerns all has been written, as far as a worker knows."""
+    first = (held[0] if held else None) if worker.number else mine
+    return 0 if first is None else max(first.seq, done_of(first.ahead, 0))
+
+
 def turn(worker: Worker, mine: Cursor, held: Sequence[Cursor], last: int) -> Turn:
     """What to do with entries, up to `last`, that concern all and stand right behind what this worker holds.
 
     `mine` is its own cursor, `held` are those of all workers as the target has them, the first one's first.
     """
     if worker.number:
-        first = max(held[0].seq, done_of(held[0].ahead, 0)) if held else 0
-        return "follow" if first >= last else "wait"
+        first = reached(worker, mine, held)
+        return "follow" if first > mine.seq else "wait"  # as far as that one is: it may have seen fewer of them
     if last <= done_of(mine.ahead, 0):
         return "follow"
     there = len(held) == worker.of and all(cursor.seq >= mine.seq for cursor in held)

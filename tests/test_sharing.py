@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflows.worker import Worker, turn
+from dataflows.worker import Worker, reached, turn
 from journal.lanes import Done, done_of
 from sinks.base import Counts, Cursor
 from sinks.sharing import shared_out, whole
@@ -50,6 +50,9 @@ def test_the_first_worker_goes_first_once_the_others_have_everything_before() ->
     assert turn(Worker(0, 2), first, [first], 12) == "wait"
     assert turn(Worker(1, 2), second.at(10), [first, second], 12) == "wait"
     assert turn(Worker(1, 2), second.at(10), [first.at(12), second], 12) == "follow"
+    # it has read more of them than the first one had: waiting for all would be waiting for each other
+    assert turn(Worker(1, 2), second.at(10), [first.at(11), second], 12) == "follow"
+    assert reached(Worker(1, 2), second.at(10), [first.at(11), second]) == 11
 
 
 def test_what_has_been_written_once_is_not_written_again() -> None:
