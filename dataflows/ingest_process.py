@@ -63,7 +63,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
         state = State.open(pipeline.state)
         held.callback(state.close)
         share(pipeline, INGEST, held)
-        journal = open_writer(pipeline)
+        journal = _journal(pipeline, state)
         held.callback(journal.close)
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
         for source in sources.values():
@@ -141,6 +141,16 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
         if flow_state.stopped and not stop:
             raise next(iter(flow_state.stopped.values()))
         return 0
+
+
+def _journal(pipeline: Pipeline, state: State) -> JournalWriter:
+    """The journal. While it is away that is what every source waits for."""
+    try:
+        return open_writer(pipeline)
+    except TransientError as error:
+        for name in pipeline.sources:
+            state.source_status(name, asdict(SourceStatus("retrying", error=str(error))))
+        raise
 
 
 def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate | None:

@@ -83,7 +83,7 @@ class Link:
 
     def connect(self) -> None:
         """Fences off any older producer of this identity; what that had open is aborted when this returns."""
-        self._repeat(self._producer.init_transactions, "cannot begin")
+        self._repeat(self._producer.init_transactions, "cannot begin", patience=_PATIENCE)
 
     def begin(self) -> None:
         self._repeat(lambda _: self._producer.begin_transaction(), "cannot open a transaction")

@@ -20,7 +20,7 @@ PARTITIONS = 8
 FILE = """
 pipeline: shop
 state: .sluice
-journal: {{type: kafka, bootstrap_servers: "127.0.0.1:1", partitions: 8}}
+journal: {{type: kafka, bootstrap_servers: "127.0.0.1:1", partitions: 8, retention: 0s}}
 sources:
   portal: {{type: postgres, dsn: "host=nowhere.invalid", tables: [public.orders, public.moves]}}
 sinks:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 _FILE = """
 pipeline: shop
 state: {state}
-journal: {{type: kafka, bootstrap_servers: "{servers}", prefix: "{prefix}", partitions: 2}}
+journal: {{type: kafka, bootstrap_servers: "{servers}", prefix: "{prefix}", partitions: 2, retention: 0s}}
 sources:
   portal: {{type: postgres, dsn: "{source}", tables: [public.orders], slot: shop_slot}}
 sinks:

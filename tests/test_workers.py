@@ -219,7 +219,7 @@ def test_workers_wait_for_a_target_that_is_away_and_refused_rows_are_told(launch
     "arguments, said",
     [
         (["--workers", "2"], "--only deliver:SINK"),
-        (["--only", "ingest", "--workers", "2"], "ingest is one process"),
+        (["--only", "ingest", "--workers", "2"], "none of the sources can be read by several processes"),
         (["--only", "deliver:eu", "--workers", "9"], "9 workers cannot share 8 partitions"),
         (["--only", "deliver:warehouse", "--workers", "2"], "a duckdb sink takes one process"),
         (["--only", "deliver:eu", "--process", "0"], "--addresses names all workers"),

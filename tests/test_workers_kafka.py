@@ -22,7 +22,7 @@ from tests.waiting import wait_for
 _SINKS = """
 pipeline: shop
 state: .sluice
-journal: {{type: kafka, bootstrap_servers: "127.0.0.1:1", partitions: 8}}
+journal: {{type: kafka, bootstrap_servers: "127.0.0.1:1", partitions: 8, retention: 0s}}
 sources:
   portal: {{type: postgres, dsn: "host=nowhere.invalid", tables: [public.orders, public.moves]}}
 sinks:
@@ -92,7 +92,7 @@ def same(shop: Shop, kafka: Kafka) -> None:
 _WHOLE = """
 pipeline: {name}
 state: {state}
-journal: {{type: kafka, bootstrap_servers: "{servers}", prefix: "{name}", partitions: 4}}
+journal: {{type: kafka, bootstrap_servers: "{servers}", prefix: "{name}", partitions: 4, retention: 0s}}
 sources:
   portal: {{type: postgres, dsn: "{source}", tables: [public.orders, public.notes]}}
 sinks:
