@@ -182,7 +182,7 @@ def test_a_copy_for_the_sink_comes_through_workers_and_what_is_gone_goes(shop: S
         last = shop.journal.commit("portal", f'{{"lsn": {shop.lsn}}}')
         wanted = [(row[0], *row[2:]) for row in shop.wanted()]
         wait_for(lambda: asked.sinks()["eu"].seq == last and rows(database18) == wanted, 30, lambda: shop.pipeline.log[-3000:])
-        assert asked.sinks()["eu"].state == "running"
+        wait_for(lambda: asked.sinks()["eu"].state == "running", 30, "the end of the copy to be told")
     assert shop.pipeline.stop(process) == 0
 
 
