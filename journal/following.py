@@ -9,8 +9,9 @@ from typing import NamedTuple
 from journal import quarantine, store
 from journal.batch import ChangeBatch
 from journal.codec import Row, decode
+from journal.known import Streams
 from journal.quarantine import QuarantineRecord, Values
-from journal.reading import PIECES, JournalReader, Streams
+from journal.reading import PIECES, JournalReader
 from journal.schema import TableSchema
 
 _PIECE_BYTES = 16 << 20

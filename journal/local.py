@@ -16,13 +16,14 @@ from types import TracebackType
 from journal import quarantine, store
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, decode, encode
+from journal.known import Known, Streams, known_of
 from journal.ledger import Ledger, coarsen
 from journal.locks import ProcessLock
 from journal.lookups import LookupLog
 from journal.partition import Pieces
 from journal.publication import Closing, Publication
 from journal.quarantine import QuarantineRecord, Values
-from journal.reading import JournalReader, Known, Streams, known_of
+from journal.reading import JournalReader
 from journal.schema import TableSchema
 from journal.space import Space
 from journal.store import journal_exists

@@ -17,7 +17,7 @@ from journal.codec import Row, decode, encode
 from journal.schema import TableSchema
 
 if TYPE_CHECKING:
-    from journal.reading import Streams
+    from journal.known import Streams
 
 CHANGES, MARKER = 0, 1
 TABLE = """

@@ -5,119 +5,27 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
-
-import numpy as np
 
 from journal import ledger, quarantine, store, waiting
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, Stream, decode
+from journal.grouping import Group, grouped, in_order
+from journal.known import Known, Streams, known_of
 from journal.lanes import Lanes
 from journal.ledger import Minute, Tally
 from journal.quarantine import Cause, QuarantineRecord, Values, Wanted
-from journal.schema import TableSchema
 from journal.trouble import damaged, reported
 from pipeline.errors import JournalError
 
 _MOST_ENTRIES = 20_000  # of one read
-_MOST_ROWS = 65_536  # of a joined batch
 PIECES = 1000
 """Entries that one batch becomes at most: of its pieces for the partitions the first need not have its first change."""
 _PAYLOAD = "seq, stream, kind, rows, op, lsn, nth, time, ordinal, payload"
-
-
-class Known(NamedTuple):
-    """What the journal knows of a source: `copied` and `begun` are tables whose copy is whole, or was begun and not finished; `notes`
-    is what the source asked to be kept."""
-
-    watermark: str | None
-    copied: frozenset[str]
-    begun: frozenset[str]
-    schemas: dict[str, TableSchema]
-    notes: dict[str, str]
-
-
-def known_of(db: sqlite3.Connection, source: str) -> Known:
-    """Read from tables that writer and readers see alike."""
-    position = db.execute("select watermark from position where source = ?", (source,)).fetchone()
-    tables = db.execute(
-        "select table_name, copy, encoded from tables join schema on schema.id = tables.schema where source = ?", (source,)
-    ).fetchall()
-    return Known(
-        watermark=position[0] or None if position else None,
-        copied=frozenset(table for table, copy, _ in tables if copy == "copied"),
-        begun=frozenset(table for table, copy, _ in tables if copy == "begun"),
-        schemas={table: TableSchema.decode(encoded) for table, _, encoded in tables},
-        notes=dict(db.execute("select name, value from note where source = ?", (source,))),
-    )
-
-
-class Streams:
-    """The streams of a journal by number, read as they are met."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._known: dict[int, Stream] = {}
-        self._schemas: dict[str, TableSchema] = {}
-
-    def __getitem__(self, number: int) -> Stream:
-        if number not in self._known:
-            self._refresh()
-        return self._known[number]
-
-    def all(self) -> dict[int, Stream]:
-        self._refresh()
-        return self._known
-
-    def of(self, source: str, table: str, sink: str | None) -> list[int]:
-        """The numbers of a table's streams for one sink, or for all: one for each schema it had."""
-        return [number for number, s in self.all().items() if (s.source, s.table, s.sink) == (source, table, sink)]
-
-    def _refresh(self) -> None:
-        last = max(self._known, default=0)
-        found = self._db.execute("select encoded, stream.* from stream join schema on schema.id = schema where stream.id > ?", (last,))
-        for encoded, number, source, table, sink, _, *partition in found:  # which journals of before there were partitions do not have
-            schema = self._schemas.setdefault(encoded, TableSchema.decode(encoded))
-            self._known[number] = Stream(source, table, sink, schema, *partition)
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """Entries that become one: batches of one stream, from `first` to `seq`; or a marker, alone."""
-
-    stream: Stream
-    kind: int
-    first: int
-    seq: int
-    rows: list[Row]
-    count: int
-
-    def take(self, seq: int, stream: Stream, kind: int, row: Row) -> bool:
-        """Adds an entry, if it can be joined."""
-        if kind == store.MARKER or self.kind == store.MARKER or self.count + row.rows > _MOST_ROWS or not stream.joins(self.stream):
-            return False
-        self.seq = seq
-        self.rows.append(row)
-        self.count += row.rows
-        return True
-
-
-def _grouped(entries: Iterable[tuple[Any, ...]], streams: Streams) -> list[_Group]:
-    """Joins batches of one dataset that nothing of the same dataset stands between."""
-    groups: list[_Group] = []
-    newest: dict[str, _Group] = {}  # by dataset
-    for seq, number, kind, *numbers in entries:
-        stream, row = streams[number], Row(*numbers)
-        group = newest.get(stream.schema.dataset)
-        if group is None or not group.take(seq, stream, kind, row):
-            group = newest[stream.schema.dataset] = _Group(stream, kind, seq, seq, [row], row.rows)
-            groups.append(group)
-    return groups
 
 
 def _inode(path: Path) -> int | None:
@@ -125,12 +33,6 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except FileNotFoundError:
         return None
-
-
-def _in_order(batch: ChangeBatch) -> ChangeBatch:
-    """What partitions have taken apart, in the order in which it came."""
-    ordinals = batch.ordinal
-    return batch if (ordinals[1:] > ordinals[:-1]).all() else batch.take(np.argsort(ordinals))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,7 +124,7 @@ class JournalReader:
             if last == after:
                 return Stretch((), after, True)
             found = db.execute(f"select {_PAYLOAD} from entry where seq > ? and seq <= ? order by seq", (after, last))
-            groups = _grouped((row for row in found if self._streams[row[1]].sink in (None, sink)), self._streams)
+            groups = grouped((row for row in found if self._streams[row[1]].sink in (None, sink)), self._streams)
         return Stretch([(group.seq, self._entry(group)) for group in groups], last, whole)
 
     def _read_lanes(self, db: sqlite3.Connection, after: int, max_bytes: int, sink: str, lanes: Lanes) -> Stretch:
@@ -239,7 +141,7 @@ class JournalReader:
         found = db.execute(
             f"select {_PAYLOAD} from entry where seq > ? and seq <= ? and stream in ({places}) order by seq", (after, last)
         ).fetchall()
-        groups = _grouped((row for row in found if common or self._wanted(row[1], row[0], lanes)), self._streams)
+        groups = grouped((row for row in found if common or self._wanted(row[1], row[0], lanes)), self._streams)
         return Stretch([(group.seq, self._entry(group)) for group in groups], last, whole, common)
 
     def _wanted(self, stream: int, seq: int, lanes: Lanes) -> bool:
@@ -306,7 +208,7 @@ class JournalReader:
             hint="start the sink's process again: it asks for a new copy of what it lacks",
         )
 
-    def _entry(self, group: _Group) -> ChangeBatch | CopyMarker:
+    def _entry(self, group: Group) -> ChangeBatch | CopyMarker:
         stream = group.stream
         if group.kind != store.MARKER:
             return self.decoded(group.rows, stream, group.first, group.seq)
@@ -319,7 +221,7 @@ class JournalReader:
     def decoded(self, rows: Sequence[Row], stream: Stream, first: int, last: int | None = None) -> ChangeBatch:
         """The changes of the entries `first` to `last`. Raises JournalError for what is not as it was written."""
         try:
-            return _in_order(decode(rows, stream))
+            return in_order(decode(rows, stream))
         except ValueError as error:
             raise damaged(self._path, f"the entries {first} to {last or first} cannot be read: {error}") from error
 

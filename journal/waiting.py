@@ -16,7 +16,7 @@ from journal.codec import Row, decode, encode
 from journal.lookups import StreamOf, Writing
 
 if TYPE_CHECKING:
-    from journal.reading import Streams
+    from journal.known import Streams
 
 TABLE = """
 create table if not exists waiting (

@@ -9,7 +9,7 @@ import pytest
 
 from dataflows.given import resume_from
 from dataflows.judged_by import Judged, JudgedBy, judged_by, read
-from journal.reading import Known
+from journal.known import Known
 from tests.journal_cases import SOURCE, changes
 
 

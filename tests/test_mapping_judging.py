@@ -16,7 +16,7 @@ from dataflows.judging import Judge, JudgedBatch, Stopped
 from dataflows.maps import Maps
 from dataflows.records import judged_records
 from journal.batch import ChangeBatch, CopyMarker, Held, Op, Segment, batch_from_columns
-from journal.reading import Known
+from journal.known import Known
 from journal.schema import Column, TableSchema
 from pipeline.load import load_pipeline
 from quality.contract_reading import load_contract
