@@ -25,7 +25,7 @@ from journal.batch import ChangeBatch, CopyMarker
 from journal.bell import Listener
 from journal.local import JournalReader
 from journal.reading import Stretch as Found
-from pipeline.errors import NotYetError, TransientError
+from pipeline.errors import AgainError, NotYetError, TransientError
 
 log = structlog.get_logger("sluice.deliver")
 
@@ -240,8 +240,10 @@ class _TargetStep(StatelessSinkPartition[Stretch]):
                 self._delivery.commit(stretch.last, now=stretch.common)
                 self._outlet.worked()
         except TransientError as error:
-            tell = log.info if isinstance(error, NotYetError) else log.warning
-            tell("sink failed, trying again", sink=self._delivery.sink.name, error=error.message, hint=error.hint)
+            if isinstance(error, NotYetError | AgainError):
+                log.info("sink begins again", sink=self._delivery.sink.name, reason=error.message)
+            else:
+                log.warning("sink failed, trying again", sink=self._delivery.sink.name, error=error.message, hint=error.hint)
             self._delivery.abandon()
             self._state.failed(error)
 

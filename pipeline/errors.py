@@ -12,7 +12,8 @@
     │   ├── JournalError           the journal is damaged, of a newer version, or of another pipeline
     │   └── SinkShapeError         a sink's table exists and is not what the dataset needs
     ├── TransientError             trying again may help: unreachable, restarting, locked, full
-    │   └── NotYetError            another process has to come first
+    │   ├── NotYetError            another process has to come first
+    │   └── AgainError             nothing is wrong: the same is done again, in another way
     └── RowError                   one row cannot be taken; it goes to quarantine and its neighbours go on
 
 The kind decides what happens next (stop and say so, retry with backoff, quarantine); no caller looks at the text.
@@ -130,6 +131,10 @@ class TransientError(SluiceError):
 
 class NotYetError(TransientError):
     """Another process has to come first; it is waited for."""
+
+
+class AgainError(TransientError):
+    """Nothing is wrong: what was open is done again, in another way."""
 
 
 class RowError(SluiceError):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from pipeline.errors import TransientError
+from pipeline.errors import AgainError, TransientError
 from sinks.duckdb_file import explained
 
 
@@ -30,7 +30,7 @@ class Opened(Protocol):
         """Closes it after an error that leaves it unusable."""
 
 
-class KeyTakenError(TransientError):
+class KeyTakenError(AgainError):
     """A row was written as new whose key is in the table. Whoever writes it again must look first."""
 
 

@@ -19,7 +19,7 @@ from journal.kafka_reading import Reader
 from journal.kafka_topics import LARGEST, Topic, Topics
 from journal.schema_registry import SchemaRegistry
 from journal.trace_context import Traces
-from pipeline.errors import AlreadyRunningError, NotYetError, SinkShapeError, TerminalError, TransientError
+from pipeline.errors import AgainError, AlreadyRunningError, NotYetError, SinkShapeError, TerminalError, TransientError
 from pipeline.file import RouteBlock
 from pipeline.kafka_options import is_topic
 from sinks.base import ANOTHER_JOURNAL, Cursor, RefusedRow, SharedSink, Standing, Target
@@ -269,11 +269,11 @@ class KafkaSink(SharedSink):
             self._looked_at.add(topic.name)
             if not self._shared and hanging(self._topics, topic):
                 message = f"{self._who}: {topic.name} has a transaction without an end"
-                raise TransientError(message, hint="nothing to do: the sink begins again and ends it")
+                raise AgainError(message, hint="nothing to do: the sink begins again and ends it")
         if topic.max_bytes < self._batch_bytes:
             self._batch_bytes = topic.max_bytes
             message = f"{self._who}: {topic.name} takes no more than {topic.max_bytes} bytes at once"
-            raise TransientError(message, hint="nothing to do: the sink begins again with smaller batches of messages")
+            raise AgainError(message, hint="nothing to do: the sink begins again with smaller batches of messages")
         self._format.prepare(target.table, target.schema)
         self._known[target.table] = (target, topic)
         self._record = replace(self._record, topics={**self._record.topics, target.dataset: (topic.name, topic.id)})
