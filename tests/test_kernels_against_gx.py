@@ -28,7 +28,7 @@ from tests.kernel_values import frame
 pytestmark = pytest.mark.timeout(600)
 
 SEED = int(os.environ.get("KERNEL_SEED", "1"))
-FRAMES = int(os.environ.get("KERNEL_FRAMES", "16"))
+FRAMES = int(os.environ.get("KERNEL_FRAMES", "8"))
 FORMS: tuple[Form, ...] = ("nullable", "plain", "objects", "strings")
 LIKE = {kind for kind in ROW_EXPECTATIONS if "like_pattern" in kind}  # Great Expectations has them for databases only
 # Where Great Expectations gives up on a whole column, and a verdict row by row is plain.

@@ -53,18 +53,18 @@ def _moment(text: str) -> datetime:
 
 
 @pytest.fixture
-def stock(database: Database, make_pipeline: MakePipeline) -> PipelineUnderTest:
-    database.execute(
+def stock(database18: Database, make_pipeline: MakePipeline) -> PipelineUnderTest:
+    database18.execute(
         "CREATE TABLE stock (region text, id int, amount int, PRIMARY KEY (region, id))",
         "INSERT INTO stock VALUES ('eu', 7, 100), ('us', 7, 5)",
     )
-    text = _POSTGRES.format(dsn=database.dsn, retention="1h").replace(
+    text = _POSTGRES.format(dsn=database18.dsn, retention="1h").replace(
         "  events: {type: duckdb, path: other.duckdb, datasets: [other]}\n", ""
     )
     return make_pipeline(text)
 
 
-def test_a_row_of_postgres_is_followed_through_copy_updates_a_move_and_its_end(stock: PipelineUnderTest, database: Database) -> None:
+def test_a_row_of_postgres_is_followed_through_copy_updates_a_move_and_its_end(stock: PipelineUnderTest, database18: Database) -> None:
     began = datetime.now(UTC)
     stock.sync()
     for statement in (
@@ -73,7 +73,7 @@ def test_a_row_of_postgres_is_followed_through_copy_updates_a_move_and_its_end(s
         "UPDATE stock SET id = 8 WHERE region = 'eu'",
         "DELETE FROM stock WHERE region = 'eu'",
     ):
-        database.execute(statement)
+        database18.execute(statement)
     stock.sync()
     ended = datetime.now(UTC)
     done = _trace(stock, "stock", "region=eu", "id=7")
@@ -126,7 +126,7 @@ def test_what_is_not_there_is_said(stock: PipelineUnderTest) -> None:
 
 
 def test_changes_that_are_gone_from_the_journal_are_said_to_be_and_the_sinks_tell_what_they_hold(
-    stock: PipelineUnderTest, database: Database
+    stock: PipelineUnderTest, database18: Database
 ) -> None:
     stock.write(stock.file.read_text("utf-8").replace("retention: 1h", "retention: 0s"))
     stock.sync()
