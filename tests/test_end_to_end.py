@@ -158,7 +158,9 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed_under_load(shop: S
         status = pipeline.status()
         there = store.rows("SELECT to_regclass('sales.orders') IS NOT NULL")[0][0]
         return all(sink["state"] == "running" and sink["lag_batches"] == 0 for sink in status["sinks"].values()) and (
-            there and store.rows("SELECT count(*) FROM sales.orders")[0][0] == source.rows("SELECT count(*) FROM orders WHERE region = 'EU'")[0][0]
+            there
+            and store.rows("SELECT count(*) FROM sales.orders")[0][0]
+            == source.rows("SELECT count(*) FROM orders WHERE region = 'EU'")[0][0]
         )
 
     wait_for(caught_up, 60, lambda: f"the sinks to catch up with {end} orders\n{pipeline.status()}\n{pipeline.log[-3000:]}")
