@@ -158,7 +158,7 @@ def test_a_topic_that_is_lost_comes_back(place: Place, kafka: Kafka, monkeypatch
     wait_for(lambda: {"eu", "us"} <= set(place.once(f"new{time.monotonic()}").sinks()), 30, "the topic to hold both again")
 
     def both_go_on() -> bool:
-        """As each process tells how it does every two seconds: a folder that fills the topic later tells the others' rows as it has them."""
+        """Each process tells how it does again and again; a folder that fills the topic late tells the others' rows as it has them."""
         progress(here, "eu", 30)
         progress(there, "us", 40)
         return seq(here, "us")() == 40 and seq(there, "eu")() == 30
