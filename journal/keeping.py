@@ -65,10 +65,7 @@ def _copy(folder: Path, pipeline: str, topics: JournalTopics) -> Iterator[Replic
         topics.drop_outdated(folder, pipeline, ends)
 
         def brought_up_to_date(db: sqlite3.Connection) -> Replica:
-            replica = Replica(db, path, topics.names)
-            replica.check(pair)
-            topics.catch_up(replica, pair, ends, lambda: is_held(folder, _INGEST))
-            return replica
+            return topics.copy(db, path, pair, ends, lambda: is_held(folder, _INGEST))
 
         def fill(db: sqlite3.Connection) -> None:
             brought_up_to_date(db)

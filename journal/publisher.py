@@ -29,7 +29,11 @@ log = structlog.get_logger("sluice.journal")
 _PATIENCE = 120.0  # seconds for which brokers that are away are waited for with a commit in hand
 _MARK_EVERY = 5.0
 _SLOW = 1.0  # seconds after which a commit that is not through is told of
-_COLUMNS = "seq, stream, kind, rows, bytes, op, lsn, nth, time, ordinal, committed, age, payload"
+_ENTRIES = """
+select coalesce(stream.partition, 0), entry.seq, entry.stream, entry.kind, entry.rows, entry.bytes, entry.op, entry.lsn, entry.nth,
+    entry.time, entry.ordinal, entry.committed, entry.age, entry.payload
+from entry join stream on stream.id = entry.stream where entry.seq > ? order by entry.seq
+"""
 
 
 class Publisher:
@@ -66,19 +70,16 @@ class Publisher:
 
     def fill(self, db: sqlite3.Connection, path: Path) -> None:
         """Makes a new file like the topics."""
-        replica = Replica(db, path, self._topics.names)
-        replica.check(self._pair)
-        self._topics.catch_up(replica, self._pair, self._ends)
+        self._topics.copy(db, path, self._pair, self._ends)
 
     def begin(self, db: sqlite3.Connection, path: Path) -> None:
         """Makes a file like the topics, and the topics like the file in what they have lost of its commits."""
-        self._db = db
         self._replica = Replica(db, path, self._topics.names)
         newest = self._topics.newest(self._ends)
         if newest is None:
             self._replica.forget_topics()
         self._replica.check(self._pair)
-        self._refuse_foreign(newest, path)
+        self._refuse_foreign(db, newest, path)
         for (topic, partition), place in self._replica.places(self._pair).items():
             if place > self._ends[topic, partition]:  # brokers that came up without what they had answered for
                 self._replica.seen[partition] = self._replica.pruned
@@ -99,9 +100,9 @@ class Publisher:
         with self._replica.writing():
             self._mark()
 
-    def _refuse_foreign(self, newest: Commit | None, path: Path) -> None:
+    def _refuse_foreign(self, db: sqlite3.Connection, newest: Commit | None, path: Path) -> None:
         """A file that has been written without topics can be published into empty ones, and into no others."""
-        began = self._db.execute("select 1 from position").fetchone() is not None
+        began = db.execute("select 1 from position").fetchone() is not None
         if newest is not None and not self._replica.commit.number and began:
             raise JournalError(
                 f"{path} is a journal of its own, and the topic {self._topics.names.state} holds another",
@@ -129,13 +130,8 @@ class Publisher:
         """`after`: by partition, the last entry that is there already."""
         link, names = self._link, self._topics.names
         link.begin()
-        found = db.execute(
-            f"select coalesce(stream.partition, 0), {', '.join(f'entry.{name}' for name in _COLUMNS.split(', '))} from entry"
-            " join stream on stream.id = entry.stream where entry.seq > ? order by entry.seq",
-            (min(after),),
-        )
         parts = dict(self._parts)
-        for partition, *numbers, payload in found:
+        for partition, *numbers, payload in db.execute(_ENTRIES, (min(after),)):
             if numbers[0] > after[partition]:
                 for key, value, headers in entry_messages(tuple(numbers), payload):
                     link.send(names.changes, [key], [value], [headers], partition)

@@ -20,7 +20,7 @@ from confluent_kafka import Message
 from journal.changelog import Rows, name_of
 from journal.kafka_messages import COMMIT, PRUNED, Commit, TopicNames, Whole, pieces_of
 from journal.kafka_topics import Topic
-from journal.trouble import reported
+from journal.trouble import reported, transaction
 from pipeline.errors import JournalError
 
 log = structlog.get_logger("sluice.journal")
@@ -85,15 +85,8 @@ class Replica:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """One transaction of the file; after an error nothing of it stays."""
-        with reported(self._path):
-            self._db.execute("begin immediate")
-            try:
-                yield
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
+        with reported(self._path), transaction(self._db):
+            yield
 
     def take(self, messages: Sequence[Message]) -> bool:
         """Takes messages, of each partition in its order. Returns whether a commit has become whole. Raises JournalError."""

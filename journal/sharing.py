@@ -21,6 +21,7 @@ import structlog
 
 from journal import state_file
 from journal.changelog import EVENTS, Rows, key_of, name_of
+from journal.trouble import transaction
 
 log = structlog.get_logger("sluice.journal")
 
@@ -119,15 +120,8 @@ class SharedRows:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with state_file.reported(self._path):
-            self._db.execute("begin immediate")
-            try:
-                yield
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
+        with state_file.reported(self._path), transaction(self._db):
+            yield
 
     def _last_version(self) -> int:
         found = self._db.execute("select seq from sqlite_sequence where name = 'changed'").fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -116,6 +117,20 @@ class JournalTopics:
         """The last commit that the topics hold."""
         found = Reader(self.options, self.group, self.who).last(self.names.state, ends[self.names.state, 0])
         return None if found is None else Commit.decode(msgspec.msgpack.decode(found)[1])
+
+    def copy(
+        self,
+        db: sqlite3.Connection,
+        path: Path,
+        topics: tuple[Topic, Topic],
+        ends: Mapping[Place, int],
+        give_way: Callable[[], bool] = lambda: False,
+    ) -> Replica:
+        """The file as a copy of the topics, up to these ends. Raises as `catch_up` does, and JournalError for a copy of others."""
+        replica = Replica(db, path, self.names)
+        replica.check(topics)
+        self.catch_up(replica, topics, ends, give_way)
+        return replica
 
     def catch_up(
         self, replica: Replica, topics: tuple[Topic, Topic], ends: Mapping[Place, int], give_way: Callable[[], bool] = lambda: False

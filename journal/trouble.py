@@ -26,6 +26,19 @@ def reported(path: Path) -> Iterator[None]:
         raise told(path, error) from error
 
 
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """One transaction that writes; after an error nothing of it stays."""
+    db.execute("begin immediate")
+    try:
+        yield
+        db.execute("commit")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("rollback")
+        raise
+
+
 def told(path: Path, error: sqlite3.Error, way_out: str = WAY_OUT) -> SluiceError:
     """The error to raise for one of SQLite's; `way_out` says what to do about a file that is damaged."""
     kind = error.sqlite_errorcode & 0xFF

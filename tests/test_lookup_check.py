@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract_text import contract_of
 from tests.invoking import sluice
 
 _PIPELINE = """\
@@ -32,19 +33,12 @@ sinks:
     path: w.duckdb
     datasets: {orders: {where: "euros > 5"}}
 """
-_CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
+_CONTRACT = contract_of("""\
     properties:
       - {name: order_id, logicalType: integer, physicalType: bigint, primaryKey: true, required: true}
       - {name: currency, logicalType: string, physicalType: text}
       - {name: amount, logicalType: number, physicalType: "numeric(12,2)"}
-"""
+""")
 _ENRICH = "SELECT input.*,\n  amount * r.rate AS euros\nFROM input\nLEFT JOIN rates AS r ON r.currency = input.currency\n"
 
 

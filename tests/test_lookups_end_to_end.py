@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract_text import contract_of
 from tests.fix_pipeline import MakePipeline, PipelineUnderTest
 from tests.fix_postgres import Database, MakeDatabase
 from tests.waiting import wait_for
@@ -36,14 +37,7 @@ sinks:
   mirror: {{type: postgres, dsn: "{store}", schema: sales}}
 """
 
-_CONTRACT = """
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
+_CONTRACT = contract_of("""\
     properties:
       - {name: order_id, logicalType: integer, physicalType: bigint, primaryKey: true, required: true}
       - {name: product_id, logicalType: string, physicalType: uuid}
@@ -54,7 +48,7 @@ schema:
         quality:
           - {id: qty-positive, type: sql, query: "qty > 0", mustBe: true}
       - {name: note, logicalType: string, physicalType: text}
-"""
+""")
 
 _ENRICH = """
 SELECT

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract_text import contract_of
 from tests.invoking import sluice
 
 _PIPELINE = """\
@@ -27,20 +28,13 @@ datasets:
 sinks:
   warehouse: {type: duckdb, path: warehouse.duckdb}
 """
-_CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
+_CONTRACT = contract_of("""\
     properties:
       - {name: order_id, logicalType: string, physicalType: text, primaryKey: true, required: true}
       - {name: email, logicalType: string, physicalType: text}
       - {name: total, logicalType: number, physicalType: "numeric(10,2)"}
       - {name: placed_at, logicalType: timestamp, physicalType: timestamptz}
-"""
+""")
 _AWS = "SELECT 'aws-' || orderNo AS order_id,\n  buyer->>'email' AS email,\n  cents / 100 AS total, placed AS placed_at\nFROM input\n"
 _PORTAL = "SELECT 'portal-' || id AS order_id, email, total\nFROM input\n"
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.contract_text import contract_of
 from tests.fix_pipeline import MakePipeline
 from tests.fix_postgres import Database
 from tests.kafka_place import Kafka, Message
@@ -32,19 +33,12 @@ datasets:
 sinks:
   warehouse: {{type: duckdb, path: warehouse.duckdb}}
 """
-_CONTRACT = """
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
+_CONTRACT = contract_of("""\
     properties:
       - {name: order_id, logicalType: string, physicalType: text, primaryKey: true, required: true}
       - {name: email, logicalType: string, physicalType: text}
       - {name: total, logicalType: number, physicalType: "numeric(10,2)"}
-"""
+""")
 _PORTAL = "SELECT 'portal-' || id AS order_id, email, total FROM input"
 _AWS = """
 from decimal import Decimal

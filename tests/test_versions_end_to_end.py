@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.contract_text import contract_of
 from tests.file_taking import put
 from tests.fix_pipeline import MakePipeline
 
@@ -28,19 +29,12 @@ sinks:
   warehouse: {type: duckdb, path: warehouse.duckdb}
   history: {type: duckdb, path: history.duckdb, datasets: {orders: {mode: history}}}
 """
-_CONTRACT = """
-apiVersion: v3.1.0
-kind: DataContract
-id: orders
-version: 1.0.0
-status: active
-schema:
-  - name: orders
+_CONTRACT = contract_of("""\
     properties:
       - {name: id, logicalType: integer, physicalType: bigint, primaryKey: true, required: true}
       - {name: seen, logicalType: timestamp, physicalType: timestamptz}
       - {name: total, logicalType: number, physicalType: "numeric(10,2)"}
-"""
+""")
 
 
 def test_the_newest_version_of_a_row_stands_whoever_brings_it(make_pipeline: MakePipeline) -> None:
