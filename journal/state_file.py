@@ -20,7 +20,7 @@ from journal.trouble import may_write, reading_uri, told
 from pipeline.errors import JournalError, TerminalError
 
 FILE = "state.db"
-FORMAT = 2
+FORMAT = 3
 _PATIENCE = 10.0  # seconds for another process's transaction
 _MAKING = "state"  # the lock of who makes the file
 _WAY_OUT = (
@@ -86,7 +86,18 @@ folder = sa.Table(
     sa.Column("running", sa.Text, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder))
+# what the process `watch` does again and again: how each of these did when it was done last
+tick = sa.Table(
+    "tick",
+    _tables,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("ran_at", sa.Float),
+    sa.Column("seconds", sa.Float),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, tick))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""
@@ -153,20 +164,22 @@ def _create(connection: sqlite3.Connection, *tables: sa.Table) -> None:
     for table in tables:
         connection.execute(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect())))
         for index in table.indexes:
-            connection.execute(str(CreateIndex(index).compile(dialect=dialect())))
+            connection.execute(str(CreateIndex(index, if_not_exists=True).compile(dialect=dialect())))
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """From 1, in which a request for a copy and its answer were one row, and no folder knew of others; some had no lines of passages."""
+    """From 1, in which a request for a copy and its answer were one row, or 2: tables that came later are made."""
     connection.execute("begin immediate")
     try:
-        if _version(connection) == 1:
-            _create(connection, done, passed, folder, own)
+        version = _version(connection)
+        if version < FORMAT:
+            _create(connection, *_tables.sorted_tables)
+        if version == 1:
             connection.execute(
                 "insert into copy_done select sink, dataset, requested_at, done_at from copy_request where done_at is not null"
             )
             connection.execute("alter table copy_request drop column done_at")
-            connection.execute(f"pragma user_version = {FORMAT}")
+        connection.execute(f"pragma user_version = {FORMAT}")
         connection.execute("commit")
     except BaseException:
         if connection.in_transaction:
