@@ -63,8 +63,8 @@ done = sa.Table(
     sa.Column("requested_at", sa.Float, nullable=False),  # of the request that is answered
     sa.Column("done_at", sa.Float, nullable=False),
 )
-_NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer()}
-_TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float()}
+_NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer(), "replay": sa.BigInteger()}
+_TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float(), "erased_at": sa.Float()}
 refused = sa.Table(
     "refused",
     _tables,
@@ -168,12 +168,13 @@ def _create(connection: sqlite3.Connection, *tables: sa.Table) -> None:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """From 1, in which a request for a copy and its answer were one row, or 2: tables that came later are made."""
+    """From 1, in which a request for a copy and its answer were one row, and some had no lines of passages; from 2, which lacked tables."""
     connection.execute("begin immediate")
     try:
         version = _version(connection)
         if version < FORMAT:
             _create(connection, *_tables.sorted_tables)
+            _add_columns(connection)
         if version == 1:
             connection.execute(
                 "insert into copy_done select sink, dataset, requested_at, done_at from copy_request where done_at is not null"
@@ -185,6 +186,15 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("rollback")
         raise
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Columns that a table has got since it was made; all of them may be null."""
+    for table in _tables.sorted_tables:
+        there = {name for _, name, *_ in connection.execute(f'pragma table_info("{table.name}")')}
+        for column in table.columns:
+            if column.name not in there:
+                connection.execute(f'alter table "{table.name}" add column "{column.name}" {column.type.compile(dialect())}')
 
 
 @contextmanager
