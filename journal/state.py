@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert
 from journal import state_file as tables
 from journal.passages import Passage, note
 from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
+from journal.sealing import Seal
 
 EVERY_SINK = "*"
 """Stands for a sink where a copy is asked for that all of them get."""
@@ -83,6 +84,7 @@ class State:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / tables.FILE
+        self._seal = Seal(folder)
         self._engine = sa.create_engine("sqlite://", creator=lambda: tables.connect(self._path), poolclass=sa.QueuePool, pool_size=2)
 
     @classmethod
@@ -193,7 +195,7 @@ class State:
 
     def keep_refused(self, sink: str, records: Sequence[QuarantineRecord], seq: int) -> None:
         """Rows of entry `seq` that a sink's target can't hold. Durable before the sink commits; harmless when told again."""
-        rows = [{**to_row(record), "sink": sink, "journal": _journal_of(record), "seq": seq} for record in records]
+        rows = [{**to_row(record, self._seal), "sink": sink, "journal": _journal_of(record), "seq": seq} for record in records]
         if rows:
             with self._writing() as connection:
                 made = insert(tables.refused)
@@ -211,12 +213,12 @@ class State:
         place = sa.tuple_(tables.refused.c.ordinal, tables.refused.c.id) > sa.tuple_(*map(sa.literal, after))
         chosen = [tables.refused.c[column] == value for column, value in wanted.conditions.items()]
         rows = self._read(_settled.where(place, *chosen).order_by(tables.refused.c.ordinal, tables.refused.c.id).limit(limit))
-        return [from_row(row, row["sink"]) for row in rows]
+        return [from_row(row, self._seal, row["sink"]) for row in rows]
 
     def refused_record(self, name: str) -> QuarantineRecord | None:
         """The refused record with this id."""
         rows = self._read(_settled.where(tables.refused.c.id == name))
-        return from_row(rows[0], rows[0]["sink"]) if rows else None
+        return from_row(rows[0], self._seal, rows[0]["sink"]) if rows else None
 
     def refused_causes(self, dataset: str | None = None) -> list[Cause]:
         """Why sinks refused rows that are still open, the most frequent cause first."""
