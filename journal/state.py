@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from journal import state_file as tables
 from journal.passages import Passage, note
 from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
 from journal.sealing import Seal
+from journal.state_access import StateAccess
 
 EVERY_SINK = "*"
 """Stands for a sink where a copy is asked for that all of them get."""
@@ -75,36 +75,12 @@ class Folder:
     updated_at: float
 
 
-class State:
-    """The state of a pipeline. Any thread, any number of processes; before anything has run everything is empty.
-
-    Raises JournalError for a file that is damaged or of a newer version, TransientError where it is locked for long or the disk is
-    full, TerminalError where it cannot be opened or written.
-    """
+class State(StateAccess):
+    """What sources, sinks and those who ask for copies have told; see StateAccess."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / tables.FILE
+        super().__init__(folder)
         self._seal = Seal(folder)
-        self._engine = sa.create_engine("sqlite://", creator=lambda: tables.connect(self._path), poolclass=sa.QueuePool, pool_size=2)
-
-    @classmethod
-    def open(cls, folder: Path) -> State:
-        """The state in a folder; its file is made by the first write."""
-        return cls(folder)
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        tables.make(self._path)
-        with tables.reported(self._path), self._engine.begin() as connection:
-            yield connection
-
-    def _read(self, query: sa.Executable) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        with tables.reported(self._path), self._engine.connect() as connection:
-            result = connection.execute(query)
-            names = list(result.keys())
-            return [dict(zip(names, row, strict=True)) for row in result]
 
     def source_status(self, name: str, status: Mapping[str, Any]) -> None:
         """What a source says of itself; JSON values."""
@@ -142,8 +118,8 @@ class State:
     def passages(self, sink: str, journal: str) -> list[Passage]:
         """When a sink had what of a journal, oldest first; see passages.py."""
         lines = tables.passed.c
-        if not self._read(sa.text("select 1 as found from sqlite_master where name = 'passed'")):
-            return []  # made before there were lines, in a folder that may not be written
+        if not self._has(tables.passed):
+            return []
         chosen = sa.select(lines.seq, lines.at, lines.ordinal).where(lines.sink == sink, lines.journal == journal)
         return [Passage(**row) for row in self._read(chosen.order_by(lines.seq))]
 
@@ -249,9 +225,6 @@ class State:
         here = sa.select(tables.own.c.value).where(tables.own.c.name == tables.ID).scalar_subquery()
         rows = self._read(sa.select(tables.folder).where(tables.folder.c.id != here))
         return [Folder(row["machine"], json.loads(row["running"]), row["updated_at"]) for row in rows]
-
-    def close(self) -> None:
-        self._engine.dispose()
 
 
 def _put(connection: sa.Connection, table: sa.Table, name: str, values: Mapping[str, Any]) -> None:
