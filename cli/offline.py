@@ -54,7 +54,11 @@ def is_contract(file: Path) -> bool:
         raise
     if not isinstance(content, dict):
         return False
-    return content.get("kind") == "DataContract" or ("apiVersion" in content and not {"pipeline", "sources", "sinks"} & content.keys())
+    return (
+        content.get("kind") == "DataContract"
+        or "dataContractSpecification" in content
+        or ("apiVersion" in content and not {"pipeline", "sources", "sinks"} & content.keys())
+    )
 
 
 def _check_contract(file: Path) -> Checked:

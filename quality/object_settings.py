@@ -11,8 +11,8 @@ from quality.check_reading import refuse_near_miss
 from quality.contract import Breaker
 from quality.rules import RuleError
 
-_KNOWN = ("breaker", "order", "approval")
-_CHOICES = {"order": ("newest", "strict"), "approval": ("four-eyes", "self")}
+_KNOWN = ("breaker", "order", "approval", "compatibility")
+_CHOICES = {"order": ("newest", "strict"), "approval": ("four-eyes", "self"), "compatibility": ("shape", "readers")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class ObjectSettings:
     breaker: Breaker | None = None
     order: str = "newest"
     approval: str = "four-eyes"
+    compatibility: str = "shape"
 
 
 def read_object_settings(custom: object) -> ObjectSettings:

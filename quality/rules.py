@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -95,6 +95,7 @@ class Rule:
     compile   types -> what judges; raises RuleError, BadExpectation or ExpressionError where these types cannot be judged
     line      of its entry in the contract's file
     says      what must hold, in the owner's words if there are any
+    asks      the same as the contract's keys say it, without words for people: rules that ask alike have equal ones
     """
 
     id: str
@@ -110,6 +111,7 @@ class Rule:
     severity: str | None = None
     mostly: float = 1.0
     generated: bool = False
+    asks: Any = field(default=None, repr=False, compare=False)
 
 
 def arrow_types(types: Types) -> dict[str, pa.DataType]:
