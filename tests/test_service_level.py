@@ -34,7 +34,7 @@ def test_durations(value: object, unit: str | None, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "unit"),
+    "value, unit",
     [(4, None), (4, "fortnights"), ("P", None), ("PT", None), ("soon", "h"), (True, "h"), (None, "h"), (-1, "h"), ("1e400", "h")],
 )
 def test_what_is_no_duration(value: object, unit: str | None) -> None:
@@ -43,7 +43,7 @@ def test_what_is_no_duration(value: object, unit: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "share"), [(99.5, "percent", 0.995), ("99.5%", None, 0.995), (0.9, None, 0.9), (1, None, 1), (1, "%", 0.01)]
+    "value, unit, share", [(99.5, "percent", 0.995), ("99.5%", None, 0.995), (0.9, None, 0.9), (1, None, 1), (1, "%", 0.01)]
 )
 def test_shares(value: object, unit: str | None, share: float) -> None:
     assert ServiceLevel("completeness", value, unit).share() == pytest.approx(share)
