@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 from jsonschema import Draft201909Validator
@@ -23,6 +24,7 @@ from pipeline.names import nearest
 
 MOST_COLUMNS = 2000  # a table of Postgres has 1,600
 MOST_RULES = 2000
+_MOST_PROBLEMS = 200  # that are told at once
 _SMALLER = "was it written by a program that went wrong?"
 VERSIONS = ("v3.0.0", "v3.0.1", "v3.0.2", "v3.1.0", "v3.2.0")
 OPERATORS = (
@@ -46,7 +48,7 @@ Finding = tuple[Trail, str, str | None]
 def problems_of(document: Document, content: Mapping[str, Any]) -> list[tuple[Trail, Problem]]:
     """What the standard's schema has against `content`, which is the document's, modernised: where, and what; in the order of the file."""
     found: dict[tuple[int, str], tuple[Trail, Problem]] = {}
-    for path, message, hint in _read(_errors(content)):
+    for path, message, hint in _read(islice(_errors(content), _MOST_PROBLEMS)):
         line = document.line(path)
         found.setdefault((line, message), (path, Problem(message, document.file, line, hint)))
     return [found[key] for key in sorted(found)]
@@ -59,7 +61,11 @@ def version_problem(document: Document, content: Mapping[str, Any]) -> Problem |
         if "dataContractSpecification" in content:
             said, line = "this is of the Data Contract Specification, another standard", document.line(("dataContractSpecification",))
             return Problem(said, document.file, line, "`datacontract export --format odcs` makes a contract of it that Sluice reads")
-        message = "apiVersion is missing" if version is None else f"apiVersion {_shown(version)} is not one that Sluice reads"
+        message = (
+            "apiVersion is missing"
+            if version is None
+            else f"apiVersion {version if isinstance(version, str) else _shown(version)} is not one that Sluice reads"
+        )
         return Problem(message, document.file, document.line(("apiVersion",)), _version_hint(str(version)))
     if content.get("kind") != "DataContract":
         said = "kind is missing" if "kind" not in content else f"kind is {content['kind']!r}"
