@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -95,6 +95,7 @@ class Rule:
     compile   types -> what judges; raises RuleError, BadExpectation or ExpressionError where these types cannot be judged
     line      of its entry in the contract's file
     says      what must hold, in the owner's words if there are any
+    expectation   the name and the arguments by which Great Expectations knows it, if it does
     """
 
     id: str
@@ -110,6 +111,12 @@ class Rule:
     severity: str | None = None
     mostly: float = 1.0
     generated: bool = False
+    expectation: tuple[str, Mapping[str, Any]] | None = field(default=None, compare=False)
+
+    @property
+    def kind_of_expectation(self) -> str:
+        """The expectation's name in its lower case; empty for a rule that is none."""
+        return "" if self.expectation is None else self.expectation[0]
 
 
 def arrow_types(types: Types) -> dict[str, pa.DataType]:

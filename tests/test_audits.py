@@ -27,12 +27,12 @@ def test_windows_and_the_place_are_kept_together_and_told_again_without_harm(aud
     assert audits.windows("orders") == []
     assert audits.place("orders") is None
     for _ in range(2):
-        audits.keep([LINE, replace(LINE, rule="")], AuditPlace("orders", "j", 7, 100, 0, 1000.0))
+        audits.keep([LINE, replace(LINE, rule="")], AuditPlace("orders", "j", 7, 120, 100, 0, 1000.0))
     assert audits.windows("orders", 999.0) == [replace(LINE, rule=""), LINE]
     assert audits.windows("orders", rule="mean") == [LINE]
     assert audits.windows("orders", 1001.0) == []
     assert audits.windows("others") == []
-    assert audits.place("orders") == AuditPlace("orders", "j", 7, 100, 0, 1000.0)
+    assert audits.place("orders") == AuditPlace("orders", "j", 7, 120, 100, 0, 1000.0)
 
 
 def test_an_incident_goes_on_while_it_is_seen_and_another_one_begins_later(audits: Audits) -> None:
