@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from dataflows.audit_tick import AuditTick
 from dataflows.beat import follow_supervisor, share
 from dataflows.observe import Health, HealthServer, WatchMetrics
 from dataflows.stopping import Stop
@@ -55,7 +56,12 @@ class Watched:
 
 MakeTick = Callable[[Watched], Tick]
 
-TICKS: Sequence[MakeTick] = ()
+
+def _audits(watched: Watched) -> Tick:
+    return AuditTick(watched.pipeline, watched.stop)
+
+
+TICKS: Sequence[MakeTick] = (_audits,)
 """What makes each of the things that the process does; imports of theirs that take long belong into their first tick."""
 
 

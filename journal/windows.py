@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from journal import ledger, store
 from journal.batch import ChangeBatch
@@ -36,8 +37,12 @@ class Standing:
         return self.tally.rows - self.tally.undelivered - self.tally.dropped
 
 
-Piece = tuple[int, ChangeBatch]
-"""An entry's number, and what is in it."""
+class Piece(NamedTuple):
+    """An entry, and what is in it; `replayed`: it comes out of quarantine, with the ordinals that it had before."""
+
+    seq: int
+    batch: ChangeBatch
+    replayed: bool
 
 
 class DatasetEntries:
@@ -70,16 +75,16 @@ class DatasetEntries:
     def _pieces(self, where: str, order: str, rows: int) -> list[Piece]:
         found = []
         with self._reader.view() as (db, streams):
-            for seq, stream, *row in self._rows(db, streams, where, order):
+            for seq, kind, stream, *row in self._rows(db, streams, where, order):
                 if rows <= 0:
                     break
-                found.append((seq, streams[stream], Row(*row)))
-                rows -= found[-1][2].rows
-        return [(seq, self._reader.decoded([row], stream, seq)) for seq, stream, row in found]
+                found.append((seq, kind, streams[stream], Row(*row)))
+                rows -= found[-1][3].rows
+        return [Piece(seq, self._reader.decoded([row], stream, seq), kind == store.REPLAYED) for seq, kind, stream, row in found]
 
     def _rows(self, db: sqlite3.Connection, streams: Streams, where: str, order: str) -> sqlite3.Cursor:
         return db.execute(
-            f"select seq, stream, rows, op, lsn, nth, time, ordinal, payload from entry where {where} and {_KINDS}"
+            f"select seq, kind, stream, rows, op, lsn, nth, time, ordinal, payload from entry where {where} and {_KINDS}"
             f" and stream in ({self._streams(streams)}) order by seq {order}"
         )
 

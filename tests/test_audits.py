@@ -54,7 +54,7 @@ def test_incidents_end_with_the_rules_and_the_datasets_that_they_are_about(audit
     for dataset in ("orders", "customers"):
         for rule in ("mean", "rows"):
             audits.seen(dataset, "rule", rule, {}, 10.0)
-    audits.over("orders", "rule", 20.0, but=["rows"])
+    audits.over_unknown("orders", ["rows"], 20.0)
     assert [one.rule for one in audits.incidents("orders")] == ["rows"]
     audits.over_but(["orders"], 30.0)
     assert audits.incidents("customers") == []
