@@ -27,6 +27,7 @@ from quality.kernels.verdict import RowVerdict, SetVerdict
 from quality.latest import latest_of_each_key
 from quality.logical_types import Judged
 from quality.rules import Action, RowJudge, Rule, Scope, SetJudge
+from quality.step import StepJudge
 
 Mask = npt.NDArray[np.bool_]
 Verdict = Literal["passes", "fails", "agrees", "differs", "none"]
@@ -96,15 +97,19 @@ class Auditor:
         self._rules = [(rule, judge) for rule in contract.rules if (judge := self._compiled(rule, types)) is not None]
 
     def _compiled(self, rule: Rule, types: Mapping[str, Judged]) -> RowJudge | SetJudge | None:
+        """What judges a rule; None for one that is not asked again: it looks at what a row was before, or in a lookup."""
+        if rule.scope is Scope.KEY or rule.lookup is not None:
+            return None
         about_columns = rule.scope is Scope.SET and rule.kind_of_expectation.startswith(_ABOUT_COLUMNS)
         if about_columns and not self._whole:
             return None
         if not about_columns and any(name not in types for name in rule.columns):
             return None
         try:
-            return rule.compile(types)
+            judge = rule.compile(types)
         except SluiceError:
             return None
+        return None if isinstance(judge, StepJudge) else judge
 
     def sets(self, batch: ChangeBatch) -> list[Finding]:
         """Rules over a set, and those that compare rows with each other, on the rows as they stand at the end of the batch."""
@@ -251,8 +256,9 @@ class Auditor:
         return Finding(rule, verdict, engine, len(index), int(np.count_nonzero(ours.failed)), troubles=troubles)
 
     def _sensitive(self, rule: Rule) -> bool:
-        columns = rule.columns or tuple(self.contract.columns)
-        return any(name in self.contract.columns and self.contract.columns[name].sensitive for name in columns)
+        if rule.kind == "sql" and not rule.columns:  # a SELECT, which can read any
+            return self.contract.sensitive
+        return any(name in self.contract.columns and self.contract.columns[name].sensitive for name in rule.columns)
 
     def _hidden(self, rule: Rule, message: str) -> str:
         return f"the rule {rule.id} cannot be judged" + ("" if self._sensitive(rule) else f": {message}")
