@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from journal import state_file as tables
+from journal.history import Line, Sample, keep, lines_since
 from journal.passages import Passage, note
 from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
+from journal.trends import Waiting
 
 EVERY_SINK = "*"
 """Stands for a sink where a copy is asked for that all of them get."""
@@ -236,11 +238,31 @@ class State:
         rows = self._read(sa.select(open_.c.sink, open_.c.dataset, sa.func.count().label("n")).group_by(open_.c.sink, open_.c.dataset))
         return {(row["sink"], row["dataset"]): row["n"] for row in rows}
 
+    def refused_statuses(self, sinks: Collection[str]) -> dict[str, Waiting]:
+        """What these sinks refused, by dataset."""
+        found = _settled.where(tables.refused.c.sink.in_(list(sinks))).subquery().c
+        values = (sa.func.count().label("n"), sa.func.min(found.quarantined_at).label("oldest"))
+        waiting: dict[str, Waiting] = {}
+        for row in self._read(sa.select(found.dataset, found.status, *values).group_by(found.dataset, found.status)):
+            waiting.setdefault(row["dataset"], Waiting()).add(row["status"], row["n"], row["oldest"])
+        return waiting
+
     def refused_keys(self, sink: str, dataset: str) -> list[Values]:
         """The keys of the open records of a dataset that a sink refused."""
         chosen = _settled.where(tables.refused.c.sink == sink, tables.refused.c.dataset == dataset, _waits)
         rows = self._read(chosen.with_only_columns(tables.refused.c.key))
         return [values_of(row["key"]) or {} for row in rows]
+
+    def keep_samples(self, samples: Sequence[Sample]) -> None:
+        """How datasets do just now; see history.py."""
+        with self._writing() as connection:
+            keep(connection, tables.history, samples)
+
+    def history(self, since: float, width: int) -> list[Line]:
+        """How datasets did from `since` (seconds since 1970) on, in lines that fit stretches of `width` seconds, oldest first."""
+        if not self._read(sa.text("select 1 as found from sqlite_master where name = 'history'")):
+            return []  # made before there was one, in a folder that may not be written
+        return [Line(**row) for row in self._read(lines_since(tables.history, since, width))]
 
     def elsewhere(self) -> list[Folder]:
         """The other folders of the pipeline that have told what runs in them; none where its journal is not in topics."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from journal import lookups, waiting
+from journal import lookups, trends, waiting
 from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
@@ -83,6 +83,7 @@ _NEW_TABLES = (
     """create table if not exists sitting (
         dataset text not null, key text not null, records integer not null, newest integer not null,
         primary key (dataset, key)) without rowid""",
+    trends.INDEX,
 )
 _NEW_COLUMNS = (
     ("stream", "partition", "integer"),
