@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from journal import trends
-from journal.history import Line, Sample
+from journal.history import History, Line, Sample
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.state import State
 from journal.trends import Flow, Group, Waiting
 from pipeline.model import Pipeline
 from quality.report.effectiveness import WINDOW, Budget, Effectiveness, budget, burn_down
-from quality.report.service_level import Measured, delay_of, freshness_of, target_of
+from quality.report.levels import Measured, delay_of, freshness_of, target_of
 from quality.report.trend import Moment, Stretches, Trend
 
 if TYPE_CHECKING:
@@ -29,12 +29,14 @@ _SILENT = 30.0  # seconds after which a source that says nothing does not run
 class QualityNumbers:
     """The numbers, read once, all of them of the same moment of the journal."""
 
-    def __init__(self, pipeline: Pipeline, contracts: Mapping[str, Contract], reader: JournalReader, state: State) -> None:
+    def __init__(
+        self, pipeline: Pipeline, contracts: Mapping[str, Contract], reader: JournalReader, state: State, history: History
+    ) -> None:
         self.pipeline = pipeline
         self.contracts = contracts
         self.now = time.time()
         self._reader = reader
-        self._state = state
+        self._lines = history
         with reader.view() as (db, _):
             self.stretches = Stretches.over(trends.begun(db), self.now)
             self._base = min(self.stretches.width, _HOUR)
@@ -60,7 +62,7 @@ class QualityNumbers:
     @cached_property
     def _history(self) -> dict[str, list[Line]]:
         found: dict[str, list[Line]] = {}
-        for line in self._state.history(self.stretches.first, self.stretches.width):
+        for line in self._lines.since(self.stretches.first, self.stretches.width):
             found.setdefault(line.dataset, []).append(line)
         return found
 
@@ -136,11 +138,14 @@ class QualityNumbers:
             steps=self._steps[window].get(dataset, 0),
         )
 
-    def budget(self, dataset: str, lately: Effectiveness | None = None) -> Budget:
-        """What may go wrong within 30 days, and what has. `lately`: the effectiveness of those days, if the caller has it."""
-        found = lately or next(one for one in self.effectiveness(dataset) if one.seconds == WINDOW)
+    def lately(self, dataset: str) -> Effectiveness:
+        """Over the 30 days of the error budget."""
+        return next(one for one in self.effectiveness(dataset) if one.seconds == WINDOW)
+
+    def budget(self, dataset: str, lately: Effectiveness) -> Budget:
+        """What may go wrong within 30 days, and what has."""
         contract = self.contracts.get(dataset)
-        return budget(*target_of(contract.service_levels if contract else ()), found.rows, found.bad, found.released)
+        return budget(*target_of(contract.service_levels if contract else ()), lately.rows, lately.bad, lately.released)
 
     def measured(self, dataset: str, lately: Effectiveness) -> Measured:
         """What the service level is compared with."""
@@ -184,10 +189,10 @@ class QualityNumbers:
         for flow in reversed(flows):
             open_.insert(0, max(waits, 0))
             waits += flow.left - flow.entered
-        for place, (start, tally) in enumerate(zip(stretches.starts, self.rule_counts(dataset, ""), strict=True)):
+        for place, (begin, tally) in enumerate(zip(stretches.starts, self.rule_counts(dataset, ""), strict=True)):
             flow, seen = flows[place], looks.get(place, [])
             yield Moment(
-                start,
+                begin,
                 *(tally.rows, tally.quarantined, tally.dropped, tally.released),
                 *(flow.entered, flow.left),
                 open=seen[-1].open if seen else open_[place],

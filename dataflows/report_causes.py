@@ -62,9 +62,7 @@ def _flows(pipeline: Pipeline, dataset: str, reader: JournalReader) -> bool:
     return any(schema.dataset == dataset for source in pipeline.sources for schema in reader.resume(source).schemas.values())
 
 
-def _judged(
-    pipeline: Pipeline, group: Group, contract: Contract | None, reader: JournalReader, hidden: bool
-) -> CauseOnPage | None:
+def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader: JournalReader, hidden: bool) -> CauseOnPage | None:
     first = max(group.statuses, key=lambda status: group.statuses[status])
     found = reader.quarantined(Wanted(dataset=group.dataset, status=first, group=group.cause), limit=_SAMPLES)
     if not found:

@@ -43,7 +43,9 @@ def _contracts(db: sqlite3.Connection, dataset: str, known: dict[str, Known]) ->
 
 def _time(db: sqlite3.Connection, dataset: str, ordinal: int) -> datetime | None:
     """When a change was counted, to the minute or, long ago, to the hour."""
-    found = db.execute("select min(minute) from ledger where dataset = ? and rule = '' and last_ordinal >= ?", (dataset, ordinal)).fetchone()
+    found = db.execute(
+        "select min(minute) from ledger where dataset = ? and rule = '' and last_ordinal >= ?", (dataset, ordinal)
+    ).fetchone()
     return None if found[0] is None else datetime.fromtimestamp(found[0] * 60, UTC)
 
 

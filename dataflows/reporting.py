@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +11,11 @@ from dataflows.build import contracts
 from dataflows.ingest import EVERY_RULE
 from dataflows.progress import counts_of
 from dataflows.quality_numbers import QualityNumbers
+from dataflows.report_audits import agreement_of, incidents_of
 from dataflows.report_causes import approvals, causes_of, list_command
 from dataflows.report_changes import changes_of
+from journal.audits import Audits
+from journal.history import History
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.opening import find_reader
@@ -21,9 +24,9 @@ from journal.trouble import may_write
 from pipeline.model import Pipeline
 from quality.contract import Contract
 from quality.report.effectiveness import WINDOW
+from quality.report.levels import Measured, freshness_of, level_lines
 from quality.report.model import Cell, Contact, DatasetReport, RuleLine, SinkLine
 from quality.report.page import write_reports
-from quality.report.service_level import Measured, freshness_of, level_lines
 from quality.rules import Rule, Scope
 
 
@@ -34,22 +37,19 @@ def report(pipeline: Pipeline, folder: Path) -> list[Path]:
     if found is None:
         names = sorted({*pipeline.datasets, *rules})
         return write_reports(pipeline.name, [_nothing(pipeline, name, rules.get(name)) for name in names], folder)
-    with found as reader, closing(State.open(pipeline.state)) as state:
-        return write_reports(pipeline.name, gathered(pipeline, rules, reader, state), folder)
-
-
-def gathered(pipeline: Pipeline, rules: Mapping[str, Contract], reader: JournalReader, state: State) -> list[DatasetReport]:
-    """The reports of all datasets; what they say of this moment is kept for those to come."""
-    numbers = QualityNumbers(pipeline, rules, reader, state)
-    if may_write(pipeline.state):
-        state.keep_samples([numbers.sample(name) for name in numbers.datasets])
-    return [_Gathering(name, numbers, reader, state).report() for name in numbers.datasets]
+    with found as reader, closing(State.open(pipeline.state)) as state, closing(History.open(pipeline.state)) as history:
+        numbers = QualityNumbers(pipeline, rules, reader, state, history)
+        if may_write(pipeline.state):  # what is seen at this moment is kept for reports to come
+            history.keep([numbers.sample(name) for name in numbers.datasets])
+        with closing(Audits.open(pipeline.state)) as audits:
+            reports = [_Gathering(name, numbers, reader, state, audits).report() for name in numbers.datasets]
+        return write_reports(pipeline.name, reports, folder)
 
 
 class _Gathering:
     """One dataset's report."""
 
-    def __init__(self, name: str, numbers: QualityNumbers, reader: JournalReader, state: State) -> None:
+    def __init__(self, name: str, numbers: QualityNumbers, reader: JournalReader, state: State, audits: Audits) -> None:
         self._name = name
         self._numbers = numbers
         self._pipeline = numbers.pipeline
@@ -57,13 +57,14 @@ class _Gathering:
         self._total = numbers.totals.get(name, Tally())
         self._reader = reader
         self._state = state
+        self._audits = audits
 
     def report(self) -> DatasetReport:
         name, numbers, pipeline, contract, total = self._name, self._numbers, self._pipeline, self._contract, self._total
         waiting = numbers.waiting(name)
         causes, left = causes_of(pipeline, name, numbers.groups, contract, self._reader, self._state)
         effectiveness = numbers.effectiveness(name)
-        lately = next(one for one in effectiveness if one.seconds == WINDOW)
+        lately = numbers.lately(name)
         budget = numbers.budget(name, lately)
         now = datetime.fromtimestamp(numbers.now, UTC)
         levels = contract.service_levels if contract else ()
@@ -98,6 +99,8 @@ class _Gathering:
             effectiveness=effectiveness,
             budget=budget,
             pending=approvals(pipeline, name, waiting.statuses.get("patched", 0)),
+            incidents=incidents_of(name, self._audits),
+            agreement=agreement_of(name, self._audits, numbers.now - WINDOW),
             changes=changes_of(name, numbers.known, self._reader),
         )
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from journal import state_file as tables
+from journal.state_access import StateAccess
+
 _DAY = 86_400
 KEPT = {60: 2 * _DAY, 3600: 62 * _DAY, _DAY: 3 * 366 * _DAY}
 """Width of a line -> how long it is kept, both in seconds."""
@@ -49,40 +52,36 @@ class Line:
     within: int
 
 
-def history_table(tables: sa.MetaData) -> sa.Table:
-    """Where the lines are."""
-    return sa.Table(
-        "history",
-        tables,
-        sa.Column("dataset", sa.Text, primary_key=True),
-        sa.Column("width", sa.Integer, primary_key=True),
-        sa.Column("start", sa.BigInteger, primary_key=True),
-        sa.Column("open", sa.BigInteger, nullable=False),
-        sa.Column("oldest", sa.Float),
-        sa.Column("freshness", sa.Float),
-        sa.Column("delay", sa.Float),
-        sa.Column("judged", sa.BigInteger, nullable=False),
-        sa.Column("within", sa.BigInteger, nullable=False),
-        sqlite_with_rowid=False,
-    )
-
-
-def keep(connection: sa.Connection, table: sa.Table, samples: Sequence[Sample]) -> None:
-    """Puts samples down, inside the open transaction, and forgets lines that are over."""
-    if not samples:
-        return
-    made = insert(table)
-    new, old = made.excluded, table.c
-    worst = {name: sa.func.max(sa.func.coalesce(old[name], new[name]), sa.func.coalesce(new[name], old[name])) for name in _WORST}
-    counted = {"judged": old.judged + new.judged, "within": old.within + new.within}
-    put = made.on_conflict_do_update(index_elements=["dataset", "width", "start"], set_={"open": new.open, **worst, **counted})
-    connection.execute(put, [_row(sample, width) for sample in samples for width in KEPT])
-    now = max(sample.at for sample in samples)
-    for width, kept in KEPT.items():
-        connection.execute(sa.delete(table).where(old.width == width, old.start < now - kept))
-
-
 _WORST = ("oldest", "freshness", "delay")
+_table = tables.history
+
+
+class History(StateAccess):
+    """How the datasets of a pipeline did, in all runs."""
+
+    def keep(self, samples: Sequence[Sample]) -> None:
+        """Puts samples down, and forgets lines that are over."""
+        if not samples:
+            return
+        made = insert(_table)
+        new, old = made.excluded, _table.c
+        worst = {name: sa.func.max(sa.func.coalesce(old[name], new[name]), sa.func.coalesce(new[name], old[name])) for name in _WORST}
+        counted = {"judged": old.judged + new.judged, "within": old.within + new.within}
+        put = made.on_conflict_do_update(index_elements=["dataset", "width", "start"], set_={"open": new.open, **worst, **counted})
+        now = max(sample.at for sample in samples)
+        with self._writing() as connection:
+            connection.execute(put, [_row(sample, width) for sample in samples for width in KEPT])
+            for width, kept in KEPT.items():
+                connection.execute(sa.delete(_table).where(old.width == width, old.start < now - kept))
+
+    def since(self, since: float, width: int) -> list[Line]:
+        """From a time on (seconds since 1970), lines that are fine enough for stretches of `width` seconds; oldest first."""
+        if not self._has(_table):
+            return []
+        fine = max((kept for kept in KEPT if kept <= width), default=min(KEPT))
+        chosen = (_table.c.dataset, _table.c.start, _table.c.open, *(_table.c[name] for name in _WORST), _table.c.judged, _table.c.within)
+        query = sa.select(*chosen).where(_table.c.width == fine, _table.c.start >= since)
+        return [Line(**row) for row in self._read(query.order_by(_table.c.dataset, _table.c.start))]
 
 
 def _row(sample: Sample, width: int) -> dict[str, object]:
@@ -95,11 +94,3 @@ def _row(sample: Sample, width: int) -> dict[str, object]:
         "judged": int(sample.within is not None),
         "within": int(bool(sample.within)),
     }
-
-
-def lines_since(table: sa.Table, since: float, width: int) -> sa.Select[tuple[object, ...]]:
-    """The lines from a time on that are fine enough for stretches of `width` seconds, as far as they are kept."""
-    fitting = [fine for fine in KEPT if fine <= width]
-    fine = max(fitting) if fitting else min(KEPT)
-    chosen = (table.c.dataset, table.c.start, table.c.open, *(table.c[name] for name in _WORST), table.c.judged, table.c.within)
-    return sa.select(*chosen).where(table.c.width == fine, table.c.start >= since).order_by(table.c.dataset, table.c.start)

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from journal.history import history_table
+from journal.audit_tables import audit_tables
+from journal.history_table import history_table
 from journal.locks import ProcessLock
 from journal.passages import passage_table
 from journal.quarantine import COLUMNS
@@ -88,7 +89,19 @@ folder = sa.Table(
     sa.Column("running", sa.Text, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, history, folder))
+# what the process `watch` does again and again: how each of these did when it was done last
+tick = sa.Table(
+    "tick",
+    _tables,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("ran_at", sa.Float),
+    sa.Column("seconds", sa.Float),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+audits = audit_tables(_tables)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, history, folder, tick, *audits))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""

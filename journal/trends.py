@@ -124,9 +124,11 @@ def flows(db: sqlite3.Connection, since: float, width: int) -> dict[str, dict[in
 def groups(db: sqlite3.Connection) -> list[Group]:
     """The causes of records that wait, the most frequent first."""
     found: dict[tuple[str, str], tuple[dict[str, int], int]] = {}
-    for cause, dataset, status, number, first in db.execute(
-        f"select cause, dataset, status, count(*), min(ordinal) from quarantine where status in {UNRESOLVED} group by cause, status, dataset"
-    ):
+    rows = db.execute(
+        f"""select cause, dataset, status, count(*), min(ordinal) from quarantine where status in {UNRESOLVED}
+            group by cause, status, dataset"""
+    )
+    for cause, dataset, status, number, first in rows:
         statuses, before = found.get((cause, dataset), ({}, first))
         statuses[status] = number
         found[cause, dataset] = statuses, min(before, first)

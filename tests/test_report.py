@@ -98,7 +98,7 @@ def test_a_share_is_never_rounded_up_to_everything(tmp_path: Path) -> None:
 def test_a_report_with_no_data_yet_says_so(tmp_path: Path) -> None:
     nothing = DatasetReport("shop", "orders", None, None, NOW, 0, 0, 0, 0, None, None, None, None)
     paths = write_reports("shop", [nothing], tmp_path)
-    assert {path.name for path in paths} == {"orders.html", "orders.json", "index.html"}
+    assert {path.name for path in paths} == {"orders.html", "orders.json", "index.html", "index.json"}
     assert "Nothing has been read yet" in (tmp_path / "orders.html").read_text("utf-8")
     write_reports("shop", [], tmp_path / "empty")
     assert "Nothing has been read yet" in (tmp_path / "empty" / "index.html").read_text("utf-8")

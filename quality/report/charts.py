@@ -73,18 +73,31 @@ def line_chart(
 
 
 def duration_chart(
-    name: str, title: str, times: Sequence[datetime], lines: Sequence[Line], *, target: tuple[str, float] | None = None, filled: bool = False
+    name: str,
+    title: str,
+    times: Sequence[datetime],
+    lines: Sequence[Line],
+    *,
+    target: tuple[str, float] | None = None,
+    filled: bool = False,
 ) -> str:
     """Lengths of time over time, from nothing upwards."""
     highest = max([value for line in lines for value in known(line.values)] + known([target[1]] if target else []), default=0.0)
-    return line_chart(name, title, times, lines, short_duration, marks=duration_ticks(highest), target=target, filled=filled)
+    marks = duration_ticks(highest)
+
+    def write(seconds: float) -> str:
+        return short_duration(seconds, marks[-1])
+
+    return line_chart(name, title, times, lines, write, marks=marks, target=target, filled=filled)
 
 
 def share_chart(name: str, title: str, times: Sequence[datetime], line: Line, *, target: tuple[str, float] | None = None) -> str:
     """A share of 1 over time, of which the uppermost part is shown where it is near 1."""
     values = [min(value, 1.0) for value in known([*line.values, *([target[1]] if target else [])])]
     lowest = min(values, default=0.0)
-    marks = next(([1 - part, 1 - part / 2, 1.0] for part in (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if lowest >= 1 - part), [0.0, 0.5, 1.0])
+    marks = next(
+        ([1 - part, 1 - part / 2, 1.0] for part in (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if lowest >= 1 - part), [0.0, 0.5, 1.0]
+    )
     return line_chart(name, title, times, [line], short_percent, marks=marks, target=target)
 
 
@@ -125,7 +138,8 @@ def _hints(line: Line, times: Sequence[datetime], x: Scale, write: Callable[[flo
     for place, (time, value) in enumerate(zip(times, line.values, strict=False)):
         if value is not None and shown(value):
             said = escape(f"{moment(time, times)}: {line.label} {write(value)}")
-            yield f'<rect class="hint" x="{round(x(place) - width / 2, 1)}" y="{TOP}" width="{width}" height="{BOTTOM - TOP}"><title>{said}</title></rect>'
+            left = round(x(place) - width / 2, 1)
+            yield f'<rect class="hint" x="{left}" y="{TOP}" width="{width}" height="{BOTTOM - TOP}"><title>{said}</title></rect>'
 
 
 def _runs(values: Sequence[Value]) -> list[tuple[int, list[float]]]:

@@ -50,7 +50,12 @@ def _success(trend: Trend, report: DatasetReport) -> Figure:
     picture = share_chart("success", title, _times(trend), Line("passed", [m.success for m in trend.moments]), target=goal)
     rows = _rows(trend, lambda m: m.rows > 0, lambda m: (f"{m.rows:,}", f"{m.quarantined:,}", f"{m.dropped:,}", percent(m.success)))
     return _figure(
-        "success", title, f"Share of changes that broke no rule, by {trend.word}.", picture, ("Read", "Quarantined", "Dropped", "Passed"), rows
+        "success",
+        title,
+        f"Share of changes that broke no rule, by {trend.word}.",
+        picture,
+        ("Read", "Quarantined", "Dropped", "Passed"),
+        rows,
     )
 
 
@@ -69,7 +74,9 @@ def _open(trend: Trend) -> Figure:
     seen = any(m.open for m in trend.moments)
     picture = line_chart("open", title, _times(trend), [Line("records", [m.open for m in trend.moments])], filled=True) if seen else ""
     rows = _rows(trend, lambda m: m.open is not None, lambda m: (f"{m.open:,}",))
-    return _figure("open", title, f"Records that somebody has to decide about, at the end of each {trend.word}.", picture, ("Waiting",), rows)
+    return _figure(
+        "open", title, f"Records that somebody has to decide about, at the end of each {trend.word}.", picture, ("Waiting",), rows
+    )
 
 
 def _age(trend: Trend) -> Figure:
@@ -100,7 +107,9 @@ def _budget(trend: Trend) -> Figure:
     marks = (-1.0, -0.5, 0.0, 0.5, 1.0) if any(value is not None and value < 0 for value in values) else (0.0, 0.5, 1.0)
     picture = line_chart("budget", title, _times(trend), [Line("left", values)], short_percent, marks=marks, filled=True)
     rows = _rows(trend, lambda m: m.budget is not None, lambda m: (_left(m.budget),))
-    return _figure("budget", title, "What may still go wrong within 30 days before the target is missed; below zero it is.", picture, ("Left",), rows)
+    return _figure(
+        "budget", title, "What may still go wrong within 30 days before the target is missed; below zero it is.", picture, ("Left",), rows
+    )
 
 
 def _speed(trend: Trend) -> Figure:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from quality.report.effectiveness import Budget, Effectiveness
-from quality.report.service_level import LevelLine
+from quality.report.levels import LevelLine
 from quality.report.trend import Trend
 
 
@@ -123,19 +123,27 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """The two engines disagree, or a rule over the set does not hold."""
+    """Something is not as it should be with the whole: the two engines disagree, or a rule over the set does not hold. `count`: seen so
+    often, `since` first and `at` last; `samples` are what was found, masked where the contract says so."""
 
+    kind: str
     says: str
+    since: datetime
     at: datetime
-    details: Sequence[str] = ()
+    count: int = 1
+    rule: str = ""
+    samples: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How often Great Expectations came to the verdict of the gate: rows that both judged, and those on which they differ."""
+    """How often Great Expectations came to the verdict of the gate: `windows` of rules that both judged on so many `rows`, those in which
+    they differ, and those that only one could judge."""
 
-    judged: int
+    windows: int
+    rows: int
     differ: int
+    unjudged: int = 0
     at: datetime | None = None
 
 
@@ -168,7 +176,7 @@ class DatasetReport:
     oldest: datetime | None = None
     levels: Sequence[LevelLine] = ()
     freshness_level: float | None = None
-    trend: Trend = Trend()
+    trend: Trend = field(default_factory=Trend)
     heat: Sequence[Cell] = ()
     effectiveness: Sequence[Effectiveness] = ()
     budget: Budget | None = None
@@ -190,9 +198,9 @@ class DatasetReport:
     @property
     def verdict(self) -> str:
         """`good`: nothing waits for a person; `attention`: something does; `bad`: counts don't add up, or two engines disagree."""
-        if self.unbalanced or self.incidents:
+        if self.unbalanced or any(incident.kind == "disagreement" for incident in self.incidents):
             return "bad"
-        return "attention" if self.open_quarantine or self.missed or self.pending else "good"
+        return "attention" if self.open_quarantine or self.missed or self.pending or self.incidents else "good"
 
     @property
     def pass_rate(self) -> float | None:

@@ -64,9 +64,7 @@ def overview(pipeline: str, reports: Sequence[DatasetReport]) -> Overview:
     ordered = sorted(reports, key=lambda one: (_ORDER.index(one.verdict), -one.open_quarantine, one.dataset))
     names = sorted({report.owner or NOBODY for report in reports}, key=lambda name: (name == NOBODY, name))
     written = max((report.written_at for report in reports), default=datetime.now(UTC))
-    return Overview(
-        pipeline, written, ordered, [_owner(name, [one for one in ordered if (one.owner or NOBODY) == name]) for name in names]
-    )
+    return Overview(pipeline, written, ordered, [_owner(name, [one for one in ordered if (one.owner or NOBODY) == name]) for name in names])
 
 
 def _owner(name: str, reports: Sequence[DatasetReport]) -> OwnerLine:

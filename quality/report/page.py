@@ -19,7 +19,7 @@ from quality.report.figures import figures
 from quality.report.heat import heat_map
 from quality.report.model import DatasetReport
 from quality.report.overview import Overview, overview
-from quality.report.plot import count, duration, percent
+from quality.report.plot import count, duration, known, percent
 from quality.report.twin import as_json, overview_json
 from quality.report.words import STATUS_WORDS, budget_left, headline, reasons, service
 
@@ -93,8 +93,16 @@ def _environment() -> Environment:
         "state": lambda status: STATUS_WORDS.get(status, status),
         "kind": lambda kind: kind.removeprefix("expect_").removeprefix("column_values_to_").removeprefix("be_").replace("_", " "),
     }
-    pages.globals["spark"] = lambda *given, **named: Markup(sparkline(*given, **named))  # noqa: S704: it escapes what it is given
+    pages.globals["spark"] = _spark
     return pages
+
+
+def _spark(values: Sequence[float | None], told: str) -> Markup:
+    """A line of shares, with the lowest in words."""
+    picture = sparkline(values, told, high=1.0)
+    lowest = min(known(values), default=None)
+    # the picture escapes what it is given
+    return Markup(picture) + Markup('<span class="under">lowest {}</span>').format(percent(lowest)) if picture else Markup("–")  # noqa: S704
 
 
 def _time(moment: datetime | None) -> Markup:

@@ -71,7 +71,9 @@ def column_width(number: int) -> float:
     return (RIGHT - LEFT) / max(number, 1)
 
 
-def frame(name: str, title: str, told: str, marks: Sequence[float], write: Callable[[float], str], times: Sequence[datetime]) -> Iterator[str]:
+def frame(
+    name: str, title: str, told: str, marks: Sequence[float], write: Callable[[float], str], times: Sequence[datetime]
+) -> Iterator[str]:
     """The beginning of a chart: what it is for those who cannot see it, lines at the marks with their numbers, and times below."""
     yield (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{name}-title {name}-told">'
@@ -157,12 +159,10 @@ def duration(seconds: float | None) -> str:
     return ("−" if seconds < 0 else "") + " ".join(parts)
 
 
-def short_duration(seconds: float) -> str:
-    """A length of time at an axis: one unit."""
-    for size, unit in _UNITS:
-        if abs(seconds) >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s" if seconds else "0"
+def short_duration(seconds: float, highest: float) -> str:
+    """A length of time in one unit, the one that suits an axis that goes up to `highest`."""
+    size, unit = next(((size, unit) for size, unit in _UNITS if highest >= size), _UNITS[-1])
+    return f"{seconds / size:.3g} {unit}" if seconds else "0"
 
 
 def duration_ticks(high: float) -> list[float]:

@@ -23,10 +23,12 @@ def headline(report: DatasetReport) -> str:
     """The verdict."""
     if report.unbalanced:
         return "The counts do not add up"
-    if report.incidents:
-        return "Two engines do not agree" if report.agreement and report.agreement.differ else "Something is wrong with the whole"
+    if any(incident.kind == "disagreement" for incident in report.incidents):
+        return "Two engines do not agree"
     if report.open_quarantine:
         return f"{_records(report.open_quarantine)} {'is' if report.open_quarantine == 1 else 'are'} held back"
+    if report.incidents:
+        return report.incidents[0].says
     if report.missed:
         return f"The service level is missed: {', '.join(report.missed)}"
     if report.pending:
@@ -41,7 +43,9 @@ def reasons(report: DatasetReport) -> list[str]:
         found.append("This dataset is no longer in the pipeline; what is in quarantine is still here.")
     if report.unbalanced:
         found.append(f"What was read is more, or less, than what became of it in {', '.join(report.unbalanced)}: run `sluice verify`.")
-    if report.open_quarantine and report.unbalanced + list(report.incidents):
+    if report.incidents:
+        found.append(f"{len(report.incidents)} {'incident is' if len(report.incidents) == 1 else 'incidents are'} open.")
+    if report.open_quarantine and report.verdict == "bad":
         found.append(f"{_records(report.open_quarantine)} {'waits' if report.open_quarantine == 1 else 'wait'} in quarantine.")
     if report.open_quarantine and report.oldest is not None:
         age = (report.written_at - report.oldest).total_seconds()
@@ -55,7 +59,9 @@ def reasons(report: DatasetReport) -> list[str]:
     if behind:
         found.append(f"{', '.join(behind)} {'has' if len(behind) == 1 else 'have'} not caught up yet.")
     if not found and report.rows_in:
-        found.append(f"{report.rows_in:,} {'change was' if report.rows_in == 1 else 'changes were'} read, {percent(report.pass_rate)} passed.")
+        found.append(
+            f"{report.rows_in:,} {'change was' if report.rows_in == 1 else 'changes were'} read, {percent(report.pass_rate)} passed."
+        )
     return found
 
 
