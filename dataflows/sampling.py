@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from dataflows.watch import Watched
 from journal.history import History
 from journal.opening import find_reader
 from journal.state import State
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from prometheus_client import Gauge
 
     from dataflows.quality_numbers import QualityNumbers
+    from dataflows.watch import Watched
     from quality.contract import Contract
 
 _EVERY = 60.0
