@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dataflows.stopping import Stop
 from journal.audits import Audits
 from journal.locks import ProcessLock
 from pipeline.errors import AlreadyRunningError, SluiceError
-from pipeline.model import Pipeline
 
 if TYPE_CHECKING:  # the rules, Arrow and Great Expectations take long to load: only once an audit is due
     from dataflows.auditing import Auditing
+    from dataflows.watch import Watched
     from journal.reading import JournalReader
     from quality.contract import Contract
 
@@ -36,11 +35,11 @@ class AuditTick:
 
     name = "audit"
 
-    def __init__(self, pipeline: Pipeline, stop: Stop) -> None:
+    def __init__(self, watched: Watched) -> None:
         self.period = _FIRST
-        self._pipeline = pipeline
-        self._stop = stop
-        self._audits = Audits.open(pipeline.state)
+        self._pipeline = watched.pipeline
+        self._stop = watched.stop
+        self._audits = Audits.open(watched.pipeline.state)
         self._auditing: Auditing | None = None
         self._contracts: Mapping[str, Contract] = {}
         self._written: tuple[object, ...] = ()

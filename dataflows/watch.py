@@ -20,6 +20,7 @@ import structlog
 from dataflows.audit_tick import AuditTick
 from dataflows.beat import follow_supervisor, share
 from dataflows.observe import Health, HealthServer, WatchMetrics
+from dataflows.sampling import Sampling
 from dataflows.stopping import Stop
 from journal.locks import ProcessLock
 from journal.processes import WATCH
@@ -56,12 +57,7 @@ class Watched:
 
 MakeTick = Callable[[Watched], Tick]
 
-
-def _audits(watched: Watched) -> Tick:
-    return AuditTick(watched.pipeline, watched.stop)
-
-
-TICKS: Sequence[MakeTick] = (_audits,)
+TICKS: Sequence[MakeTick] = (AuditTick, Sampling)
 """What makes each of the things that the process does; imports of theirs that take long belong into their first tick."""
 
 
