@@ -79,6 +79,7 @@ class _Reading:
             approval=settings.approval,
             compatibility=settings.compatibility,
             text=self._document.text,
+            audit=settings.audit,
         )
 
     def _problem(self, path: Trail, message: str, hint: str | None = None) -> None:
