@@ -20,7 +20,7 @@ from journal.known import Known, Streams, known_of
 from journal.ledger import Ledger, coarsen
 from journal.locks import ProcessLock
 from journal.lookups import LookupLog
-from journal.partition import Pieces
+from journal.partition import Pieces, parts
 from journal.publication import Closing, Publication
 from journal.quarantine import QuarantineRecord, Values
 from journal.reading import JournalReader
@@ -36,6 +36,10 @@ __all__ = ["JournalReader", "JournalWriter", "journal_exists"]
 
 _ENTRY = "insert into entry values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _POSITION = "insert or replace into position values (?, ?, ?, ?, ?, ?)"
+_BESIDE = """
+update position set last_seq = ?, next_ordinal = ?, age = ?, wall = ?
+where source = (select source from position order by last_seq desc, source limit 1)
+"""
 _HELD = "insert into held (stream, rows, op, lsn, nth, time, ordinal, payload) values (?, ?, ?, ?, ?, ?, ?, ?)"
 _COARSEN_EVERY = 3600.0
 _MOST_BYTES = 64 << 20  # of one entry, where it has more than one row
@@ -202,20 +206,23 @@ class JournalWriter:
         self._next_ordinal = max(self._next_ordinal, above + 1)
         self.commit(source, "")
 
-    def append(self, batch: ChangeBatch) -> None:
-        """Changes for the sinks. Raises ValueError unless ordinals go on increasing."""
+    def append(self, batch: ChangeBatch, *, again: bool = False) -> None:
+        """Changes for the sinks; `again`: those of records that were in quarantine, with the ordinals that they had.
+
+        Raises ValueError unless ordinals go on increasing.
+        """
         if not len(batch):
             return
         ordinals = batch.ordinal
-        if ordinals[0] < self._next_ordinal or not (ordinals[1:] > ordinals[:-1]).all():
+        if (not again and ordinals[0] < self._next_ordinal) or not (ordinals[1:] > ordinals[:-1]).all():
             raise ValueError(f"ordinals of {batch.dataset} do not increase from {self._next_ordinal} on")
         for partition, piece in self._pieces.of(batch):
-            for part in _parts(piece, _MOST_BYTES_SPREAD if self._partitions else _MOST_BYTES):
+            for part in parts(piece, _MOST_BYTES_SPREAD if self._partitions else _MOST_BYTES):
                 row = encode(part)
                 with self._writing():
                     stream = self._stream(batch.schema, batch.source, batch.table, batch.sink, partition)
-                    self._entry(stream, store.CHANGES, row)
-        self._next_ordinal = int(ordinals[-1]) + 1
+                    self._entry(stream, store.REPLAYED if again else store.CHANGES, row)
+        self._next_ordinal = max(self._next_ordinal, int(ordinals[-1]) + 1)
 
     def mark(self, marker: CopyMarker) -> None:
         """A copy begins, ends, or is given up. When it begins or is given up, what is held for it is forgotten."""
@@ -232,7 +239,7 @@ class JournalWriter:
 
     def hold(self, batch: ChangeBatch) -> None:
         """Keeps changes back until `released`. Their ordinals mean nothing yet."""
-        for part in _parts(batch, _MOST_BYTES):
+        for part in parts(batch, _MOST_BYTES):
             row = encode(part)
             with self._writing():
                 self._db.execute(_HELD, (self._stream(batch.schema, batch.source, batch.table, batch.sink), *row))
@@ -301,17 +308,40 @@ class JournalWriter:
             self._ledger.count(dataset, source, rows, quarantined, (first_ordinal, last_ordinal), times, rules)
         self._next_ordinal = max(self._next_ordinal, last_ordinal + 1)
 
+    def release(self, dataset: str, source: str, rows: int, **rules: Mapping[str, int]) -> None:
+        """Counts changes that leave quarantine; see Ledger.release."""
+        with self._writing():
+            self._ledger.release(dataset, source, rows, rules)
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """The open transaction, for the other modules of this room."""
+        with self._writing():
+            yield self._db
+
     def commit(self, source: str, watermark: str) -> int:
         """Everything since the last commit becomes durable, with the source's position. Returns the seq of the last entry."""
         with self._writing():
-            age, wall = self._age + time.monotonic(), time.time()
-            if self._last is not None:
-                self._last[-3:-1] = [int(wall * 1e6), age]
-                self._flush()
-            self._ledger.write(self._db, wall)
+            age, wall = self._end()
             self._db.execute(_POSITION, (source, watermark, self._seq, self._next_ordinal, age, wall))
             self._commit()
         return self._seq
+
+    def commit_beside(self) -> int:
+        """The same for what came of no source: all of them stand where they stood. Something must have come of one before."""
+        with self._writing():
+            self._db.execute(_BESIDE, (self._seq, self._next_ordinal, *self._end()))
+            self._commit()
+        return self._seq
+
+    def _end(self) -> tuple[float, float]:
+        """Writes what the open transaction has still in memory. Returns when it ends, by both clocks."""
+        age, wall = self._age + time.monotonic(), time.time()
+        if self._last is not None:
+            self._last[-3:-1] = [int(wall * 1e6), age]
+            self._flush()
+        self._ledger.write(self._db, wall)
+        return age, wall
 
     def _commit(self) -> None:
         if self._publisher is not None:
@@ -378,13 +408,3 @@ class JournalWriter:
                 held.enter_context(closing(self._publisher))
             if self._db.in_transaction:
                 self._db.execute("rollback")
-
-
-def _parts(batch: ChangeBatch, most_bytes: int) -> Iterator[ChangeBatch]:
-    """The batch in pieces that a reader can well have in memory."""
-    if batch.nbytes <= most_bytes or len(batch) < 2:
-        yield batch
-        return
-    middle = len(batch) // 2
-    yield from _parts(batch.slice(0, middle), most_bytes)
-    yield from _parts(batch.slice(middle, len(batch)), most_bytes)

@@ -15,6 +15,9 @@ RESOLVED = ("resolved", "superseded", "discarded")
 STATUSES = (*UNRESOLVED, *RESOLVED)
 """What a record can be: the first of them wait for somebody, or for something."""
 
+TO_REPLAY = "status in ('approved', 'replaying')"
+"""The condition of the index over those, word by word as a query has to have it."""
+
 Values = Mapping[str, str | bytes | None]
 """Column -> Postgres' text, None for null, or bytes that are no text. A column which the log did not carry is not in it."""
 
@@ -39,6 +42,7 @@ class QuarantineRecord:
     sink           the sink that refused it; None: the gate held it back from all
     raw            what was received, by column; before and after: the old and the new row, as far as the log carried them
     replay         number of the request that it is, or was last, replayed by; erased_at (seconds): when its values were forgotten
+    given          1: its row is as its source gave it, before any map, though the reasons do not say so
     message        what was received where the source has messages: JSON of key, value (base64, or null) and headers [[name, base64]];
                    of what only a sink refused the headers of its trace context alone, if it had one
     """
@@ -71,6 +75,7 @@ class QuarantineRecord:
     resolution: str | None = None
     replay: int | None = None
     erased_at: float | None = None
+    given: int | None = None
     message: str | None = None
 
     @property
@@ -136,7 +141,7 @@ COLUMNS = ("table_name", *_PLAIN, *_JSON, "reasons", "cause", "pattern")
 def to_row(record: QuarantineRecord) -> dict[str, Any]:
     """The record by COLUMNS."""
     row = {name: getattr(record, name) for name in _PLAIN}
-    row |= {name: _encoded(getattr(record, name)) for name in _JSON}
+    row |= {name: encoded(getattr(record, name)) for name in _JSON}
     row["table_name"] = record.table
     row["reasons"] = json.dumps([asdict(reason) for reason in record.reasons])
     return row | {"cause": record.group, "pattern": record.pattern}
@@ -149,7 +154,8 @@ def from_row(row: Mapping[str, Any], sink: str | None = None) -> QuarantineRecor
     return QuarantineRecord(**{name: row[name] for name in _PLAIN}, **values, table=row["table_name"], reasons=reasons, sink=sink)
 
 
-def _encoded(values: Values | None) -> str | None:
+def encoded(values: Values | None) -> str | None:
+    """Values as a column holds them; see values_of."""
     if values is None:
         return None
     return json.dumps({name: {"hex": value.hex()} if isinstance(value, bytes) else value for name, value in values.items()})
@@ -215,7 +221,7 @@ def record(db: sqlite3.Connection, name: str) -> QuarantineRecord | None:
 
 def records_of(db: sqlite3.Connection, dataset: str, key: Values) -> list[QuarantineRecord]:
     """The records of a key (its columns in their order), in the order of the stream."""
-    rows = db.execute(f"{_SELECT} where dataset = ? and key = ? order by ordinal", (dataset, _encoded(key)))
+    rows = db.execute(f"{_SELECT} where dataset = ? and key = ? order by ordinal", (dataset, encoded(key)))
     return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 

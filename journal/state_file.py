@@ -63,7 +63,7 @@ done = sa.Table(
     sa.Column("requested_at", sa.Float, nullable=False),  # of the request that is answered
     sa.Column("done_at", sa.Float, nullable=False),
 )
-_NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer(), "replay": sa.BigInteger()}
+_NUMBERS = {name: sa.BigInteger() for name in ("ordinal", "committed_at", "replay")} | {"attempts": sa.Integer(), "given": sa.Integer()}
 _TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float(), "erased_at": sa.Float()}
 refused = sa.Table(
     "refused",
