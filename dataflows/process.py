@@ -20,6 +20,7 @@ from dataflows.ending import Ending
 from dataflows.lean import forgo_pandas
 from dataflows.observe import DeliverMetrics, HealthServer
 from dataflows.records import Places
+from dataflows.sensitive import Sensitive
 from dataflows.sink_report import SinkReport, looker
 from dataflows.stopping import Stop
 from dataflows.together import run_together
@@ -109,6 +110,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
         held.callback(bell.close)
         sink = build_sink(pipeline, block)
         held.callback(sink.close)
+        sensitive = Sensitive(pipeline)
         delivery = Delivery(
             sink,
             block,
@@ -117,7 +119,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
             metrics,
             ask_copy=lambda datasets: state.request_copies(block.name, datasets),
             remind=lambda datasets: state.remind_of_copies(block.name, datasets),
-            keep=lambda records, seq: state.keep_refused(block.name, records, seq),
+            keep=lambda records, seq: state.keep_refused(block.name, sensitive.marked(records), seq),
             forget=lambda seq: state.forget_refused(block.name, seq),
             committed=report.committed,
             place=Places(pipeline, lambda source: reader.resume(source).notes),

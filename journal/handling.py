@@ -8,10 +8,12 @@ from __future__ import annotations
 import heapq
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import NamedTuple
 
-from journal.quarantine import COLUMNS, TO_REPLAY, UNRESOLVED, QuarantineRecord, Values, encoded, from_row, to_row, values_of
+from journal.quarantine import COLUMNS, TO_REPLAY, UNRESOLVED, QuarantineRecord, encoded, from_row, sealed
+from journal.sealing import Seal
 
 MENDABLE = tuple(status for status in UNRESOLVED if status != "replaying")
 """What a record may be while somebody sets its columns, or discards it."""
@@ -97,17 +99,21 @@ def counted(db: sqlite3.Connection, group: str) -> dict[str, int]:
     return dict(db.execute("select status, count(*) from quarantine where cause = ? group by status", (group,)))
 
 
-def records(db: sqlite3.Connection, ordinals: Sequence[int]) -> list[QuarantineRecord]:
+def records(db: sqlite3.Connection, ordinals: Sequence[int], seal: Seal) -> list[QuarantineRecord]:
     """Whole records, in the order of the stream."""
     query = f"select {', '.join(COLUMNS)} from quarantine where {_AMONG} order by ordinal"
-    return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in db.execute(query, (json.dumps(ordinals),))]
+    return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in db.execute(query, (json.dumps(ordinals),))]
 
 
-def patch(db: sqlite3.Connection, patches: Mapping[int, Values], by: str) -> None:
-    """Sets what stands in place of values that were received: ordinal -> columns, over those that were set before."""
-    kept = dict(db.execute(f"select ordinal, patch from quarantine where {_AMONG}", (json.dumps(list(patches)),)))
-    rows = [(encoded({**(values_of(kept[ordinal]) or {}), **values}), by, ordinal) for ordinal, values in patches.items()]
+def patch(db: sqlite3.Connection, patched: Sequence[QuarantineRecord], by: str, seal: Seal) -> None:
+    """Keeps what stands in records in place of values that were received: all of their `patch`."""
+    rows = [(_patch(record, seal), by, record.ordinal) for record in patched]
     db.executemany("update quarantine set patch = ?, patched_by = ?, approved_by = null, status = 'patched' where ordinal = ?", rows)
+
+
+def _patch(record: QuarantineRecord, seal: Seal) -> str | None:
+    text = encoded(record.patch)
+    return sealed(text, record.id, "patch", seal) if record.sensitive else text
 
 
 def approve(db: sqlite3.Connection, ordinals: Sequence[int], by: str) -> None:
@@ -125,26 +131,30 @@ def settle(db: sqlite3.Connection, ordinals: Sequence[int], status: str, why: st
     db.execute(query, (status, why, at, json.dumps(ordinals)))
 
 
-_AGAIN = ("reasons", "cause", "pattern", "contract", "contract_version", "rules_hash", "given", "attempts", "status", "approved_by")
-
-
 def fail(db: sqlite3.Connection, failed: Sequence[QuarantineRecord]) -> None:
-    """Keeps why records failed again; of them nothing but that changes."""
-    update = f"update quarantine set {', '.join(f'{name} = :{name}' for name in _AGAIN)} where ordinal = :ordinal"
-    rows = map(to_row, failed)
-    db.executemany(update, [{name: row[name] for name in (*_AGAIN, "ordinal")} for row in rows])
+    """Keeps why records failed again: of them nothing but that changes."""
+    rows = [
+        (
+            *(json.dumps([asdict(reason) for reason in one.reasons]), one.group, one.pattern),
+            *(one.contract, one.contract_version, one.rules_hash, one.given, one.attempts, one.ordinal),
+        )
+        for one in failed
+    ]
+    db.executemany(
+        """update quarantine set reasons = ?, cause = ?, pattern = ?, contract = ?, contract_version = ?, rules_hash = ?, given = ?,
+            attempts = ?, status = 'failed-again', approved_by = null where ordinal = ?""",
+        rows,
+    )
 
 
-def to_replay(db: sqlite3.Connection, limit: int, but: Collection[tuple[str, str]] = ()) -> list[QuarantineRecord]:
+def to_replay(db: sqlite3.Connection, seal: Seal, limit: int, but: Collection[tuple[str, str]] = ()) -> list[QuarantineRecord]:
     """The next records that are replayed, in the order of the stream, without those of some tables (source, table)."""
-    found: list[QuarantineRecord] = []
     query = (
         f"select {', '.join(COLUMNS)} from quarantine where {TO_REPLAY} and status = 'replaying' and not exists"
         " (select 1 from json_each(?) it where it.value ->> 0 = source and it.value ->> 1 = table_name) order by ordinal limit ?"
     )
-    for row in db.execute(query, (json.dumps([list(one) for one in but]), limit)):
-        found.append(from_row(dict(zip(COLUMNS, row, strict=True))))
-    return found
+    rows = db.execute(query, (json.dumps([list(one) for one in but]), limit))
+    return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in rows]
 
 
 def replaying(db: sqlite3.Connection) -> bool:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from sqlalchemy.dialects.sqlite import insert
 from journal import state_file as tables
 from journal.passages import Passage, note
 from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
+from journal.sealing import Seal
 from journal.state_access import StateAccess
 
 EVERY_SINK = "*"
@@ -75,6 +77,10 @@ class Folder:
 
 class State(StateAccess):
     """What sources, sinks and those who ask for copies have told; see StateAccess."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._seal = Seal(folder)
 
     def source_status(self, name: str, status: Mapping[str, Any]) -> None:
         """What a source says of itself; JSON values."""
@@ -165,7 +171,7 @@ class State(StateAccess):
 
     def keep_refused(self, sink: str, records: Sequence[QuarantineRecord], seq: int) -> None:
         """Rows of entry `seq` that a sink's target can't hold. Durable before the sink commits; harmless when told again."""
-        rows = [{**to_row(record), "sink": sink, "journal": _journal_of(record), "seq": seq} for record in records]
+        rows = [{**to_row(record, self._seal), "sink": sink, "journal": _journal_of(record), "seq": seq} for record in records]
         if rows:
             with self._writing() as connection:
                 made = insert(tables.refused)
@@ -183,12 +189,12 @@ class State(StateAccess):
         place = sa.tuple_(tables.refused.c.ordinal, tables.refused.c.id) > sa.tuple_(*map(sa.literal, after))
         chosen = [tables.refused.c[column] == value for column, value in wanted.conditions.items()]
         rows = self._read(_settled.where(place, *chosen).order_by(tables.refused.c.ordinal, tables.refused.c.id).limit(limit))
-        return [from_row(row, row["sink"]) for row in rows]
+        return [from_row(row, self._seal, row["sink"]) for row in rows]
 
     def refused_record(self, name: str) -> QuarantineRecord | None:
         """The refused record with this id."""
         rows = self._read(_settled.where(tables.refused.c.id == name))
-        return from_row(rows[0], rows[0]["sink"]) if rows else None
+        return from_row(rows[0], self._seal, rows[0]["sink"]) if rows else None
 
     def refused_causes(self, dataset: str | None = None) -> list[Cause]:
         """Why sinks refused rows that are still open, the most frequent cause first."""
