@@ -20,6 +20,9 @@ from typing import Any
 BEGINNING = "0" * 64
 """What the first line has for the hash of the one before it."""
 
+SELF = "sluice"
+"""By whom what nobody asked for is done."""
+
 MOST_RECORDS = 10_000
 """Records that one line tells of, at most."""
 
@@ -163,6 +166,21 @@ def of_record(db: sqlite3.Connection, ordinal: int, sink: str | None = None) -> 
     return [line for line in steps if line.concerns(ordinal, sink)]
 
 
-def carried_out(db: sqlite3.Connection, request: str) -> bool:
-    """Whether any step of a request is in the trail."""
-    return db.execute("select 1 from audit where json_extract(detail, '$.request') = ? limit 1", (request,)).fetchone() is not None
+def asked(db: sqlite3.Connection, number: int | None) -> tuple[str, str | None, str | None]:
+    """By whom, and as which user of the system, the step of a line was asked for, and in which request; SELF where there is no such line."""
+    found = db.execute("select by, system_user, json_extract(detail, '$.request') from audit where n = ?", (number,)).fetchone()
+    return (SELF, None, None) if found is None else found
+
+
+def first_of(db: sqlite3.Connection, request: str) -> int | None:
+    """The number of the first line of a request."""
+    found: int | None = db.execute("select min(n) from audit where json_extract(detail, '$.request') = ?", (request,)).fetchone()[0]
+    return found
+
+
+def progress(db: sqlite3.Connection, request: str) -> tuple[int, int, int | None]:
+    """The last record that a request was carried out for, for how many it was, and up to which it goes; 0, 0, None where it is new."""
+    query = """select coalesce(max(last), 0), coalesce(sum(records), 0), max(json_extract(detail, '$.upto')) from audit
+        where json_extract(detail, '$.request') = ? and json_extract(detail, '$.upto') is not null"""
+    found: tuple[int, int, int | None] = db.execute(query, (request,)).fetchone()
+    return found

@@ -176,3 +176,8 @@ def mark_changed(db: sqlite3.Connection, dataset: str, fingerprint: str | None, 
     ordinals = [ordinal for (ordinal,) in db.execute(query, given)]
     db.execute(f"update quarantine set status = 'rule-changed' where {_AMONG}", (json.dumps(ordinals),))
     return ordinals
+
+
+def outcome(db: sqlite3.Connection, number: int) -> dict[str, int]:
+    """Status -> how many records of a request there are, as they are now."""
+    return dict(db.execute("select status, count(*) from quarantine where replay = ? group by status", (number,)))
