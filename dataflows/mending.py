@@ -75,7 +75,7 @@ def as_typed(schema: TableSchema, name: str, texts: Sequence[str | None]) -> tup
     given = pa.array([None if row in ending else text for row, text in enumerate(texts)], pa.string())
     query = _query(f"{quoted(_GIVEN)} || ''", name)  # so that it is read as strictly as what is in a message
     answer = SqlMap(query, {_GIVEN: "text"}, TableSchema(schema.dataset, (Column(name, kind),))).run({_GIVEN: given}, len(texts))
-    bad = {row: f"{name} is {kind}, which it is not" for row in (*answer.bad, *ending)}
+    bad = dict.fromkeys((*answer.bad, *ending), f"{name} is {kind}, which it is not")
     return answer.columns[name], bad
 
 

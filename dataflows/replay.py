@@ -11,16 +11,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import structlog
 
-from dataflows.build import build_gate
 from dataflows.given import resume_from
 from dataflows.judging import undecodable
-from dataflows.lookups import Lookups
-from dataflows.maps import Maps
 from dataflows.records_as_changes import RecordShapes, changes_of
-from dataflows.superseded import Newest, still_new
-from dataflows.versions import Versions
+from dataflows.stages import Stages
+from dataflows.superseded import still_new
 from journal import audit_trail, handling
 from journal.audit_trail import Step
 from journal.batch import ChangeBatch
@@ -30,7 +28,6 @@ from journal.schema import TableSchema
 from pipeline.errors import ConfigError, SluiceError
 
 if TYPE_CHECKING:
-    from dataflows.enriching import Enrichments
     from quality.contract import Contract
     from quality.gate import Gate
 
@@ -44,16 +41,6 @@ NEWER = "a newer change of its key has passed since"
 Place = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Stages:
-    """What stands around the gates: the same that the stream goes through."""
-
-    maps: Maps
-    lookups: Lookups
-    enrichments: Enrichments
-    versions: Versions
-
-
 @dataclass(slots=True, eq=False)
 class _Became:
     """What became of the records of one table and shape."""
@@ -63,6 +50,7 @@ class _Became:
     records: Mapping[int, QuarantineRecord]  # by ordinal
     passed: ChangeBatch | None = None
     news: ChangeBatch | None = None
+    earlier: ChangeBatch | None = None
     failed: dict[int, QuarantineRecord] = field(default_factory=dict)
     superseded: set[int] = field(default_factory=set)
     dropped: dict[str, list[int]] = field(default_factory=dict)
@@ -100,15 +88,13 @@ class Replay:
         journal: JournalWriter,
         contracts: Mapping[str, Contract],
         stages: Stages,
-        newest: Newest,
         blocked: Callable[[], Collection[Place]],
         ring: Callable[[], None],
     ) -> None:
-        """`newest` tells what has passed of a key since it sits in quarantine; tables that are `blocked` (source, table) have to wait."""
+        """Tables that are `blocked` (source, table) have to wait."""
         self._journal = journal
         self._contracts = {name: _lenient(contract) for name, contract in contracts.items()}
         self._stages = stages
-        self._newest = newest
         self._blocked = blocked
         self._ring = ring
         self._gates: dict[str, Gate | None] = {}
@@ -116,12 +102,12 @@ class Replay:
     @property
     def due(self) -> bool:
         """Whether any record is to be replayed. Takes microseconds."""
-        with self._journal.changing() as db:
+        with self._journal.view() as db:
             return handling.replaying(db)
 
     def step(self, most: int) -> int:
         """Takes the next records through, at most so many, and commits. Returns how many; 0 where none can go on now."""
-        with self._journal.changing() as db:
+        with self._journal.view() as db:
             records = handling.to_replay(db, self._journal.seal, most, self._blocked())
         shapes = RecordShapes(self._stages.maps, lambda source: resume_from(self._journal.resume(source)).schemas)
         for place, some in _by_shape(records, shapes).items():
@@ -151,7 +137,7 @@ class Replay:
             if mapped.failed is not None:
                 for ordinal, row in zip(mapped.failed.ordinal.tolist(), mapped.rows, strict=True):
                     became.fail(ordinal, row.reasons, given, None)
-        batch, stale = still_new(batch, self._newest)
+        batch, stale = still_new(batch, self._journal.sitting.newest)
         became.superseded |= stale
         gate = self._gate(batch.schema)
         contract = None if gate is None else gate.contract
@@ -174,14 +160,16 @@ class Replay:
         stages.lookups.check(passed)
         sifted = stages.versions.sift(passed)
         if sifted.late:
-            became.superseded |= set(passed.ordinal.tolist()) - set(sifted.passed.ordinal.tolist())
+            became.superseded |= set(sifted.gone.tolist())
         became.passed, became.news = sifted.passed, sifted.news
         stages.lookups.take(sifted.passed)
+        if stages.earlier is not None:
+            ended = np.array(sorted(became.failed.keys() | became.superseded | became.gone.keys()), np.int64)
+            became.earlier = stages.earlier.take(batch.take(~np.isin(batch.ordinal, ended)))
 
     def _gate(self, schema: TableSchema) -> Gate | None:
         if schema.encoded not in self._gates:
-            contract = self._contracts.get(schema.dataset)
-            self._gates[schema.encoded] = None if contract is None else build_gate(contract, schema)
+            self._gates[schema.encoded] = self._stages.gate(self._contracts, schema)
         return self._gates[schema.encoded]
 
     def _write(self, became: _Became) -> None:
@@ -189,13 +177,16 @@ class Replay:
         journal, now = self._journal, time.time()
         if became.passed is not None and len(became.passed):
             journal.append(became.passed, again=True)
+            journal.sitting.passed(became.passed)
             self._stages.lookups.keep(became.passed, journal.lookups)
         if became.news is not None:
             self._stages.versions.keep(became.news, journal.lookups)
+        if became.earlier is not None and self._stages.earlier is not None:
+            self._stages.earlier.keep(became.earlier, journal.lookups)
         delivered, gone = became.delivered, became.gone
         dropped = {rule: len(rows) for rule, rows in became.dropped.items()}
         rows = len(delivered) + len(gone)
-        journal.release(became.dataset, became.source, rows, dropped=dropped, warned=became.warned)
+        journal.ledger.release(became.dataset, became.source, rows, {"dropped": dropped, "warned": became.warned})
         with journal.changing() as db:
             handling.settle(db, delivered, "resolved", "delivered", now)
             for rule, ordinals in became.dropped.items():
@@ -205,6 +196,7 @@ class Replay:
             ends = {"resolved": [*delivered, *gone], "superseded": became.superseded, "failed-again": became.failed}
             for action, ended in ends.items():
                 self._tell(became, action, sorted(ended))
+        journal.sitting.remove(became.records[one] for one in sorted({*delivered, *gone, *became.superseded}))
 
     def _tell(self, became: _Became, action: str, ordinals: Sequence[int]) -> None:
         """In the trail, under the name of who asked for it."""

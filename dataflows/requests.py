@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from dataflows import steps
-from dataflows.replay import Replay
+from dataflows.build import dataset_name
+from dataflows.copy_names import CopyNames
+from dataflows.replay import Place, Replay
+from dataflows.stages import Stages
 from dataflows.steps import Answer, Desk, Doing
 from journal import audit_trail, handling, store
 from journal.inbox import Inbox, Request
+from journal.local import JournalWriter
+from journal.state import EVERY_SINK, State
+from pipeline.agreement import tables_of
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
+from pipeline.model import Pipeline
+from pipeline.names import split_name
+
+if TYPE_CHECKING:
+    from quality.contract import Contract
 
 log = structlog.get_logger("sluice.ingest")
 
@@ -119,19 +131,19 @@ class Requests:
     def _look_over(self) -> None:
         """Answers replays of which every record has come to an end."""
         for request, answer in list(self._watched.values()):
-            with self._desk.journal.changing() as db:
+            with self._desk.journal.view() as db:
                 statuses = handling.outcome(db, answer["number"])
-            if statuses.get("replaying"):
+            if statuses.get("replaying") and not self.held_up:
                 continue
             del self._watched[request.id]
             failed = statuses.get("failed-again", 0)
             answer["code"] = 1 if answer["code"] or ("ids" in request.content and failed) else 0
-            with self._desk.journal.changing() as db:
+            with self._desk.journal.view() as db:
                 seq = store.last_seq(db)
             self._answer(request, {**answer, "outcome": statuses, "seq": seq})
 
     def _answer(self, request: Request, answer: Mapping[str, Any]) -> None:
-        with self._desk.journal.changing() as db:
+        with self._desk.journal.view() as db:
             n, of = audit_trail.head(db)
         with suppress(SluiceError):
             self._inbox.keep_head(self._desk.journal.id, n, of)
@@ -146,3 +158,34 @@ class Requests:
 def refused(error: SluiceError) -> Answer:
     """The answer to what cannot be done."""
     return {"code": error.exit_code, "error": {"message": error.message, "hint": error.hint}}
+
+
+def open_requests(
+    pipeline: Pipeline, rules: Mapping[str, Contract], journal: JournalWriter, state: State, stages: Stages, ring: Callable[[], None]
+) -> Requests:
+    """What serves the owners of a pipeline, in the process that writes its journal."""
+    desk = Desk(journal, rules, stages.maps, partial(_home, pipeline))
+    return Requests(desk, Inbox(pipeline.state), Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring))
+
+
+def _home(pipeline: Pipeline, source: str, table: str, dataset: str) -> str | None:
+    """Why changes of a table cannot go on to a dataset any more, if they cannot."""
+    block = pipeline.sources.get(source)
+    if block is None:
+        return f"the pipeline has no source {source} any more: put it back, or discard the record"
+    tables = getattr(block.config, "tables", None)
+    read = block.stream == table if block.stream is not None else tables is None or tables_of(tables).holds(split_name(table))
+    if not read:
+        return f"{table} of the source {source} is not in the pipeline any more: put it back, or discard the record"
+    if (now := dataset_name(pipeline, source, table)) != dataset:
+        return f"{table} of the source {source} is the dataset {now} now, and no longer {dataset}: discard the record"
+    return None
+
+
+def _being_copied(pipeline: Pipeline, journal: JournalWriter, state: State) -> set[Place]:
+    """Tables that are copied, or are to be: a sink passes over what comes until it has the copy, or sweeps it away with what that lacks."""
+    with journal.view() as db:
+        tables = db.execute("select source, table_name, copy from tables").fetchall()
+    wanted = {name for sink, names in state.copy_requests().items() if sink == EVERY_SINK or sink in pipeline.sinks for name in names}
+    names = CopyNames(pipeline)
+    return {(source, table) for source, table, copy in tables if copy == "begun" or (wanted and names.at(source, table) in wanted)}

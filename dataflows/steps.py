@@ -72,7 +72,7 @@ class _Count:
 
 def begun(desk: Desk, request: Request) -> tuple[int, int, int | None]:
     """How far a request is that was begun before: its last record, how many are done, and up to which it goes; 0, 0, None for a new one."""
-    with desk.journal.changing() as db:
+    with desk.journal.view() as db:
         return audit_trail.progress(db, request.id)
 
 
@@ -80,7 +80,7 @@ def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, 
     """The records that a request means, piece by piece; named ones all at once. Raises ConfigError for one that is not there."""
     content = request.content
     if (ids := content.get("ids")) is not None:
-        with desk.journal.changing() as db:
+        with desk.journal.view() as db:
             found = handling.named(db, ids)
         missing = sorted(set(ids) - {one.id for one in found})
         if missing:
@@ -89,11 +89,11 @@ def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, 
         yield [one for one in found if one.ordinal > after]
         return
     group, dataset = content.get("group"), content.get("dataset")
-    with desk.journal.changing() as db:
+    with desk.journal.view() as db:
         if group is not None and not handling.counted(db, group):
             raise ConfigError(f"there is no group {group} in quarantine", hint="`sluice quarantine list` has each record's group")
     while True:
-        with desk.journal.changing() as db:
+        with desk.journal.view() as db:
             if group is not None:
                 some = handling.of_group(db, group, statuses, after, upto, PIECE)
             else:
@@ -106,7 +106,7 @@ def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, 
 
 def _upto(desk: Desk, known: int | None) -> int:
     """Records that come while a request is worked on are not meant."""
-    with desk.journal.changing() as db:
+    with desk.journal.view() as db:
         return handling.newest(db) if known is None else known
 
 
@@ -192,6 +192,7 @@ def discard(desk: Desk, request: Request) -> Doing:
 
     def do(ordinals: Sequence[int]) -> None:
         with desk.journal.changing() as db:
+            desk.journal.sitting.remove(handling.records(db, ordinals, desk.journal.seal))
             handling.settle(db, ordinals, "discarded", why, time.time())
 
     return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why)))
@@ -224,7 +225,7 @@ def replay(desk: Desk, request: Request) -> Doing:
             handling.send(db, ordinals, number[0])
 
     answer = yield from _each(desk, request, refusal, do, by)
-    with desk.journal.changing() as db:
+    with desk.journal.view() as db:
         found = audit_trail.first_of(db, request.id)
     return {**answer, "number": found}
 
@@ -280,7 +281,7 @@ class _Fixing:
 
     def patched(self, some: Sequence[Standing]) -> list[QuarantineRecord]:
         """The records with their patches. Raises ConfigError where any cannot be set so."""
-        with self._desk.journal.changing() as db:
+        with self._desk.journal.view() as db:
             records = handling.records(db, [one.ordinal for one in some], self._desk.journal.seal)
         found: list[QuarantineRecord] = []
         by_shape: dict[str, tuple[TableSchema, list[QuarantineRecord]]] = {}

@@ -167,7 +167,7 @@ def of_record(db: sqlite3.Connection, ordinal: int, sink: str | None = None) -> 
 
 
 def asked(db: sqlite3.Connection, number: int | None) -> tuple[str, str | None, str | None]:
-    """By whom, and as which user of the system, the step of a line was asked for, and in which request; SELF where there is no such line."""
+    """By whom the step of a line was asked for, as which user of the system, and in which request; SELF where there is no such line."""
     found = db.execute("select by, system_user, json_extract(detail, '$.request') from audit where n = ?", (number,)).fetchone()
     return (SELF, None, None) if found is None else found
 

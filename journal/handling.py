@@ -117,6 +117,7 @@ def _patch(record: QuarantineRecord, seal: Seal) -> str | None:
 
 
 def approve(db: sqlite3.Connection, ordinals: Sequence[int], by: str) -> None:
+    """They may be replayed."""
     db.execute(f"update quarantine set status = 'approved', approved_by = ? where {_AMONG}", (by, json.dumps(ordinals)))
 
 

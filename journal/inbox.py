@@ -87,10 +87,8 @@ class Inbox:
     def keep_head(self, journal: str, n: int, of: str) -> None:
         """Notes how far an audit trail is."""
         with self._writing() as db:
-            db.execute(
-                "insert into trail_head values (?, ?, ?) on conflict do update set n = excluded.n, hash = excluded.hash where n < excluded.n",
-                (journal, n, of),
-            )
+            newer = "on conflict do update set n = excluded.n, hash = excluded.hash where n < excluded.n"
+            db.execute(f"insert into trail_head values (?, ?, ?) {newer}", (journal, n, of))
 
     def head(self, journal: str) -> tuple[int, str] | None:
         """What was noted last."""

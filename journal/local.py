@@ -13,9 +13,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from journal import quarantine, store
+from journal import held, quarantine, store
 from journal.batch import ChangeBatch, CopyMarker
-from journal.codec import Row, decode, encode
+from journal.codec import Row, encode
 from journal.known import Known, Streams, known_of
 from journal.ledger import Ledger, coarsen
 from journal.locks import ProcessLock
@@ -49,7 +49,7 @@ _MOST_BYTES_SPREAD = 800_000  # where it is to fit into a message
 
 
 class JournalWriter:
-    """Ingest's end of the journal; there is one for each pipeline. One thread at a time.
+    """Ingest's end of the journal; there is one for each pipeline. One thread at a time. Counts go into its `ledger`.
 
     Promise: `commit` makes everything since the last one durable together, in order, and readers see all of it or nothing. After an
     error nothing of the open transaction stays.
@@ -70,7 +70,7 @@ class JournalWriter:
         self._publisher = publisher
         self._path = path
         self._db = db
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self.seal = Seal(path.parent)
         self._last: list[object] | None = None  # the newest entry, written once it is known whether a commit ends with it
         self._coarsen_at = 0.0
@@ -91,12 +91,12 @@ class JournalWriter:
         Raises AlreadyRunningError when another process has it, JournalError when it is damaged, newer or another pipeline's, TerminalError
         when it cannot be written.
         """
-        with ExitStack() as held:
-            lock = held.enter_context(ProcessLock(folder, "journal", f"ingest of {pipeline}"))
-            db = held.enter_context(closing(store.open_for_writing(folder, pipeline)))
+        with ExitStack() as kept:
+            lock = kept.enter_context(ProcessLock(folder, "journal", f"ingest of {pipeline}"))
+            db = kept.enter_context(closing(store.open_for_writing(folder, pipeline)))
             store.refuse_copy(db, folder)
             writer = cls(folder / store.FILE, db, lock, limits, partitions)
-            held.pop_all()
+            kept.pop_all()
             return writer
 
     def _load(self) -> None:
@@ -109,7 +109,7 @@ class JournalWriter:
         }
         self._seq = store.last_seq(self._db)
         self._next_ordinal: int = self._db.execute("select coalesce(max(next_ordinal), 1) from position").fetchone()[0]
-        self._ledger.forget()
+        self.ledger.forget()
         self.lookups.reload()
         self.sitting.reload()
         self._last = None
@@ -254,23 +254,7 @@ class JournalWriter:
 
         What is held meanwhile stays.
         """
-        with self._writing():
-            streams = self._streams.of(source, table, sink)
-            last = self._db.execute("select max(id) from held").fetchone()[0]
-        places = ", ".join("?" * len(streams))
-        given = 0
-        while last is not None:
-            with self._writing():
-                found = self._db.execute(
-                    "select id, stream, rows, op, lsn, nth, time, ordinal, payload from held"
-                    f" where stream in ({places}) and id > ? and id <= ? order by id limit 1",
-                    (*streams, given, last),
-                ).fetchone()
-                if found is None:
-                    return
-                given = found[0]
-                self._db.execute("delete from held where id = ?", (given,))
-            yield decode([Row(*found[2:])], self._streams[found[1]])
+        return held.released(self._db, self._writing, self._streams, (source, table, sink))
 
     def note(self, source: str, notes: Mapping[str, str]) -> None:
         """Keeps small facts of a source, by name; see Segment.notes."""
@@ -311,13 +295,8 @@ class JournalWriter:
         """
         rules = {"dropped": dropped or {}, "warned": warned or {}, "failed": failed or {}, "evaluated": evaluated or {}}
         with self._writing():
-            self._ledger.count(dataset, source, rows, quarantined, (first_ordinal, last_ordinal), times, rules)
+            self.ledger.count(dataset, source, rows, quarantined, (first_ordinal, last_ordinal), times, rules)
         self._next_ordinal = max(self._next_ordinal, last_ordinal + 1)
-
-    def release(self, dataset: str, source: str, rows: int, **rules: Mapping[str, int]) -> None:
-        """Counts changes that leave quarantine; see Ledger.release."""
-        with self._writing():
-            self._ledger.release(dataset, source, rows, rules)
 
     @contextmanager
     def view(self) -> Iterator[sqlite3.Connection]:
@@ -334,8 +313,7 @@ class JournalWriter:
     def commit(self, source: str, watermark: str) -> int:
         """Everything since the last commit becomes durable, with the source's position. Returns the seq of the last entry."""
         with self._writing():
-            age, wall = self._end()
-            self._db.execute(_POSITION, (source, watermark, self._seq, self._next_ordinal, age, wall))
+            self._db.execute(_POSITION, (source, watermark, self._seq, self._next_ordinal, *self._end()))
             self._commit()
         return self._seq
 
@@ -352,7 +330,7 @@ class JournalWriter:
         if self._last is not None:
             self._last[-3:-1] = [int(wall * 1e6), age]
             self._flush()
-        self._ledger.write(self._db, wall)
+        self.ledger.write(self._db, wall)
         return age, wall
 
     def _commit(self) -> None:
@@ -413,10 +391,10 @@ class JournalWriter:
 
     def close(self) -> None:
         """Rolls back what is open."""
-        with ExitStack() as held:
-            held.enter_context(closing(self._lock))
-            held.enter_context(closing(self._db))
+        with ExitStack() as open_:
+            open_.enter_context(closing(self._lock))
+            open_.enter_context(closing(self._db))
             if self._publisher is not None:
-                held.enter_context(closing(self._publisher))
+                open_.enter_context(closing(self._publisher))
             if self._db.in_transaction:
                 self._db.execute("rollback")

@@ -99,7 +99,19 @@ tick = sa.Table(
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 audits = audit_tables(_tables)
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, tick, *audits))
+# what owners ask of who writes the journal, and the answers; see inbox.py
+_ASKED = (("at", sa.Float), ("content", sa.Text))
+asked = sa.Table("owner_request", _tables, sa.Column("id", sa.Text, primary_key=True), *(sa.Column(*c, nullable=False) for c in _ASKED))
+answered = sa.Table("owner_answer", _tables, sa.Column("id", sa.Text, primary_key=True), *(sa.Column(*c, nullable=False) for c in _ASKED))
+# how far the audit trail of a journal was when somebody looked: what is cut off of it is missed
+head = sa.Table(
+    "trail_head",
+    _tables,
+    sa.Column("journal", sa.Text, primary_key=True),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, tick, *audits, asked, answered, head))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""
