@@ -88,8 +88,7 @@ class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
         self._order = list(sources)
         self._state = state
         self._stop = stop
-        self._relieve = relieve
-        self._together = together
+        self._relieve, self._together = relieve, together
         self._open: str | None = None
 
     def next_batch(self) -> list[tuple[str, Segment]]:
@@ -295,6 +294,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 times=judged.times,
             )
             self._count(batch, judged)
+        self._judge.written(judged)
 
     def _unknown(self, judged: JudgedBatch) -> list[QuarantineRecord]:
         """Of the records of a copy for one sink those of rows that are in quarantine for nothing else."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -27,6 +28,7 @@ from dataflows.records import Places, judged_records
 from dataflows.requests import open_requests
 from dataflows.stages import load_stages
 from dataflows.stopping import Stop
+from dataflows.strict_order import StrictOrder
 from dataflows.together import run_together
 from dataflows.waiting import Waiting
 from dataflows.worker import ALONE, Worker
@@ -39,6 +41,9 @@ from journal.state import EVERY_SINK, State
 from pipeline.errors import TerminalError, TransientError
 from pipeline.model import Pipeline
 from sources.base import Source, SourceStatus, TableStatus
+
+if TYPE_CHECKING:
+    from quality.contract import Contract
 
 log = structlog.get_logger("sluice.ingest")
 
@@ -87,6 +92,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
             judged_by,
             versions,
             earlier,
+            strict_order(journal, rules),
         )
         report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal)
         report.follow()
@@ -151,6 +157,12 @@ def _journal(pipeline: Pipeline, state: State) -> JournalWriter:
         for name in pipeline.sources:
             state.source_status(name, asdict(SourceStatus("retrying", error=str(error))))
         raise
+
+
+def strict_order(journal: JournalWriter, rules: Mapping[str, Contract]) -> StrictOrder | None:
+    """What keeps changes waiting for records of their keys; None where no contract wants it."""
+    strict = {name for name, contract in rules.items() if contract.order == "strict"}
+    return StrictOrder(journal.id, journal.sitting, strict) if strict else None
 
 
 def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState, lookups: Lookups) -> None:
