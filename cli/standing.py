@@ -110,7 +110,7 @@ class _Standing:
             tally = self._totals.get(name, Tally())
             answer[name] = {
                 "in": tally.rows,
-                "quarantined": tally.quarantined,
+                "quarantined": tally.undelivered,
                 "dropped": tally.dropped,
                 "warned": tally.warned,
                 "open_quarantine": waiting[name],

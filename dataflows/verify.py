@@ -197,7 +197,7 @@ class _Look:
         """Where a source cannot tell its rows as they are now: how many changes came, and how many rows the sink has."""
         total = self._reader.totals().get(self._schema.dataset, Tally())
         rows = sum(batch.num_rows for batch in self._sink.read(self._target, None))
-        return Found(source_rows=total.rows, sink_rows=rows, quarantined=total.quarantined, compared=False)
+        return Found(source_rows=total.rows, sink_rows=rows, quarantined=total.undelivered, compared=False)
 
     def _look(self, comparison: Comparison, keys: pa.Table | None, *, twice: bool = False) -> None:
         batch = None if keys is None else _key_batch(self._schema, keys)
@@ -334,8 +334,8 @@ def _unbalanced(pipeline: Pipeline, reader: JournalReader, state: State) -> list
                 continue
             counts = cursor.counts.get(dataset, Counts())
             settled = counts.delivered + counts.filtered + counts.quarantined
-            if settled + total.quarantined + total.dropped != total.rows:
+            if settled + total.undelivered + total.dropped != total.rows:
                 wrong.append(
-                    f"{dataset} in {sink}: {total.rows} in, {settled} settled, {total.quarantined} quarantined, {total.dropped} dropped"
+                    f"{dataset} in {sink}: {total.rows} in, {settled} settled, {total.undelivered} quarantined, {total.dropped} dropped"
                 )
     return wrong

@@ -10,6 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+UNRESOLVED = ("open", "patched", "rule-changed", "approved", "replaying", "failed-again")
+RESOLVED = ("resolved", "superseded", "discarded")
+STATUSES = (*UNRESOLVED, *RESOLVED)
+"""What a record can be: the first of them wait for somebody, or for something."""
+
 Values = Mapping[str, str | bytes | None]
 """Column -> Postgres' text, None for null, or bytes that are no text. A column which the log did not carry is not in it."""
 
@@ -33,6 +38,7 @@ class QuarantineRecord:
     committed_at   at the source, microseconds since 1970, UTC; resolved_at and quarantined_at: seconds
     sink           the sink that refused it; None: the gate held it back from all
     raw            what was received, by column; before and after: the old and the new row, as far as the log carried them
+    replay         number of the request that it is, or was last, replayed by; erased_at (seconds): when its values were forgotten
     message        what was received where the source has messages: JSON of key, value (base64, or null) and headers [[name, base64]];
                    of what only a sink refused the headers of its trace context alone, if it had one
     """
@@ -63,6 +69,8 @@ class QuarantineRecord:
     approved_by: str | None = None
     resolved_at: float | None = None
     resolution: str | None = None
+    replay: int | None = None
+    erased_at: float | None = None
     message: str | None = None
 
     @property
@@ -84,7 +92,7 @@ class QuarantineRecord:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Open records that have one reason. `first_at` and `last_at` in seconds, when they came into quarantine."""
+    """Unresolved records that have one reason. `first_at` and `last_at` in seconds, when they came into quarantine."""
 
     group: str
     dataset: str
@@ -177,6 +185,7 @@ class Wanted:
         return {column: value for column, value in asked.items() if value is not None}
 
 
+_WAITS = f"status in {UNRESOLVED}"
 _LONGEST = 18  # digits of an ordinal
 _SELECT = f"select {', '.join(COLUMNS)} from quarantine"
 
@@ -210,10 +219,10 @@ def records_of(db: sqlite3.Connection, dataset: str, key: Values) -> list[Quaran
     return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 
-def causes(db: sqlite3.Connection, dataset: str | None = None, status: str = "open") -> list[Cause]:
-    """The causes of records, the most frequent first."""
-    given = {"status": status, "dataset": dataset}
-    condition = "status = :status" + (" and dataset = :dataset" if dataset else "")
+def causes(db: sqlite3.Connection, dataset: str | None = None) -> list[Cause]:
+    """The causes of records that are not resolved, the most frequent first."""
+    given = {"dataset": dataset}
+    condition = _WAITS + (" and dataset = :dataset" if dataset else "")
     counted = f"select count(*) as records, min(ordinal) as first, max(ordinal) as last from quarantine where {condition} group by cause"
     rows = db.execute(
         f"""select one.cause, one.dataset, one.reasons, one.pattern, records, one.quarantined_at, newest.quarantined_at
@@ -228,11 +237,11 @@ def causes(db: sqlite3.Connection, dataset: str | None = None, status: str = "op
 
 
 def open_records(db: sqlite3.Connection) -> dict[str, int]:
-    """How many records of each dataset wait for somebody."""
-    return dict(db.execute("select dataset, count(*) from quarantine where status = 'open' group by dataset"))
+    """How many records of each dataset are not resolved."""
+    return dict(db.execute(f"select dataset, count(*) from quarantine where {_WAITS} group by dataset"))
 
 
 def open_keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
-    """The keys of a dataset's open records."""
-    rows = db.execute("select key from quarantine where dataset = ? and status = 'open'", (dataset,))
+    """The keys of a dataset's records that are not resolved."""
+    rows = db.execute(f"select key from quarantine where dataset = ? and {_WAITS}", (dataset,))
     return [values_of(key) or {} for (key,) in rows]

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from journal import state_file as tables
 from journal.passages import Passage, note
-from journal.quarantine import Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
+from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
 
 EVERY_SINK = "*"
 """Stands for a sink where a copy is asked for that all of them get."""
@@ -33,6 +33,7 @@ _settled = (
     )
     .where(tables.refused.c.seq <= tables.sink.c.seq)
 )
+_waits = tables.refused.c.status.in_(UNRESOLVED)
 # a request is open until an answer names it
 _asked = sa.select(tables.request).where(
     ~sa.exists().where(
@@ -219,7 +220,7 @@ class State:
 
     def refused_causes(self, dataset: str | None = None) -> list[Cause]:
         """Why sinks refused rows that are still open, the most frequent cause first."""
-        found = _settled.where(tables.refused.c.status == "open", *([tables.refused.c.dataset == dataset] if dataset else [])).subquery().c
+        found = _settled.where(_waits, *([tables.refused.c.dataset == dataset] if dataset else [])).subquery().c
         group = (found.cause, found.dataset, found.sink, found.pattern)
         when = found.quarantined_at
         values = (sa.func.count().label("n"), sa.func.min(found.reasons), sa.func.min(when), sa.func.max(when))
@@ -231,13 +232,13 @@ class State:
 
     def open_refused(self) -> dict[tuple[str, str], int]:
         """(sink, dataset) -> how many refused records wait for somebody."""
-        open_ = _settled.where(tables.refused.c.status == "open").subquery()
+        open_ = _settled.where(_waits).subquery()
         rows = self._read(sa.select(open_.c.sink, open_.c.dataset, sa.func.count().label("n")).group_by(open_.c.sink, open_.c.dataset))
         return {(row["sink"], row["dataset"]): row["n"] for row in rows}
 
     def refused_keys(self, sink: str, dataset: str) -> list[Values]:
         """The keys of the open records of a dataset that a sink refused."""
-        chosen = _settled.where(tables.refused.c.sink == sink, tables.refused.c.dataset == dataset, tables.refused.c.status == "open")
+        chosen = _settled.where(tables.refused.c.sink == sink, tables.refused.c.dataset == dataset, _waits)
         rows = self._read(chosen.with_only_columns(tables.refused.c.key))
         return [values_of(row["key"]) or {} for row in rows]
 
