@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from journal.alert_tables import alert_tables
 from journal.locks import ProcessLock
 from journal.passages import passage_table
 from journal.quarantine import COLUMNS
@@ -77,6 +78,7 @@ refused = sa.Table(
     sa.Index("refused_in_order", "ordinal", "id"),
 )
 passed = passage_table(_tables)
+alert, message = alert_tables(_tables)
 # what runs in a state folder: the locks that processes hold, as JSON, with the time at which they took them
 folder = sa.Table(
     "folder",
@@ -86,7 +88,7 @@ folder = sa.Table(
     sa.Column("running", sa.Text, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder))
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, alert, message))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""
