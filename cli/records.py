@@ -16,6 +16,7 @@ from dataflows.map_answer import MAP
 from dataflows.records import trace_id
 from journal.opening import find_reader
 from journal.quarantine import QuarantineRecord, Values, Wanted
+from journal.sealing import SealedValues
 from journal.state import State
 from journal.trace_context import Traces
 from pipeline.errors import ConfigError
@@ -26,6 +27,8 @@ from quality.judgement import UNDECODABLE
 log = structlog.get_logger("sluice.quarantine")
 
 MASKED = "***"
+SEALED = "(sealed)"
+"""Stands for the columns of values whose key is not known here."""
 _PAGE = 500
 _WHOLE_NUMBERS = ("smallint", "integer", "bigint")
 
@@ -101,6 +104,7 @@ class Masks:
     """
 
     def __init__(self, pipeline: Pipeline, *, off: bool = False) -> None:
+        self._off = off
         self._hidden: dict[str, frozenset[str] | None] = {}  # None: all of them
         self._declared: dict[str, frozenset[str]] = {}
         self._mapped = {name for name, dataset in pipeline.datasets.items() if any(feed.map for feed in dataset.feeds)}
@@ -120,6 +124,8 @@ class Masks:
         """The values with those of hidden columns masked; null stays null."""
         if values is None:
             return None
+        if isinstance(values, SealedValues) and not values.readable and not self._off:
+            return {SEALED: MASKED}
         hidden = self._hidden.get(record.dataset, frozenset())
         given = record.dataset in self._mapped and any(reason.rule in (MAP, UNDECODABLE) for reason in record.reasons)
         if hidden is None or (hidden and given and values is not record.key):

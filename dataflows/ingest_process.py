@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dataflows.beat import Beat, share
 from dataflows.build import build_gate, build_source, contracts, dataset_name
 from dataflows.copy_names import CopyNames
 from dataflows.given import resume_from
@@ -22,7 +23,7 @@ from dataflows.lean import seldom_collect
 from dataflows.lookups import Lookups, Precedence
 from dataflows.maps import Maps
 from dataflows.observe import Health, HealthServer, IngestMetrics
-from dataflows.process import Beat, run_flow, share
+from dataflows.process import run_flow
 from dataflows.readers import Readers, exchange
 from dataflows.records import Places, judged_records
 from dataflows.stopping import Stop

@@ -63,6 +63,16 @@ class DeliverMetrics:
         self.reconnects = Counter("sluice_sink_reconnects", "Times the target was opened again after a failure", ["sink"], registry=on)
 
 
+class WatchMetrics:
+    """Counted by the process `watch`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        on = self.registry
+        self.ticks = Histogram("sluice_tick_seconds", "What each thing took that is done again and again", ["tick"], registry=on)
+        self.failed = Counter("sluice_tick_failures", "Times that it could not be done", ["tick"], registry=on)
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """`live`: the process does its work. `ready`: it is where it should be (streaming, connected)."""

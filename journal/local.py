@@ -25,6 +25,7 @@ from journal.publication import Closing, Publication
 from journal.quarantine import QuarantineRecord, Values
 from journal.reading import JournalReader
 from journal.schema import TableSchema
+from journal.sealing import Seal
 from journal.space import Space
 from journal.store import journal_exists
 from journal.trouble import reported
@@ -65,6 +66,7 @@ class JournalWriter:
         self._path = path
         self._db = db
         self._ledger = Ledger()
+        self._seal = Seal(path.parent)
         self._last: list[object] | None = None  # the newest entry, written once it is known whether a commit ends with it
         self._coarsen_at = 0.0
         with reported(self._path):
@@ -269,7 +271,7 @@ class JournalWriter:
         """Keeps records that are not delivered. Ordinals go on above theirs."""
         if records:
             with self._writing():
-                quarantine.write(self._db, records)
+                quarantine.write(self._db, records, self._seal)
             self._next_ordinal = max(self._next_ordinal, 1 + max(record.ordinal for record in records))
 
     def open_keys(self, dataset: str) -> list[Values]:

@@ -88,7 +88,18 @@ folder = sa.Table(
     sa.Column("running", sa.Text, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, alert, message))
+# what the process `watch` does again and again: how each of these did when it was done last
+tick = sa.Table(
+    "tick",
+    _tables,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("ran_at", sa.Float),
+    sa.Column("seconds", sa.Float),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, tick, alert, message))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""

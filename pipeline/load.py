@@ -82,7 +82,8 @@ class _Loading:
         alerts = self.alerts(content["alerts"]) if content.get("alerts") is not None else None
         filters = {} if alerts is None else alerts.filters()
         Agreement(sources, datasets, sinks, filters, self.report, complete).check()
-        monitoring = self.monitoring(written.monitoring, sinks) if written is not None and written.monitoring is not None else {}
+        watched = content.get("alerts") is not None or any(dataset.contract is not None for dataset in datasets.values())
+        monitoring = self.monitoring(written.monitoring, sinks, watched) if written is not None and written.monitoring is not None else {}
         problems = list(dict.fromkeys(sorted(self.problems, key=lambda problem: problem.line or 0)))
         if written is None or problems:
             return Reading(self.document, problems, datasets, sinks, None)
@@ -254,10 +255,12 @@ class _Loading:
             )
         return file
 
-    def monitoring(self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock]) -> dict[str, tuple[str, int]]:
-        processes = ["ingest", *(f"deliver:{name}" for name in sinks)]
-        if block.port + len(sinks) > _LAST_PORT:
-            self.report(f"the {len(processes)} processes need the ports up to {block.port + len(sinks)}", ("monitoring", "port"))
+    def monitoring(self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock], watched: bool) -> dict[str, tuple[str, int]]:
+        watch = ["watch"] if watched else []
+        processes = ["ingest", *(f"deliver:{name}" for name in sinks), *watch]
+        last = block.port + len(processes) - 1
+        if last > _LAST_PORT:
+            self.report(f"the {len(processes)} processes need the ports up to {last}", ("monitoring", "port"))
         return {process: (block.host, block.port + i) for i, process in enumerate(processes)}
 
     def alerts(self, content: object) -> Alerts | None:

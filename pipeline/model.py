@@ -156,8 +156,13 @@ class Pipeline:
     datasets: Mapping[str, Dataset]
     sinks: Mapping[str, SinkBlock]
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
-    monitoring: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`) -> host and port
+    monitoring: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`, `watch`) -> host and port
     alerts: Alerts | None = None
+
+    @property
+    def watched(self) -> bool:
+        """Whether there is anything to look after: a dataset with a contract, or somebody who is told of trouble."""
+        return self.alerts is not None or any(dataset.contract is not None for dataset in self.datasets.values())
 
     def dataset_of(self, source: str, table: str) -> str | None:
         """The entry of `datasets` that names this table, if one does."""

@@ -117,6 +117,11 @@ class Contract:
     approval: str = "four-eyes"
 
     @cached_property
+    def sensitive(self) -> bool:
+        """Whether any of its columns is confidential or restricted."""
+        return any(prop.sensitive for prop in self.properties)
+
+    @cached_property
     def columns(self) -> dict[str, Property]:
         """Column of the table -> property."""
         return {prop.column: prop for prop in self.properties}
