@@ -1,0 +1,163 @@
+"""What is the case with a pipeline now, as far as somebody has to know of it: from its journal and its state, by reading alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+
+from dataflows.alerts.ownership import Ownership
+from dataflows.alerts.promises import broken_promises
+from dataflows.build import dataset_name
+from journal.alerting import Kept
+from journal.local import JournalReader
+from journal.opening import find_reader
+from journal.quarantine import Cause
+from journal.state import SourceReport, State
+from pipeline.errors import SluiceError, TransientError
+from pipeline.model import Pipeline
+from quality.alerts.conditions import Blind, Condition, Kind, Seen, Subject, decoded
+from quality.alerts.discreet import cause_told, command, error_told
+
+MOST_CAUSES = 100
+"""Of a dataset, that are told one by one: the oldest. Those that came later are told as one."""
+_OF_JOURNAL = (Kind.CAUSE, Kind.FRESHNESS, Kind.COMPLETENESS, Kind.INCIDENT, Kind.APPROVAL, Kind.CONTRACT)
+
+
+class Observing:
+    """Looks at a pipeline, again and again, from one thread; keeps journal and state open meanwhile."""
+
+    def __init__(self, pipeline: Pipeline, ownership: Ownership) -> None:
+        self._pipeline = pipeline
+        self._ownership = ownership
+        self._held = ExitStack()
+        self._state = self._held.enter_context(closing(State.open(pipeline.state)))
+        self._reader: JournalReader | None = None
+        self._causes: Sequence[Cause] = ()
+        self._known: Mapping[str, Kept] = {}
+
+    def look(self, now: float, known: Mapping[str, Kept]) -> Seen:
+        """All that is the case. What is `known` says since when it has been. Raises SluiceError where the state cannot be read."""
+        self._known = known
+        conditions = [*self._sources(now), *self._sinks(now)]
+        blind: Blind = ()
+        try:
+            reader = self._opened()
+            if reader is None:
+                blind = [(kind, None) for kind in _OF_JOURNAL]
+            else:
+                conditions += [*self._quarantine(reader), *broken_promises(self._pipeline, self._ownership, reader, self._state, now)]
+        except TransientError:
+            blind = [(kind, None) for kind in _OF_JOURNAL]
+        return Seen([self._lasting(condition) for condition in conditions], blind)
+
+    def _opened(self) -> JournalReader | None:
+        """The journal; opened anew where it is another file than before. None before the first run."""
+        if self._reader is not None and self._reader.gone():
+            self._reader.close()
+            self._reader = None
+        if self._reader is None:
+            try:
+                self._reader = find_reader(self._pipeline)
+            except SluiceError as error:  # what ingest says of it itself comes as the state of its sources
+                raise TransientError(error.message, hint=error.hint) from error
+            self._causes = ()
+        return self._reader
+
+    def _lasting(self, condition: Condition) -> Condition:
+        """With the time since when it has been so, which for some of them nobody has put down."""
+        known = self._known.get(condition.key)
+        if known is None or known.phase == "over" or condition.kind is Kind.CAUSE:
+            return condition
+        since = decoded(known.content).since
+        return condition if since >= condition.since else _since(condition, since)
+
+    def _sources(self, now: float) -> Iterator[Condition]:
+        for name, told in self._state.sources().items():
+            if name not in self._pipeline.sources:
+                continue
+            if told.get("state") == "stopped" and told.get("error"):
+                said = error_told(told["error"], sensitive=self._ownership.sensitive(None))
+                yield self._stopped(f"stopped/source/{name}", Subject(source=name), f"the source {name} has stopped: {said}", now)
+                continue
+            yield from self._tables(name, told, now)
+
+    def _tables(self, source: str, told: SourceReport, now: float) -> Iterator[Condition]:
+        tripped: Mapping[str, str] = told.get("breakers") or {}
+        for dataset, said in tripped.items():
+            what = f"the breaker of {dataset} has tripped: {said}"
+            yield Condition(f"breaker/{dataset}", Kind.BREAKER, Subject(dataset), what, now, self._list(dataset))
+        for table, found in told.get("tables", {}).items():
+            dataset = dataset_name(self._pipeline, source, table)
+            if found.get("state") == "stopped" and dataset not in tripped:
+                said = error_told(found.get("error") or "it does not say why", sensitive=self._ownership.sensitive(dataset))
+                what = f"the table {table} of {source} has stopped: {said}"
+                yield self._stopped(f"stopped/table/{source}/{table}", Subject(dataset), what, now)
+
+    def _sinks(self, now: float) -> Iterator[Condition]:
+        stopped: dict[str, str] = {}
+        for place, told in self._state.sinks().items():
+            name = place.partition("/")[0]  # of one worker of several
+            if name in self._pipeline.sinks and told.state == "stopped" and told.error:
+                stopped.setdefault(name, told.error)
+        for name, error in stopped.items():
+            said = error_told(error, sensitive=self._ownership.sensitive(None))
+            yield self._stopped(f"stopped/sink/{name}", Subject(sink=name), f"the sink {name} has stopped: {said}", now)
+
+    def _stopped(self, key: str, subject: Subject, what: str, now: float) -> Condition:
+        return Condition(key, Kind.STOPPED, subject, what, now, command("sluice", "status", str(self._pipeline.file)))
+
+    def _quarantine(self, reader: JournalReader) -> Iterator[Condition]:
+        if reader.changed() or not self._causes:
+            self._causes = reader.causes()
+        refused = [cause for cause in self._state.refused_causes() if cause.sink in self._pipeline.sinks]
+        by_dataset: dict[str, list[Cause]] = {}
+        for cause in sorted([*self._causes, *refused], key=lambda one: (one.first_at, one.group)):
+            by_dataset.setdefault(cause.dataset, []).append(cause)
+        for dataset, causes in by_dataset.items():
+            arrived = _arrivals(reader, dataset, causes[0].first_at)
+            shown, others = causes[:MOST_CAUSES], causes[MOST_CAUSES:]
+            yield from (self._cause(cause, _since_then(arrived, cause.first_at)) for cause in shown)
+            if others:
+                what = f"{len(others)} further causes in quarantine"
+                first = others[0].first_at
+                records = sum(cause.records for cause in others)
+                key = f"quarantine/{dataset}/others"
+                of = _since_then(arrived, first)
+                yield Condition(key, Kind.CAUSE, Subject(dataset), what, first, self._list(dataset), records, of)
+
+    def _cause(self, cause: Cause, of: int) -> Condition:
+        contract, sensitive = self._ownership.contract(cause.dataset), self._ownership.sensitive(cause.dataset)
+        said = cause_told(cause.reason, cause.pattern, contract, sensitive=sensitive)
+        what = said if cause.sink is None else f"the sink {cause.sink} refuses records: {said}"
+        key = f"quarantine/{cause.dataset}/{cause.group}"
+        shown = self._list(cause.dataset, "--group", cause.group)
+        return Condition(key, Kind.CAUSE, Subject(cause.dataset), what, cause.first_at, shown, cause.records, of)
+
+    def _list(self, dataset: str, *more: str) -> str:
+        return command("sluice", "quarantine", "list", str(self._pipeline.file), "--dataset", dataset, *more)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._held.close()
+
+
+def _since(condition: Condition, since: float) -> Condition:
+    from dataclasses import replace
+
+    return replace(condition, since=since)
+
+
+def _arrivals(reader: JournalReader, dataset: str, since: float) -> list[tuple[int, int]]:
+    """(minute, changes of a dataset that came from that minute on), oldest first."""
+    found: list[tuple[int, int]] = []
+    rows = 0
+    for minute in reversed(reader.minutes(dataset, since)):
+        rows += minute.tally.rows
+        found.insert(0, (minute.start, rows))
+    return found
+
+
+def _since_then(arrived: Sequence[tuple[int, int]], since: float) -> int:
+    """How many changes came since the minute of a time."""
+    return next((rows for start, rows in arrived if start >= since // 60 * 60), arrived[0][1] if arrived else 0)
