@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from dataflows.worker import Worker
+from journal.audits import Audits
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.opening import find_reader
@@ -27,18 +28,28 @@ def standing(pipeline: Pipeline) -> dict[str, Any]:
     with ExitStack() as held:
         state = held.enter_context(closing(State.open(pipeline.state)))
         watching = held.enter_context(closing(Watching.open(pipeline.state)))
+        audits = held.enter_context(closing(Audits.open(pipeline.state)))
         reader = find_reader(pipeline)
         if reader is not None:
             held.enter_context(reader)
-        return _Standing(pipeline, state, reader, watching.ticks()).answer()
+        incidents = Counter(one.dataset for one in audits.incidents())
+        return _Standing(pipeline, state, reader, watching.ticks(), incidents).answer()
 
 
 class _Standing:
-    def __init__(self, pipeline: Pipeline, state: State, reader: JournalReader | None, ticks: Mapping[str, TickReport]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        state: State,
+        reader: JournalReader | None,
+        ticks: Mapping[str, TickReport],
+        incidents: Mapping[str, int],
+    ) -> None:
         self._pipeline = pipeline
         self._state = state
         self._reader = reader
         self._ticks = ticks
+        self._incidents = incidents
         self._totals: Mapping[str, Tally] = {} if reader is None else reader.totals()
         self._ran = reader is not None
         self._processes = Processes(pipeline, state)
@@ -136,6 +147,7 @@ class _Standing:
                 "dropped": tally.dropped,
                 "warned": tally.warned,
                 "open_quarantine": waiting[name],
+                "incidents": self._incidents.get(name, 0),
             }
             if name in self._pipeline.datasets and self._pipeline.datasets[name].enrich is not None:
                 answer[name]["waiting"] = 0 if self._reader is None else self._reader.waiting().get(name, 0)

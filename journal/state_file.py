@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from journal.alert_tables import alert_tables
+from journal.audit_tables import audit_tables
 from journal.locks import ProcessLock
 from journal.passages import passage_table
 from journal.quarantine import COLUMNS
@@ -99,7 +100,8 @@ tick = sa.Table(
     sa.Column("seconds", sa.Float),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, tick, alert, message))
+audits = audit_tables(_tables)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, tick, alert, message, *audits))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""

@@ -11,6 +11,7 @@ from typing import Any
 from quality.logical_types import Judged, in_column, in_file
 from quality.moment_format import MomentFormat
 from quality.rules import Rule, Types
+from quality.service_level import ServiceLevel
 
 SENSITIVE = frozenset({"confidential", "restricted"})
 
@@ -22,17 +23,6 @@ class Contact:
     channel: str
     tool: str | None = None
     url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceLevel:
-    """One promise of the service level, such as freshness 24 h."""
-
-    property: str
-    value: object
-    unit: str | None = None
-    element: str | None = None
-    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +105,22 @@ class Contract:
     breaker: Breaker | None = None
     order: str = "newest"
     approval: str = "four-eyes"
+
+    def level(self, name: str) -> ServiceLevel | None:
+        """What is promised of the dataset as a whole under this name; None where nothing is."""
+        wanted = (one for one in self.service_levels if one.property.lower() == name.lower())
+        return next((one for one in wanted if one.element in (None, "", self.dataset, self.table)), None)
+
+    def within(self, name: str) -> float | None:
+        """A promised duration in seconds: `freshness`, `latency`, `retention`, …"""
+        level = self.level(name)
+        return None if level is None else level.seconds()
+
+    @property
+    def completeness(self) -> float | None:
+        """The share of the changes, 0 to 1, that is promised to be delivered."""
+        level = self.level("completeness")
+        return None if level is None else level.share()
 
     @cached_property
     def sensitive(self) -> bool:

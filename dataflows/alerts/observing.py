@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from itertools import accumulate
 
 from dataflows.alerts.ownership import Ownership
 from dataflows.alerts.promises import broken_promises
 from dataflows.build import dataset_name
 from journal.alerting import Kept
+from journal.audits import Audits
 from journal.local import JournalReader
 from journal.opening import find_reader
 from journal.quarantine import Cause
@@ -20,7 +24,9 @@ from quality.alerts.discreet import cause_told, command, error_told
 
 MOST_CAUSES = 100
 """Of a dataset, that are told one by one: the oldest. Those that came later are told as one."""
-_OF_JOURNAL = (Kind.CAUSE, Kind.FRESHNESS, Kind.COMPLETENESS, Kind.INCIDENT, Kind.APPROVAL, Kind.CONTRACT)
+_OF_JOURNAL = (Kind.CAUSE, Kind.FRESHNESS, Kind.COMPLETENESS, Kind.APPROVAL)
+_SEEN_HERE = frozenset({"freshness", "latency", "completeness", "breaker"})
+"""Kinds of incidents that are looked for here, too, and told as such."""
 
 
 class Observing:
@@ -31,6 +37,7 @@ class Observing:
         self._ownership = ownership
         self._held = ExitStack()
         self._state = self._held.enter_context(closing(State.open(pipeline.state)))
+        self._audits = self._held.enter_context(closing(Audits.open(pipeline.state)))
         self._reader: JournalReader | None = None
         self._causes: Sequence[Cause] = ()
         self._known: Mapping[str, Kept] = {}
@@ -38,7 +45,7 @@ class Observing:
     def look(self, now: float, known: Mapping[str, Kept]) -> Seen:
         """All that is the case. What is `known` says since when it has been. Raises SluiceError where the state cannot be read."""
         self._known = known
-        conditions = [*self._sources(now), *self._sinks(now)]
+        conditions = [*self._sources(now), *self._sinks(now), *self._incidents()]
         blind: Blind = ()
         try:
             reader = self._opened()
@@ -69,7 +76,7 @@ class Observing:
         if known is None or known.phase == "over" or condition.kind is Kind.CAUSE:
             return condition
         since = decoded(known.content).since
-        return condition if since >= condition.since else _since(condition, since)
+        return condition if since >= condition.since else replace(condition, since=since)
 
     def _sources(self, now: float) -> Iterator[Condition]:
         for name, told in self._state.sources().items():
@@ -103,6 +110,14 @@ class Observing:
             said = error_told(error, sensitive=self._ownership.sensitive(None))
             yield self._stopped(f"stopped/sink/{name}", Subject(sink=name), f"the sink {name} has stopped: {said}", now)
 
+    def _incidents(self) -> Iterator[Condition]:
+        for one in self._audits.incidents():
+            if one.dataset in self._pipeline.datasets and one.kind not in _SEEN_HERE:
+                said = str(one.detail.get("message") or one.kind) + (f" (rule {one.rule})" if one.rule else "")
+                shown = command("sluice", "status", str(self._pipeline.file), "--json")
+                key = f"incident/{one.dataset}/{one.kind}/{one.rule}"
+                yield Condition(key, Kind.INCIDENT, Subject(one.dataset), f"{one.kind}: {said}", one.since, shown)
+
     def _stopped(self, key: str, subject: Subject, what: str, now: float) -> Condition:
         return Condition(key, Kind.STOPPED, subject, what, now, command("sluice", "status", str(self._pipeline.file)))
 
@@ -114,15 +129,13 @@ class Observing:
         for cause in sorted([*self._causes, *refused], key=lambda one: (one.first_at, one.group)):
             by_dataset.setdefault(cause.dataset, []).append(cause)
         for dataset, causes in by_dataset.items():
-            arrived = _arrivals(reader, dataset, causes[0].first_at)
+            arrived = _Arrivals(reader, dataset, causes[0].first_at)
             shown, others = causes[:MOST_CAUSES], causes[MOST_CAUSES:]
-            yield from (self._cause(cause, _since_then(arrived, cause.first_at)) for cause in shown)
+            yield from (self._cause(cause, arrived.since(cause.first_at)) for cause in shown)
             if others:
-                what = f"{len(others)} further causes in quarantine"
-                first = others[0].first_at
-                records = sum(cause.records for cause in others)
+                what, first = "further causes in quarantine", others[0].first_at
+                records, of = sum(cause.records for cause in others), arrived.since(first)
                 key = f"quarantine/{dataset}/others"
-                of = _since_then(arrived, first)
                 yield Condition(key, Kind.CAUSE, Subject(dataset), what, first, self._list(dataset), records, of)
 
     def _cause(self, cause: Cause, of: int) -> Condition:
@@ -142,22 +155,14 @@ class Observing:
         self._held.close()
 
 
-def _since(condition: Condition, since: float) -> Condition:
-    from dataclasses import replace
+class _Arrivals:
+    """How many changes of a dataset came since a time."""
 
-    return replace(condition, since=since)
+    def __init__(self, reader: JournalReader, dataset: str, since: float) -> None:
+        minutes = reader.minutes(dataset, since)
+        self._starts = [minute.start for minute in minutes]
+        self._before = [0, *accumulate(minute.tally.rows for minute in minutes)]
 
-
-def _arrivals(reader: JournalReader, dataset: str, since: float) -> list[tuple[int, int]]:
-    """(minute, changes of a dataset that came from that minute on), oldest first."""
-    found: list[tuple[int, int]] = []
-    rows = 0
-    for minute in reversed(reader.minutes(dataset, since)):
-        rows += minute.tally.rows
-        found.insert(0, (minute.start, rows))
-    return found
-
-
-def _since_then(arrived: Sequence[tuple[int, int]], since: float) -> int:
-    """How many changes came since the minute of a time."""
-    return next((rows for start, rows in arrived if start >= since // 60 * 60), arrived[0][1] if arrived else 0)
+    def since(self, time: float) -> int:
+        """In its minute, and after it."""
+        return self._before[-1] - self._before[bisect_left(self._starts, int(time // 60) * 60)]
