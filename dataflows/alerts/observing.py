@@ -39,7 +39,7 @@ class Observing:
         self._state = self._held.enter_context(closing(State.open(pipeline.state)))
         self._audits = self._held.enter_context(closing(Audits.open(pipeline.state)))
         self._reader: JournalReader | None = None
-        self._causes: Sequence[Cause] = ()
+        self._causes: Sequence[Cause] | None = None
         self._known: Mapping[str, Kept] = {}
 
     def look(self, now: float, known: Mapping[str, Kept]) -> Seen:
@@ -67,7 +67,7 @@ class Observing:
                 self._reader = find_reader(self._pipeline)
             except SluiceError as error:  # what ingest says of it itself comes as the state of its sources
                 raise TransientError(error.message, hint=error.hint) from error
-            self._causes = ()
+            self._causes = None
         return self._reader
 
     def _lasting(self, condition: Condition) -> Condition:
@@ -122,7 +122,7 @@ class Observing:
         return Condition(key, Kind.STOPPED, subject, what, now, command("sluice", "status", str(self._pipeline.file)))
 
     def _quarantine(self, reader: JournalReader) -> Iterator[Condition]:
-        if reader.changed() or not self._causes:
+        if reader.changed() or self._causes is None:
             self._causes = reader.causes()
         refused = [cause for cause in self._state.refused_causes() if cause.sink in self._pipeline.sinks]
         by_dataset: dict[str, list[Cause]] = {}

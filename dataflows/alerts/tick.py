@@ -1,75 +1,43 @@
-"""What the process `watch` does for alerts again and again: looks, decides, puts down what is to be told, and has it sent."""
+"""Alerts as one of the things that the process `watch` does; what they need is imported when there is something to look at."""
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
-import structlog
-
-from dataflows.alerts.carrying import Carriers
-from dataflows.alerts.channels import all_sending
-from dataflows.alerts.observing import Observing
-from dataflows.alerts.ownership import Ownership
 from dataflows.stopping import Stop
-from journal.alerting import AlertBook, Message
-from journal.processes import WATCH, Processes
-from journal.state import State
-from pipeline.alerts import Alerts
 from pipeline.model import Pipeline
-from quality.alerts.deciding import Notice, Timing, decide
-from quality.alerts.payload import payload
-from quality.alerts.recipients import recipients
 
-log = structlog.get_logger("sluice.alerts")
-
-_EVERY = 10.0  # seconds
-_LIGHT = 20  # times as long as it takes to look, it does something else at least
+if TYPE_CHECKING:
+    from dataflows.alerts.telling import Telling
+    from dataflows.watch import Watched
+    from pipeline.alerts import Alerts
 
 
-class Alerting:
-    """Tells what is wrong with a pipeline, each thing as `decide` says. One thread; what it tells is sent on others.
+EVERY = 10.0
+"""Seconds between two looks, unless a wait of the pipeline file is shorter."""
+_LIGHT = 20  # times as long as it takes to look, it does something else
 
-    What it knows is in the state: after `kill -9` it goes on as if nothing had been, and sends again, under its old id, at most what was
-    just being sent.
-    """
+
+class AlertTick:
+    """See Telling, which is made with the first tick."""
+
+    name = "alerts"
 
     def __init__(self, pipeline: Pipeline, alerts: Alerts, stop: Stop) -> None:
-        self._pipeline = pipeline
-        self._alerts = alerts
-        self._timing = Timing(alerts.group_wait, alerts.cool_down, alerts.repeat)
-        self.period = self._usual = max(1.0, min(_EVERY, alerts.group_wait))
-        self._held = ExitStack()
-        self._book = self._held.enter_context(closing(AlertBook.open(pipeline.state)))
-        self._ownership = Ownership(pipeline)
-        self._observing = self._held.enter_context(closing(Observing(pipeline, self._ownership)))
-        state = self._held.enter_context(closing(State.open(pipeline.state)))
-        self._processes = Processes(pipeline, state)
-        self._carriers = Carriers(all_sending(alerts.channels), self._book, stop)
+        self._made_of = (pipeline, alerts, stop)
+        self._telling: Telling | None = None
+        self.period = max(1.0, min(EVERY, alerts.group_wait))
 
     def tick(self, now: float) -> None:
-        """Looks once, and has sent what there is to say. Raises SluiceError where the state cannot be read or written."""
-        if self._told_elsewhere():
-            return
-        began = time.monotonic()
-        known = self._book.known()
-        decision = decide(now, self._observing.look(now, known), known, self._timing)
-        messages = [message for notice in decision.notices for message in self._messages(notice, now)]
-        self._book.decided(decision.kept, decision.forgotten, messages)
-        self._carriers.wake()
-        self.period = max(self._usual, _LIGHT * (time.monotonic() - began))
+        if self._telling is None:
+            from dataflows.alerts.telling import Telling
 
-    def _told_elsewhere(self) -> bool:
-        """Whether another machine watches this pipeline, and has for longer: one of them tells."""
-        mine = self._processes.since_here(WATCH)
-        return any(since < (mine or since) for since in self._processes.since_elsewhere(WATCH))
+            self._telling = Telling(*self._made_of)
+        seconds = self._telling.tick(now)
+        self.period = max(1.0, min(EVERY, self._made_of[1].group_wait), _LIGHT * seconds)
 
-    def _messages(self, notice: Notice, now: float) -> list[Message]:
-        whose = self._ownership.whose(notice.subject)
-        said = payload(notice, whose, self._pipeline.name, now)
-        to = recipients(whose, self._alerts.channels)
-        log.info("alert", kind=said["kind"], title=said["title"], owner=said["owner"], channels=[one.channel for one in to])
-        return [Message.new(one.channel, {"to": list(one.to), "room": one.room}, said, now) for one in to]
 
-    def close(self) -> None:
-        self._held.close()
+def alert_tick(watched: Watched) -> AlertTick | None:
+    """None where the pipeline file names nobody to be told."""
+    alerts = watched.pipeline.alerts
+    return None if alerts is None else AlertTick(watched.pipeline, alerts, watched.stop)
