@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError
 from quality.judgement import BREAKER, UNDECODABLE, Judgement, QuarantinedRow
 
 if TYPE_CHECKING:
+    from dataflows.earlier_values import EarlierValues
     from dataflows.versions import Sifted, Versions
     from dataflows.waiting import Part, Settled, Waiting
     from quality.gate import Gate
@@ -36,7 +37,8 @@ class JudgedBatch:
     """What became of one batch: `passed` goes to the sinks, `records` to quarantine.
 
     `judged` rows were judged; `held_back`, `dropped` and `warned` are counts by rule. `times` is the range of the commit times in
-    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`. `versions` are to be remembered of what passed.
+    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`. `versions` are to be remembered of what passed,
+    and so are the values that later changes are compared with, `earlier`.
     """
 
     passed: ChangeBatch
@@ -51,6 +53,7 @@ class JudgedBatch:
     warned: Mapping[str, int] = field(default_factory=dict)
     waiting: Part | None = None
     versions: ChangeBatch | None = None
+    earlier: ChangeBatch | None = None
 
     @property
     def failed(self) -> Mapping[str, int]:
@@ -112,12 +115,14 @@ class Judge:
         waiting: Waiting | None = None,
         judged_by: JudgedBy | None = None,
         versions: Versions | None = None,
+        earlier: EarlierValues | None = None,
     ) -> None:
         """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates, and
         lookups, for which rows may have to wait, behind them; last come `versions`, which rows that are late do not pass.
-        `judged_by` says what is to be noted of what judged."""
+        `judged_by` says what is to be noted of what judged, and `earlier` remembers what the gates compare changes with."""
         self._maps = maps
         self._versions = versions
+        self._earlier = earlier
         self._waiting = waiting
         self._judged_by = judged_by
         self._given: dict[str, str] = {}
@@ -227,7 +232,19 @@ class Judge:
             warned=judgement.warnings,
             waiting=part,
             versions=None if sifted is None else sifted.news,
+            earlier=self._remembered(batch, judgement, poor, sifted),
         )
+
+    def _remembered(self, batch: ChangeBatch, judgement: Judgement, poor: Mapped | None, sifted: Sifted | None) -> ChangeBatch | None:
+        """What later changes are to be compared with: of what the gate let pass all but what went no further."""
+        if self._earlier is None:
+            return None
+        passed = judgement.passed.copy()
+        if sifted is not None and sifted.late:
+            passed &= ~np.isin(batch.ordinal, sifted.gone)
+        if poor is not None and poor.failed is not None:
+            passed &= ~np.isin(batch.ordinal, poor.failed.ordinal)
+        return self._earlier.take(batch if passed.all() else batch.take(passed))
 
     def _note_breaker(self, dataset: str, judgement: Judgement) -> None:
         failure = judgement.failure
@@ -326,6 +343,8 @@ class Judge:
         if marker.phase == "start":
             self._copies[key] = self._next
         marker = replace(marker, ordinal=self._copies.get(key, self._next))
+        if self._earlier is not None:
+            self._earlier.mark(marker)
         if self._waiting is not None:
             self._waiting.mark(marker)
             try:
