@@ -136,7 +136,7 @@ class Observing:
                 what, first = "further causes in quarantine", others[0].first_at
                 records, of = sum(cause.records for cause in others), arrived.since(first)
                 key = f"quarantine/{dataset}/others"
-                yield Condition(key, Kind.CAUSE, Subject(dataset), what, first, self._list(dataset), records, of)
+                yield Condition(key, Kind.CAUSE, Subject(dataset), what, first, self._list(dataset), records, of, len(others))
 
     def _cause(self, cause: Cause, of: int) -> Condition:
         contract, sensitive = self._ownership.contract(cause.dataset), self._ownership.sensitive(cause.dataset)

@@ -46,6 +46,7 @@ class Condition:
     since     when it began, seconds since 1970
     count     how many records it concerns, `of` how many that came since
     command   what shows more of it
+    number    how many things of this kind it stands for
     """
 
     key: str
@@ -56,6 +57,7 @@ class Condition:
     command: str
     count: int | None = None
     of: int | None = None
+    number: int = 1
 
     def encoded(self) -> str:
         """As JSON; `decoded` reads it back."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from quality.alerts.conditions import Kind
 from quality.alerts.deciding import Line, Notice
 from quality.alerts.recipients import Whose
 
@@ -14,14 +15,14 @@ MOST_LINES = 20
 """Things that one message tells of; of others it tells how many they are."""
 _LONGEST = 500  # characters of a text
 _TITLES = {
-    "quarantine": ("new cause in quarantine", "new causes in quarantine"),
-    "breaker": ("the breaker has tripped", "breakers have tripped"),
-    "stopped": ("stopped", "parts have stopped"),
-    "freshness": ("not fresh", "parts are not fresh"),
-    "completeness": ("not complete", "parts are not complete"),
-    "incident": ("incident of the auditor", "incidents of the auditor"),
-    "approval": ("records wait for approval", "groups of records wait for approval"),
-    "contract": ("a breaking contract waits for approval", "breaking contracts wait for approval"),
+    Kind.CAUSE: ("new cause in quarantine", "new causes in quarantine"),
+    Kind.BREAKER: ("the breaker has tripped", "breakers have tripped"),
+    Kind.STOPPED: ("stopped", "parts have stopped"),
+    Kind.FRESHNESS: ("not fresh", "parts are not fresh"),
+    Kind.COMPLETENESS: ("not complete", "parts are not complete"),
+    Kind.INCIDENT: ("incident of the auditor", "incidents of the auditor"),
+    Kind.APPROVAL: ("records wait for approval", "groups of records wait for approval"),
+    Kind.CONTRACT: ("a breaking contract waits for approval", "breaking contracts wait for approval"),
 }
 
 Payload = dict[str, Any]
@@ -82,11 +83,11 @@ def percent(share: float) -> str:
 
 def _title(notice: Notice) -> str:
     subject = clean(notice.subject.title, 120)
-    counts: dict[str, int] = {}
+    counts: dict[Kind, int] = {}
     for line in notice.wrong or notice.over:
-        counts[line.condition.kind.value] = counts.get(line.condition.kind.value, 0) + 1
+        counts[line.condition.kind] = counts.get(line.condition.kind, 0) + line.condition.number
     said = ", ".join(_TITLES[kind][0] if number == 1 else f"{amount(number)} {_TITLES[kind][1]}" for kind, number in counts.items())
-    records = sum(line.condition.count or 0 for line in notice.wrong)
+    records = sum(line.condition.count or 0 for line in notice.wrong if line.condition.kind is Kind.CAUSE)
     if not notice.wrong:
         return f"{subject}: over: {said}"
     return f"{subject}: {said}" + (f" ({amount(records)} records)" if records else "")
