@@ -20,6 +20,7 @@ import structlog
 from dataflows.alerts.tick import alert_tick
 from dataflows.beat import follow_supervisor, share
 from dataflows.observe import Health, HealthServer, WatchMetrics
+from dataflows.sampling import Sampling
 from dataflows.stopping import Stop
 from journal.locks import ProcessLock
 from journal.processes import WATCH
@@ -57,7 +58,7 @@ class Watched:
 MakeTick = Callable[[Watched], Tick | None]
 """None where there is nothing to do."""
 
-TICKS: Sequence[MakeTick] = (alert_tick,)
+TICKS: Sequence[MakeTick] = (Sampling, alert_tick)
 """What makes each of the things that the process does; imports of theirs that take long belong into their first tick."""
 
 
