@@ -184,7 +184,7 @@ class AlertsBlock(Block):
     repeat: Annotated[Duration, Field(ge=60)] | None = None
     """How often what is still open is told again; by default never."""
     approval_after: Duration | None = None
-    """Records that wait for approval longer than this are told of; by default none are."""
+    """When fixed records have waited for approval for longer than this, without a break, that is told; by default it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,3 +161,15 @@ def test_editors_know_the_keys_of_each_kind_of_channel() -> None:
     assert validator.is_valid({**file, "alerts": sound})
     assert not validator.is_valid({**file, "alerts": {**sound, "cooldown": 1}})
     assert not validator.is_valid({**file, "alerts": {"channels": {"chat": {"type": "slack", "host": "a", "url": "${CHAT}"}}}})
+
+
+def test_the_example_of_the_page_loads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "alerts.md").read_text("utf-8")
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts" / "orders.odcs.yaml").write_text("kind: DataContract\n")
+    (tmp_path / "pipeline.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], "utf-8")
+    names = ("CHAT_URL", "PAGER_URL", "PAGER_TOKEN", "PAGER_SECRET", "MAIL_PASSWORD")
+    given = {name: f"https://{name.lower()}.example.com" for name in names}
+    pipeline = load_pipeline(tmp_path / "pipeline.yaml", {**given, "PORTAL_DSN": "host=a"})
+    assert pipeline.alerts is not None
+    assert list(pipeline.alerts.channels) == ["chat", "mail", "pager"]

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,33 @@ def test_incidents_of_the_auditor_are_told(shop: Shop) -> None:
     assert [told["kind"] for told in shop.tick(30)] == ["recovery"]
 
 
+def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop: Shop) -> None:
+    shop.file.write_text(shop.file.read_text().replace("group_wait: 30s", "approval_after: 1h"))
+    shop.pipeline = load_pipeline(shop.file, {})
+    shop.restart()
+    shop.arrive(1000, [replace(shop.record(n), status="patched") for n in (1, 2, 3)])
+    (told,) = shop.told()
+    assert [line["kind"] for line in told["alerts"]] == ["quarantine"]
+    assert shop.tick(3500) == []
+    (told,) = shop.tick(100)
+    assert [(line["kind"], line["count"]) for line in told["alerts"]] == [("approval", 3)]
+    assert shlex.split(told["alerts"][0]["command"])[-2:] == ["--status", "patched"]
+
+
+def test_a_journal_that_cannot_be_read_ends_no_alert_and_keeps_none_of_the_others_back(shop: Shop) -> None:
+    shop.arrive(1000, [shop.record(1)])
+    assert len(shop.told()) == 1
+    file = shop.pipeline.state / "journal.db"
+    whole = file.read_bytes()
+    shop.journal.close()
+    file.write_bytes(b"not a journal" * 1000)
+    shop.lake("stopped", "gone")
+    shop.restart()
+    assert [told["title"] for told in shop.told()] == ["sink lake: stopped"]
+    file.write_bytes(whole)
+    assert shop.tick(100) == []
+
+
 def test_a_thousand_causes_are_one_message_of_a_bounded_size(shop: Shop) -> None:
     shop.arrive(1000, [shop.record(n, rule=f"rule-{n}-\n<b>" + "x" * 5000) for n in range(1, 1001)])
     (told,) = shop.told()
@@ -397,3 +425,8 @@ def test_alerts_test_tries_each_channel_and_says_what_happened(shop: Shop) -> No
     assert sluice("alerts", "test", shop.file, "--to", "nobody").code == 2
     shop.file.write_text(shop.file.read_text().partition("alerts:")[0])
     assert "names nobody to be told" in sluice("alerts", "test", shop.file).err
+
+
+def test_the_example_of_the_page_is_as_its_schema_says() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "alerts.md").read_text("utf-8")
+    jsonschema.validate(json.loads(page.split("```json\n")[1].split("```")[0]), PAYLOAD_SCHEMA)

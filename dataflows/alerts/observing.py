@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -17,7 +18,7 @@ from journal.local import JournalReader
 from journal.opening import find_reader
 from journal.quarantine import Cause
 from journal.state import SourceReport, State
-from pipeline.errors import SluiceError, TransientError
+from pipeline.errors import SluiceError
 from pipeline.model import Pipeline
 from quality.alerts.conditions import Blind, Condition, Kind, Seen, Subject, decoded
 from quality.alerts.discreet import cause_told, command, error_told
@@ -25,6 +26,8 @@ from quality.alerts.discreet import cause_told, command, error_told
 MOST_CAUSES = 100
 """Of a dataset, that are told one by one: the oldest. Those that came later are told as one."""
 _OF_JOURNAL = (Kind.CAUSE, Kind.FRESHNESS, Kind.COMPLETENESS, Kind.APPROVAL)
+_FIXED = ("patched", "rule-changed")
+"""What records are that wait for approval."""
 _SEEN_HERE = frozenset({"freshness", "latency", "completeness", "breaker"})
 """Kinds of incidents that are looked for here, too, and told as such."""
 
@@ -41,19 +44,21 @@ class Observing:
         self._reader: JournalReader | None = None
         self._causes: Sequence[Cause] | None = None
         self._known: Mapping[str, Kept] = {}
+        self._now = 0.0
 
     def look(self, now: float, known: Mapping[str, Kept]) -> Seen:
         """All that is the case. What is `known` says since when it has been. Raises SluiceError where the state cannot be read."""
-        self._known = known
-        conditions = [*self._sources(now), *self._sinks(now), *self._incidents()]
+        self._known, self._now = known, now
+        conditions = [*self._sources(), *self._sinks(), *self._incidents()]
         blind: Blind = ()
         try:
             reader = self._opened()
             if reader is None:
                 blind = [(kind, None) for kind in _OF_JOURNAL]
             else:
-                conditions += [*self._quarantine(reader), *broken_promises(self._pipeline, self._ownership, reader, self._state, now)]
-        except TransientError:
+                conditions += [*self._quarantine(reader), *self._unapproved(reader)]
+                conditions += [*broken_promises(self._pipeline, self._ownership, reader, self._state, now)]
+        except SluiceError:  # what is wrong with the journal ingest says of itself
             blind = [(kind, None) for kind in _OF_JOURNAL]
         return Seen([self._lasting(condition) for condition in conditions], blind)
 
@@ -63,10 +68,7 @@ class Observing:
             self._reader.close()
             self._reader = None
         if self._reader is None:
-            try:
-                self._reader = find_reader(self._pipeline)
-            except SluiceError as error:  # what ingest says of it itself comes as the state of its sources
-                raise TransientError(error.message, hint=error.hint) from error
+            self._reader = find_reader(self._pipeline)
             self._causes = None
         return self._reader
 
@@ -78,29 +80,29 @@ class Observing:
         since = decoded(known.content).since
         return condition if since >= condition.since else replace(condition, since=since)
 
-    def _sources(self, now: float) -> Iterator[Condition]:
+    def _sources(self) -> Iterator[Condition]:
         for name, told in self._state.sources().items():
             if name not in self._pipeline.sources:
                 continue
             if told.get("state") == "stopped" and told.get("error"):
                 said = error_told(told["error"], sensitive=self._ownership.sensitive(None))
-                yield self._stopped(f"stopped/source/{name}", Subject(source=name), f"the source {name} has stopped: {said}", now)
+                yield self._stopped(f"stopped/source/{name}", Subject(source=name), f"the source {name} has stopped: {said}")
                 continue
-            yield from self._tables(name, told, now)
+            yield from self._tables(name, told)
 
-    def _tables(self, source: str, told: SourceReport, now: float) -> Iterator[Condition]:
+    def _tables(self, source: str, told: SourceReport) -> Iterator[Condition]:
         tripped: Mapping[str, str] = told.get("breakers") or {}
         for dataset, said in tripped.items():
             what = f"the breaker of {dataset} has tripped: {said}"
-            yield Condition(f"breaker/{dataset}", Kind.BREAKER, Subject(dataset), what, now, self._list(dataset))
+            yield Condition(f"breaker/{dataset}", Kind.BREAKER, Subject(dataset), what, self._now, self._list(dataset))
         for table, found in told.get("tables", {}).items():
             dataset = dataset_name(self._pipeline, source, table)
             if found.get("state") == "stopped" and dataset not in tripped:
                 said = error_told(found.get("error") or "it does not say why", sensitive=self._ownership.sensitive(dataset))
                 what = f"the table {table} of {source} has stopped: {said}"
-                yield self._stopped(f"stopped/table/{source}/{table}", Subject(dataset), what, now)
+                yield self._stopped(f"stopped/table/{source}/{table}", Subject(dataset), what)
 
-    def _sinks(self, now: float) -> Iterator[Condition]:
+    def _sinks(self) -> Iterator[Condition]:
         stopped: dict[str, str] = {}
         for place, told in self._state.sinks().items():
             name = place.partition("/")[0]  # of one worker of several
@@ -108,7 +110,7 @@ class Observing:
                 stopped.setdefault(name, told.error)
         for name, error in stopped.items():
             said = error_told(error, sensitive=self._ownership.sensitive(None))
-            yield self._stopped(f"stopped/sink/{name}", Subject(sink=name), f"the sink {name} has stopped: {said}", now)
+            yield self._stopped(f"stopped/sink/{name}", Subject(sink=name), f"the sink {name} has stopped: {said}")
 
     def _incidents(self) -> Iterator[Condition]:
         for one in self._audits.incidents():
@@ -118,8 +120,8 @@ class Observing:
                 key = f"incident/{one.dataset}/{one.kind}/{one.rule}"
                 yield Condition(key, Kind.INCIDENT, Subject(one.dataset), f"{one.kind}: {said}", one.since, shown)
 
-    def _stopped(self, key: str, subject: Subject, what: str, now: float) -> Condition:
-        return Condition(key, Kind.STOPPED, subject, what, now, command("sluice", "status", str(self._pipeline.file)))
+    def _stopped(self, key: str, subject: Subject, what: str) -> Condition:
+        return Condition(key, Kind.STOPPED, subject, what, self._now, command("sluice", "status", str(self._pipeline.file)))
 
     def _quarantine(self, reader: JournalReader) -> Iterator[Condition]:
         if reader.changed() or self._causes is None:
@@ -137,6 +139,20 @@ class Observing:
                 records, of = sum(cause.records for cause in others), arrived.since(first)
                 key = f"quarantine/{dataset}/others"
                 yield Condition(key, Kind.CAUSE, Subject(dataset), what, first, self._list(dataset), records, of, len(others))
+
+    def _unapproved(self, reader: JournalReader) -> Iterator[Condition]:
+        after = self._pipeline.alerts.approval_after if self._pipeline.alerts is not None else None
+        if after is None:
+            return
+        waiting = Counter(reader.statuses(*_FIXED))
+        for dataset, found in self._state.refused_statuses(list(self._pipeline.sinks)).items():
+            waiting[dataset] += sum(found.statuses.get(status, 0) for status in _FIXED)
+        for dataset, records in waiting.items():
+            if records:
+                what = "fixed records wait for somebody to approve them"
+                shown = self._list(dataset, "--status", _FIXED[0])
+                key = f"approval/{dataset}"
+                yield Condition(key, Kind.APPROVAL, Subject(dataset), what, self._now, shown, records, lasting=after)
 
     def _cause(self, cause: Cause, of: int) -> Condition:
         contract, sensitive = self._ownership.contract(cause.dataset), self._ownership.sensitive(cause.dataset)

@@ -18,7 +18,6 @@ class Kind(StrEnum):
     COMPLETENESS = "completeness"  # more is held back than the contract allows
     INCIDENT = "incident"  # the auditor disagrees
     APPROVAL = "approval"  # fixed records wait for approval
-    CONTRACT = "contract"  # a breaking contract waits for approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,7 @@ class Condition:
     count     how many records it concerns, `of` how many that came since
     command   what shows more of it
     number    how many things of this kind it stands for
+    lasting   told only once it has been so for so many seconds
     """
 
     key: str
@@ -58,6 +58,7 @@ class Condition:
     count: int | None = None
     of: int | None = None
     number: int = 1
+    lasting: float = 0.0
 
     def encoded(self) -> str:
         """As JSON; `decoded` reads it back."""

@@ -119,7 +119,8 @@ def _absent(now: float, known: Kept, timing: Timing) -> Kept | None:
 
 def _may_be_told(now: float, one: Kept, timing: Timing) -> bool:
     cooled = one.told_at is None or now - one.told_at >= timing.cool_down
-    return cooled and (one.phase == "waiting" or _grown(one) or _repeated(now, one, timing))
+    waited = one.phase == "waiting" and now - one.first_at >= decoded(one.content).lasting
+    return cooled and (waited or (one.phase == "told" and (_grown(one) or _repeated(now, one, timing))))
 
 
 def _is_due(now: float, one: Kept, timing: Timing) -> bool:

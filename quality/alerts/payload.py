@@ -22,7 +22,6 @@ _TITLES = {
     Kind.COMPLETENESS: ("not complete", "parts are not complete"),
     Kind.INCIDENT: ("incident of the auditor", "incidents of the auditor"),
     Kind.APPROVAL: ("records wait for approval", "groups of records wait for approval"),
-    Kind.CONTRACT: ("a breaking contract waits for approval", "breaking contracts wait for approval"),
 }
 
 Payload = dict[str, Any]
