@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.alerts import alerts
+from cli.audit import audit
 from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
@@ -64,5 +65,6 @@ for command in (demo, check, plan, sync, run, status, verify, trace, report, sna
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
 app.add_typer(alerts, name="alerts")
+app.add_typer(audit, name="audit")
 app.add_typer(new, name="new")
 app.command()(schema)

@@ -18,6 +18,7 @@ from typing import Protocol
 import structlog
 
 from dataflows.alerts.tick import alert_tick
+from dataflows.audit_tick import AuditTick
 from dataflows.beat import follow_supervisor, share
 from dataflows.observe import Health, HealthServer, WatchMetrics
 from dataflows.sampling import Sampling
@@ -58,7 +59,7 @@ class Watched:
 MakeTick = Callable[[Watched], Tick | None]
 """None where there is nothing to do."""
 
-TICKS: Sequence[MakeTick] = (Sampling, alert_tick)
+TICKS: Sequence[MakeTick] = (AuditTick, Sampling, alert_tick)
 """What makes each of the things that the process does; imports of theirs that take long belong into their first tick."""
 
 

@@ -78,6 +78,7 @@ class Shop:
         self.folder = folder
         self.web = web
         self.now = NOW
+        self.ended = False
         self.file = folder / "the pipeline.yaml"
         self.file.write_text(PIPELINE.replace("URL", web.url))
         (folder / "orders.yaml").write_text(CONTRACT)
@@ -160,7 +161,8 @@ class Shop:
     def close(self) -> None:
         self._stop.set()
         self.telling.close()
-        self.journal.close()
+        if not self.ended:
+            self.journal.close()
         self.state.close()
         self.book.close()
 
@@ -284,7 +286,7 @@ def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop
     assert [line["kind"] for line in told["alerts"]] == ["quarantine"]
     assert shop.tick(3500) == []
     (told,) = shop.tick(100)
-    assert [(line["kind"], line["count"]) for line in told["alerts"]] == [("approval", 3)]
+    assert [(line["kind"], line["count"]) for line in told["alerts"]] == [("approval", 3), ("freshness", None)]
     assert shlex.split(told["alerts"][0]["command"])[-2:] == ["--status", "patched"]
 
 
@@ -292,8 +294,9 @@ def test_a_journal_that_cannot_be_read_ends_no_alert_and_keeps_none_of_the_other
     shop.arrive(1000, [shop.record(1)])
     assert len(shop.told()) == 1
     file = shop.pipeline.state / "journal.db"
-    whole = file.read_bytes()
     shop.journal.close()
+    shop.ended = True
+    whole = file.read_bytes()
     file.write_bytes(b"not a journal" * 1000)
     shop.lake("stopped", "gone")
     shop.restart()
