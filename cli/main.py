@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.alerts import alerts
 from cli.audit import audit
 from cli.check import check
 from cli.contract import contracts
@@ -66,6 +67,7 @@ for step in (fix, approve, replay, discard):
     quarantine.command()(step)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
+app.add_typer(alerts, name="alerts")
 app.add_typer(audit, name="audit")
 app.add_typer(new, name="new")
 app.command()(schema)

@@ -230,7 +230,9 @@ class _Report:
         if error is not None:
             return replace(status, state="retrying" if isinstance(error, TransientError) else "stopped", error=str(error))
         tables = {table: self._table(name, table, found) for table, found in status.tables.items()}
-        status = replace(status, tables=tables)
+        of = {dataset_name(self._pipeline, name, table) for table in tables}
+        tripped = {dataset: why for dataset, why in self._judge.tripped.copy().items() if dataset in of}
+        status = replace(status, tables=tables, breakers=tripped)
         if (trouble := self._journal.trouble) is not None:
             return replace(status, state="retrying", error=trouble)
         if self._flow.full:

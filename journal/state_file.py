@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from journal.alert_tables import alert_tables
 from journal.audit_tables import audit_tables
 from journal.history_table import history_table
 from journal.locks import ProcessLock
@@ -79,6 +80,7 @@ refused = sa.Table(
     sa.Index("refused_in_order", "ordinal", "id"),
 )
 passed = passage_table(_tables)
+alert, message = alert_tables(_tables)
 history = history_table(_tables)
 # what runs in a state folder: the locks that processes hold, as JSON, with the time at which they took them
 folder = sa.Table(
@@ -101,6 +103,7 @@ tick = sa.Table(
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 audits = audit_tables(_tables)
+<<<<<<< HEAD
 # what owners ask of who writes the journal, and the answers; see inbox.py
 _ASKED = (("at", sa.Float), ("content", sa.Text))
 asked = sa.Table("owner_request", _tables, sa.Column("id", sa.Text, primary_key=True), *(sa.Column(*c, nullable=False) for c in _ASKED))
@@ -115,6 +118,10 @@ head = sa.Table(
 )
 _ALL = (source, sink, request, done, refused, passed, history, folder, tick, *audits, asked, answered, head)
 SHARED = tuple(table.name for table in _ALL)
+=======
+_watched = (history, tick, alert, message, *audits)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, *_watched))
+>>>>>>> origin/main
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""
