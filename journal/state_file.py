@@ -116,8 +116,8 @@ head = sa.Table(
     sa.Column("hash", sa.Text, nullable=False),
 )
 _watched = (history, tick, alert, message, *audits)
-_ALL = (source, sink, request, done, refused, passed, folder, *_watched, asked, answered, head)
-SHARED = tuple(table.name for table in _ALL)
+_owners = (asked, answered, head)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, *_watched, *_owners))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""
