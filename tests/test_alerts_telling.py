@@ -424,6 +424,8 @@ def test_alerts_test_tries_each_channel_and_says_what_happened(shop: Shop) -> No
     assert unknown.code == 2
     assert "did you mean desk?" in unknown.err
     assert sluice("alerts", "test", shop.file, "--to", "nobody").code == 2
+    shop.file.write_text(shop.file.read_text() + "    crm: {type: slack, url: 'https://a/', owners: [crm, checkout]}\n")
+    assert "the channel `crm` is for the owner `crm`, whom no contract names" in sluice("check", shop.file).out
     shop.file.write_text(shop.file.read_text().partition("alerts:")[0])
     assert "names nobody to be told" in sluice("alerts", "test", shop.file).err
 
