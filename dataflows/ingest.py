@@ -248,6 +248,8 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             if self._lookups is not None:
                 self._lookups.keep(entry, self._journal.lookups)
             if entry.phase == "end":
+                if entry.sink is None:
+                    self._journal.sitting.copied(entry)
                 self.release(entry.source, entry.table, entry.sink)
                 requested = self._copying.pop((entry.source, entry.table, sink), None)
                 if requested is not None:
@@ -267,6 +269,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             judged.waiting.number = self._journal.waiting.add(judged.waiting.batch, judged.waiting.since)
         self._journal.quarantine(judged.records if batch.sink is None else self._unknown(judged))
         if batch.sink is None:  # a copy for one sink brings nothing new into the pipeline
+            self._journal.sitting.passed(batch)
             self._journal.count(
                 batch.dataset,
                 source=batch.source,

@@ -12,7 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-TABLES = ("kept", "schema", "stream", "position", "tables", "note", "ledger", "quarantine", "held", "waiting", "lookup", "audit", "sitting")
+TABLES = (
+    "kept",
+    "schema",
+    "stream",
+    "position",
+    "tables",
+    "note",
+    "ledger",
+    "quarantine",
+    "held",
+    "waiting",
+    "lookup",
+    "audit",
+    "sitting",
+    "lane",
+)
 
 EVENTS = {"insert": ("new",), "update": ("old", "new"), "delete": ("old",)}
 _AT_ONCE = 500

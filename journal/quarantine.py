@@ -186,6 +186,11 @@ def encoded(values: Values | None) -> str | None:
     return json.dumps({name: {"hex": value.hex()} if isinstance(value, bytes) else value for name, value in values.items()})
 
 
+def key_text(key: Values) -> str:
+    """A key as the journal's tables have it."""
+    return encoded(key) or ""
+
+
 def values_of(text: str | None) -> Values | None:
     """The values that `encoded` was given."""
     if text is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from journal import ledger, quarantine, store, waiting
+from journal import ledger, quarantine, sitting, store, waiting
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, Stream, decode
 from journal.grouping import Group, grouped, in_order
@@ -279,6 +279,11 @@ class JournalReader:
         """The record with this id."""
         with self._view() as db:
             return quarantine.record(db, name, self.seal)
+
+    def newer(self, records: Sequence[QuarantineRecord]) -> frozenset[str]:
+        """The ids of those of the records of which a newer change has passed: of their key, or of the one before."""
+        with self._view() as db:
+            return sitting.newer_than(db, records)
 
     def causes(self, dataset: str | None = None) -> list[Cause]:
         """Why open records are where they are, the most frequent cause first."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from journal import lookups, waiting
+from journal import lookups, sitting, waiting
 from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
@@ -36,7 +36,7 @@ _CACHE_KIB = 8192
 # lookup     what lookups hold, and waiting: rows that wait for one; see lookups.py and waiting.py, which make them where they are missing
 # quarantine what the gate held back; see quarantine.py
 # audit      what was done with records, chained by hashes; lines are only added
-# sitting    keys of unresolved records: of how many, and the newest change that has passed since (0: none)
+# sitting    keys of unresolved records: of how many, and the newest change that has passed since (0: none); lane: the records of each
 _TABLES = """
 create table kept (name text primary key, value) without rowid;
 create table schema (id integer primary key, dataset text not null, encoded text not null unique);
@@ -80,9 +80,7 @@ _NEW_TABLES = (
         begin select raise(abort, 'the audit trail is only added to'); end""",
     """create trigger if not exists audit_is_never_cut before delete on audit
         begin select raise(abort, 'the audit trail is only added to'); end""",
-    """create table if not exists sitting (
-        dataset text not null, key text not null, records integer not null, newest integer not null,
-        primary key (dataset, key)) without rowid""",
+    *sitting.TABLES,
 )
 _NEW_COLUMNS = (
     ("stream", "partition", "integer"),
@@ -119,6 +117,7 @@ def _bring_up(db: sqlite3.Connection) -> None:
     """From a former format to ours."""
     db.execute("begin immediate")
     _add(db)
+    sitting.fill(db)
     db.execute(f"pragma user_version = {FORMAT}")
     db.execute("commit")
 
