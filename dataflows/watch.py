@@ -17,8 +17,10 @@ from typing import Protocol
 
 import structlog
 
+from dataflows.audit_tick import AuditTick
 from dataflows.beat import follow_supervisor, share
 from dataflows.observe import Health, HealthServer, WatchMetrics
+from dataflows.sampling import Sampling
 from dataflows.stopping import Stop
 from journal.locks import ProcessLock
 from journal.processes import WATCH
@@ -55,7 +57,7 @@ class Watched:
 
 MakeTick = Callable[[Watched], Tick]
 
-TICKS: Sequence[MakeTick] = ()
+TICKS: Sequence[MakeTick] = (AuditTick, Sampling)
 """What makes each of the things that the process does; imports of theirs that take long belong into their first tick."""
 
 
