@@ -12,6 +12,7 @@ from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
 from cli.ending import Commands
+from cli.forget import forget
 from cli.new import new
 from cli.plan import plan
 from cli.quarantine import quarantine
@@ -63,7 +64,7 @@ def sluice(
 
 for command in (demo, check, plan, sync, run, status, verify, trace, report, snapshot, resync):
     app.command()(command)
-for step in (fix, approve, replay, discard):
+for step in (fix, approve, replay, discard, forget):
     quarantine.command()(step)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")

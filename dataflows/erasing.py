@@ -9,7 +9,9 @@ import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +21,7 @@ from journal import audit_trail, erasing, handling
 from journal.audit_trail import SELF, Step
 from journal.inbox import Request
 from journal.local import JournalWriter
-from journal.quarantine import UNRESOLVED, QuarantineRecord
+from journal.quarantine import UNRESOLVED, QuarantineRecord, Wanted
 from journal.state import State
 from pipeline.errors import ConfigError
 
@@ -37,10 +39,12 @@ _AGAIN = 0.2  # where more is due
 class Retention:
     """Erases, some times a minute, what is in quarantine for longer than its contract's `retention` allows. Of who writes the journal."""
 
-    def __init__(self, journal: JournalWriter, state: State, rules: Mapping[str, Contract]) -> None:
+    def __init__(self, journal: JournalWriter, folder: Path, rules: Mapping[str, Contract]) -> None:
+        """`folder` is the pipeline's state."""
         self._journal = journal
-        self._state = state
+        self._folder = folder
         self._longest = {name: seconds for name, contract in rules.items() if (seconds := contract.within("retention")) is not None}
+        self._done: dict[str, float] = {}  # up to when nothing of a dataset is left to erase
         self._next = 0.0
 
     def tick(self) -> None:
@@ -51,14 +55,16 @@ class Retention:
         for dataset, seconds in self._longest.items():
             before = time.time() - seconds
             with self._journal.view() as db:
-                ordinals = erasing.due(db, dataset, before, PIECE)
+                ordinals = erasing.due(db, dataset, self._done.get(dataset, 0.0), before, PIECE)
             if ordinals:
                 _erase(self._journal, ordinals, Step("erase", SELF, dataset, ordinals, {"why": OVER}), OVER)
-            refused = self._state.erase_refused(dataset=dataset, before=before, why=OVER)
+            refused = erasing.erase_refused(self._folder, OVER, dataset=dataset, before=before)
             if ordinals or refused:
                 log.info("retention is over", dataset=dataset, erased=len(ordinals) + refused)
             if len(ordinals) == PIECE:
                 self._next = time.monotonic() + _AGAIN
+            else:
+                self._done[dataset] = before
 
 
 def _erase(journal: JournalWriter, ordinals: Sequence[int], step: Step, why: str) -> None:
@@ -102,7 +108,12 @@ def forget(desk: Desk, request: Request) -> Doing:
         raise ConfigError("it is not said who wants it, and why", hint="--by NAME --why TEXT")
     person = None if content.get("columns") is None else Person(content["columns"])
     told = {"request": request.id, "columns": sorted(person.columns) if person else None, "why": audit_trail.digest(why)}
-    after = done = 0
+    done = _forget_refused(desk, content.get("ids"), person, dataset)
+    if done:
+        with desk.journal.changing() as db:
+            audit_trail.add(db, Step("forget", by, dataset or "", (), {**told, "refused": done}, content.get("system_user")))
+        desk.journal.commit_beside()
+    after = 0
     while True:
         with desk.journal.view() as db:
             if person is None:
@@ -121,3 +132,15 @@ def forget(desk: Desk, request: Request) -> Doing:
             _erase(desk.journal, found, Step("forget", by, name, found, told, content.get("system_user")), FORGOTTEN)
             done += len(found)
         yield
+
+
+def _forget_refused(desk: Desk, ids: Sequence[str] | None, person: Person | None, dataset: str | None) -> int:
+    """The same of what single sinks refused."""
+    found = list(ids or ())
+    if person is not None:
+        with closing(State.open(desk.folder)) as state:
+            after = (0, "")
+            while page := state.refused(Wanted(dataset=dataset), after):
+                found += [one.id for one in page if person.is_of(one)]
+                after = (page[-1].ordinal, page[-1].id)
+    return erasing.erase_refused(desk.folder, FORGOTTEN, ids=found) if found else 0

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from journal import state_file
+from journal.quarantine import UNRESOLVED
+from journal.trouble import transaction
 
 ERASED = "erased"
 """What stands where a reason told of a value."""
@@ -39,11 +45,11 @@ def empty_log(db: sqlite3.Connection) -> None:
         db.execute("pragma busy_timeout = 5000")
 
 
-def due(db: sqlite3.Connection, dataset: str, before: float, limit: int) -> list[int]:
-    """The ordinals of records of a dataset that came before a time (seconds since 1970) and are not erased."""
-    query = """select ordinal from quarantine indexed by quarantine_by_age
-               where dataset = ? and erased_at is null and quarantined_at < ? order by quarantined_at limit ?"""
-    return sorted(ordinal for (ordinal,) in db.execute(query, (dataset, before, limit)))
+def due(db: sqlite3.Connection, dataset: str, since: float, before: float, limit: int) -> list[int]:
+    """The ordinals of records of a dataset that came between two times (seconds since 1970) and are not erased, the oldest first."""
+    query = """select ordinal from quarantine where dataset = ? and quarantined_at >= ? and quarantined_at < ? and erased_at is null
+               order by quarantined_at limit ?"""
+    return sorted(ordinal for (ordinal,) in db.execute(query, (dataset, since, before, limit)))
 
 
 def kept(db: sqlite3.Connection, dataset: str | None, after: int, limit: int) -> list[int]:
@@ -57,3 +63,25 @@ def erase(db: sqlite3.Connection, ordinals: Sequence[int], at: float) -> None:
     """In the open transaction. `at` in seconds since 1970."""
     chosen = "ordinal in (select value from json_each(:ordinals))"
     db.execute(f"update quarantine set {ERASE} where {chosen}", {"at": at, "ordinals": json.dumps(ordinals)})
+
+
+def erase_refused(
+    folder: Path, why: str, *, dataset: str | None = None, before: float | None = None, ids: Sequence[str] | None = None
+) -> int:
+    """Erases what sinks refused, all that is of this: see State. What still waited is discarded. Returns how many records were erased."""
+    path = folder / state_file.FILE
+    if not path.exists():
+        return 0
+    asked = {"dataset = :dataset": dataset, "quarantined_at < :before": before, "id in (select value from json_each(:ids))": ids}
+    chosen = " and ".join(["erased_at is null", *(condition for condition, value in asked.items() if value is not None)])
+    given = {"dataset": dataset, "before": before, "ids": json.dumps(ids), "why": why, "at": time.time()}
+    with state_file.reported(path), closing(state_file.connect(path)) as db:
+        db.isolation_level = None
+        if db.execute(f"select 1 from refused where {chosen} limit 1", given).fetchone() is None:
+            return 0
+        with overwriting(db), transaction(db):
+            ended = "status = 'discarded', resolution = :why, resolved_at = :at"
+            db.execute(f"update refused set {ended} where {chosen} and status in {UNRESOLVED}", given)
+            erased = db.execute(f"update refused set {ERASE} where {chosen}", given).rowcount
+        empty_log(db)
+        return erased

@@ -36,6 +36,7 @@ class Request:
         return str(self.content["action"])
 
 
+_VALUES = ", ".join(f"'$.{name}'" for name in ("set", "expr", "patches", "columns"))
 _OPEN = "select id, at, content from owner_request where id not in (select id from owner_answer) order by at, id"
 
 
@@ -50,6 +51,7 @@ class Inbox:
         with state_file.reported(self._path):
             self._db = state_file.connect(self._path)
             self._db.isolation_level = None
+            self._db.execute("pragma secure_delete = on").fetchall()  # values are asked for in requests, and go with their answers
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -69,9 +71,10 @@ class Inbox:
             return [Request(name, at, json.loads(content)) for name, at, content in self._db.execute(_OPEN).fetchall()]
 
     def answer(self, request: Request, content: Mapping[str, Any]) -> None:
-        """Answers a request; another answer to it changes nothing. Forgets old answers, with what they answered."""
+        """Answers a request, of which no values stay; another answer changes nothing. Forgets old answers, with what they answered."""
         with self._writing() as db:
             db.execute("insert or ignore into owner_answer values (?, ?, ?)", (request.id, time.time(), json.dumps(content)))
+            db.execute("update owner_request set content = json_remove(content, " + _VALUES + ") where id = ?", (request.id,))
             kept = "select id from owner_answer order by at desc limit ?"
             old = f"select id from owner_answer where at < ? and id not in ({kept})"
             given = (time.time() - _LONG, _KEPT)

@@ -103,7 +103,6 @@ tick = sa.Table(
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 audits = audit_tables(_tables)
-<<<<<<< HEAD
 # what owners ask of who writes the journal, and the answers; see inbox.py
 _ASKED = (("at", sa.Float), ("content", sa.Text))
 asked = sa.Table("owner_request", _tables, sa.Column("id", sa.Text, primary_key=True), *(sa.Column(*c, nullable=False) for c in _ASKED))
@@ -116,12 +115,9 @@ head = sa.Table(
     sa.Column("n", sa.BigInteger, nullable=False),
     sa.Column("hash", sa.Text, nullable=False),
 )
-_ALL = (source, sink, request, done, refused, passed, history, folder, tick, *audits, asked, answered, head)
-SHARED = tuple(table.name for table in _ALL)
-=======
 _watched = (history, tick, alert, message, *audits)
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, *_watched))
->>>>>>> origin/main
+_owners = (asked, answered, head)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, *_watched, *_owners))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""
