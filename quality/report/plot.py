@@ -159,13 +159,8 @@ def duration(seconds: float | None) -> str:
     return ("−" if seconds < 0 else "") + " ".join(parts)
 
 
-def short_duration(seconds: float, highest: float) -> str:
-    """A length of time in one unit, the one that suits an axis that goes up to `highest`."""
-    size, unit = next(((size, unit) for size, unit in _UNITS if highest >= size), _UNITS[-1])
-    return f"{seconds / size:.3g} {unit}" if seconds else "0"
-
-
-def duration_ticks(high: float) -> list[float]:
-    """Marks for lengths of time from nothing to `high` or above: round in the unit that fits."""
-    size = next((size for size, _ in _UNITS if high >= 2 * size), 1.0)
-    return [mark * size for mark in ticks(0, max(high, 1e-3) / size)]
+def duration_axis(high: float) -> tuple[list[float], Callable[[float], str]]:
+    """Marks for lengths of time from nothing to `high` or above, in seconds, round in the unit that fits; and how they are written."""
+    size, unit = next(((size, unit) for size, unit in _UNITS if high >= 2 * size), _UNITS[-1])
+    marks = [mark * size for mark in ticks(0, max(high, 1e-3) / size)]
+    return marks, lambda seconds: f"{seconds / size:.3g} {unit}" if seconds else "0"
