@@ -21,6 +21,7 @@ from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
 
 if TYPE_CHECKING:
     from dataflows.earlier_values import EarlierValues
+    from dataflows.strict_order import StrictOrder
     from dataflows.versions import Sifted, Versions
     from dataflows.waiting import Part, Settled, Waiting
     from quality.gate import Gate
@@ -115,10 +116,13 @@ class Judge:
         judged_by: JudgedBy | None = None,
         versions: Versions | None = None,
         earlier: EarlierValues | None = None,
+        order: StrictOrder | None = None,
     ) -> None:
         """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates, and
         lookups, for which rows may have to wait, behind them; last come `versions`, which rows that are late do not pass.
-        `judged_by` says what is to be noted of what judged, and `earlier` remembers what the gates compare changes with."""
+        `judged_by` says what is to be noted of what judged, and `earlier` remembers what the gates compare changes with. `order` knows
+        what has to wait for a record of its key."""
+        self._order = order
         self._maps = maps
         self._versions = versions
         self._earlier = earlier
@@ -145,6 +149,11 @@ class Judge:
                 if isinstance(judged, JudgedBatch):
                     notes |= self._judged_by.note(judged.passed)
         return JudgedSegment(segment if not notes else replace(segment, notes={**segment.notes, **notes}), entries)
+
+    def written(self, judged: JudgedBatch) -> None:
+        """The journal has what became of a batch, and of all before it."""
+        if self._order is not None:
+            self._order.written(judged.passed.dataset, judged.last)
 
     def entry(self, entry: ChangeBatch | CopyMarker | Held) -> Judged | None:
         """None for a marker of a table whose map does not fit: what is copied is kept, and copied again once the map is mended."""
@@ -201,6 +210,10 @@ class Judge:
             return self._stop(given, judgement.failure.message)
         if judgement.alert is not None:
             log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
+        if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
+            unmapped = self._recorded(mapped, gate)
+        if self._order is not None:
+            judgement = self._order.applied(batch, judgement, unmapped)
         passed = batch if judgement.passed.all() else batch.take(judgement.passed)
         try:
             passed, poor, part, sifted = self._enriched(passed)
@@ -208,8 +221,6 @@ class Judge:
             self._stop_table(batch, error.message)
             return Stopped(given)
         self._next = first + rows
-        if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
-            unmapped = self._recorded(mapped, gate)
         records: Sequence[QuarantineRecord] = ()
         if batch.sink is None:
             records = [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
@@ -254,6 +265,8 @@ class Judge:
             self._waiting.lookups.check(batch)
         made = None if self._waiting is None else self._waiting.apply(batch)
         mapped, part = (None, None) if made is None else made
+        if self._order is not None and mapped is not None and mapped.failed is not None:
+            mapped = self._order.enriched(batch, mapped, part)
         passed, sifted = self._sifted(batch if mapped is None else mapped.passed)
         if self._waiting is not None:
             self._waiting.lookups.take(passed)
@@ -290,9 +303,14 @@ class Judge:
         gate = self._gates.get(batch.schema.encoded)
         if one.mapped is None:
             spoiled = [QuarantinedRow(row, (Reason(WAITED, None, one.why, None),)) for row in range(len(batch))]
-            passed, rows, records = batch.slice(0, 0), spoiled, list(self._record(batch, spoiled, gate))
+            judgement = Judgement(np.zeros(len(batch), np.bool_), spoiled)
+            if self._order is not None:
+                judgement = self._order.applied(batch, judgement)
+            rows = list(judgement.quarantined)
+            passed, records = batch.slice(0, 0), list(self._record(batch, rows, gate))
         else:
-            passed, rows, records = one.mapped.passed, list(one.mapped.rows), self._recorded(one.mapped, gate)
+            mapped = one.mapped if self._order is None else self._order.enriched(batch, one.mapped)
+            passed, rows, records = mapped.passed, list(mapped.rows), self._recorded(mapped, gate)
         passed, sifted = self._sifted(passed)
         if self._waiting is not None:
             self._waiting.lookups.take(passed)

@@ -22,14 +22,14 @@ def incidents_of(dataset: str, found: Audits) -> list[Incident]:
 def agreement_of(dataset: str, found: Audits, since: float) -> Agreement | None:
     """How far Great Expectations and the gate agree since a time; None where nothing was compared."""
     lines = [one for one in found.windows(dataset, since) if one.rule and one.verdict in _RULES_OF_ROWS]
-    compared = [one for one in lines if one.verdict != "none"]
+    compared = [one for one in lines if one.verdict != "none" and one.engine == "gx"]
     if not compared:
         return None
     return Agreement(
         windows=len(compared),
         rows=sum(one.rows for one in compared),
         differ=sum(one.verdict == "differs" for one in compared),
-        unjudged=len(lines) - len(compared),
+        unjudged=sum(one.verdict == "none" for one in lines),
         at=_time(max(one.at for one in compared)),
     )
 

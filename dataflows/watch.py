@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from dataflows.audit_tick import AuditTick
 from dataflows.beat import follow_supervisor, share
 from dataflows.observe import Health, HealthServer, WatchMetrics
 from dataflows.sampling import Sampling
@@ -56,7 +57,7 @@ class Watched:
 
 MakeTick = Callable[[Watched], Tick]
 
-TICKS: Sequence[MakeTick] = (Sampling,)
+TICKS: Sequence[MakeTick] = (AuditTick, Sampling)
 """What makes each of the things that the process does; imports of theirs that take long belong into their first tick."""
 
 
