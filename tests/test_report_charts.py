@@ -29,7 +29,7 @@ def _times(number: int) -> list[datetime]:
 def _picture(text: str) -> ET.Element:
     assert "nan" not in text.lower().replace("finance", "")
     assert "inf" not in re.sub(r"[a-z]inf|inf[a-z]", "", text.lower())
-    return ET.fromstring(text)  # noqa: S314: it is our own
+    return ET.fromstring(text)  # noqa: S314
 
 
 def _places(picture: ET.Element) -> list[tuple[float, float]]:
@@ -95,7 +95,7 @@ def test_one_point_is_a_dot() -> None:
 
 def test_a_gap_stays_a_gap() -> None:
     picture = _picture(line_chart("a", "t", _times(5), [Line("one", [1, 2, None, 3, 4])]))
-    assert len([part for part in picture.iter("path")]) == 2
+    assert len(list(picture.iter("path"))) == 2
 
 
 def test_a_chart_says_what_it_shows_to_those_who_cannot_see_it() -> None:
@@ -137,20 +137,33 @@ def test_ticks_reach_around_what_is_to_be_shown(one: float, other: float) -> Non
 
 @pytest.mark.parametrize(
     "seconds, said",
-    [(0, "0 s"), (0.4, "0.4 s"), (59, "59 s"), (61, "1 min 1 s"), (7200, "2 h"), (93_784, "1 d 2 h"), (None, "–"), (math.nan, "–"), (-90, "−1 min 30 s")],
+    [
+        (0, "0 s"),
+        (0.4, "0.4 s"),
+        (59, "59 s"),
+        (61, "1 min 1 s"),
+        (7200, "2 h"),
+        (93_784, "1 d 2 h"),
+        (None, "–"),
+        (math.nan, "–"),
+        (-90, "−1 min 30 s"),
+    ],
 )
 def test_a_length_of_time_is_told_in_its_two_largest_units(seconds: float | None, said: str) -> None:
     assert duration(seconds) == said
 
 
 @pytest.mark.parametrize(
-    "share, said", [(1, "100 %"), (0.99999, "99.99 %"), (0.5, "50.00 %"), (0, "0.00 %"), (0.000001, "<0.01 %"), (None, "–"), (math.nan, "–")]
+    "share, said",
+    [(1, "100 %"), (0.99999, "99.99 %"), (0.5, "50.00 %"), (0, "0.00 %"), (0.000001, "<0.01 %"), (None, "–"), (math.nan, "–")],
 )
 def test_a_share_is_rounded_to_neither_end(share: float | None, said: str) -> None:
     assert percent(share) == said
 
 
-@pytest.mark.parametrize("number, said", [(0, "0"), (950, "950"), (9999, "9,999"), (12_500, "12.5k"), (1_000_000, "1M"), (999_999_999, "1,000M")])
+@pytest.mark.parametrize(
+    "number, said", [(0, "0"), (950, "950"), (9999, "9,999"), (12_500, "12.5k"), (1_000_000, "1M"), (999_999_999, "1,000M")]
+)
 def test_counts_are_short(number: int, said: str) -> None:
     assert count(number) == said
 
