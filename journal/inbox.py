@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from journal import state_file
+from journal.erasing import empty_log
 from journal.trouble import may_write, transaction
 from pipeline.errors import TerminalError
 
@@ -36,7 +37,8 @@ class Request:
         return str(self.content["action"])
 
 
-_VALUES = ", ".join(f"'$.{name}'" for name in ("set", "expr", "patches", "columns"))
+_WITH_VALUES = ("set", "expr", "patches", "columns")
+_VALUES = ", ".join(f"'$.{name}'" for name in _WITH_VALUES)
 _OPEN = "select id, at, content from owner_request where id not in (select id from owner_answer) order by at, id"
 
 
@@ -80,6 +82,9 @@ class Inbox:
             given = (time.time() - _LONG, _KEPT)
             db.execute(f"delete from owner_request where id in ({old})", given)
             db.execute(f"delete from owner_answer where at < ? and id not in ({kept})", given)
+        if any(request.content.get(name) for name in _WITH_VALUES):
+            with state_file.reported(self._path):
+                empty_log(self._db)
 
     def answered(self, request: Request) -> dict[str, Any] | None:
         """The answer to a request; None while there is none."""
