@@ -19,6 +19,7 @@ from dataflows.sampling import Sampling
 from dataflows.stopping import Stop
 from dataflows.watch import Watched
 from journal import trends
+from journal.audit_trail import SELF, Step, add
 from journal.history import KEPT, History, Sample
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Reason
@@ -140,7 +141,7 @@ def test_what_can_be_done_follows_from_the_statuses(shop: Shop) -> None:
     told, _ = shop.report()
     (cause,) = told["causes"]
     assert cause["statuses"] == {"patched": 1, "approved": 2}
-    assert [step["command"].split()[2] for step in cause["steps"]] == ["approve", "replay", "discard"]
+    assert [step["command"].split()[2] for step in cause["steps"]] == ["replay", "approve", "discard"]
     assert told["open_quarantine"] == 3
     assert told["statuses"] == {"patched": 1, "approved": 2, "resolved": 1}
     (pending,) = told["pending"]
@@ -237,6 +238,19 @@ def test_effectiveness_counts_how_soon_records_were_seen_and_resolved(shop: Shop
     index = json.loads((shop.folder / "out" / "index.json").read_text())
     (owner,) = index["owners"]
     assert (owner["owner"], owner["effectiveness"][0]["resolve"]) == ("ann@example.com", pytest.approx(50))
+
+
+def test_a_step_of_a_person_counts_once_however_many_lines_tell_of_it(shop: Shop) -> None:
+    shop.fill(held(100))
+    with shop.journal() as writer, writer.changing() as db:
+        for by, request in (("ann@example.com", "r1"), ("ann@example.com", "r1"), ("bo@example.com", "r2"), (SELF, "r1")):
+            add(db, Step("fix", by, "orders", [100], {"request": request}))
+        add(db, Step("discard", "bo@example.com", "orders", [100]))
+        writer.commit_beside()
+    told, _ = shop.report()
+    assert {line["window"]: line["steps"] for line in told["effectiveness"]} == dict.fromkeys(
+        ("24 hours", "7 days", "30 days", "since the beginning"), 3
+    )
 
 
 def test_columns_that_come_and_go_are_told(shop: Shop) -> None:
