@@ -20,6 +20,7 @@ from dataflows.stopping import Stop
 from dataflows.watch import Watched
 from journal import trends
 from journal.audit_trail import SELF, Step, add
+from journal.audits import Audited, Audits
 from journal.history import KEPT, History, Sample
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Reason
@@ -251,6 +252,37 @@ def test_a_step_of_a_person_counts_once_however_many_lines_tell_of_it(shop: Shop
     assert {line["window"]: line["steps"] for line in told["effectiveness"]} == dict.fromkeys(
         ("24 hours", "7 days", "30 days", "since the beginning"), 3
     )
+
+
+def test_a_disagreement_of_the_engines_is_told_with_both_verdicts_and_without_what_is_confidential(shop: Shop) -> None:
+    shop.fill()
+    row = {
+        "ordinal": 4,
+        "position": "0/1",
+        "key": {"id": "4"},
+        "values": {"amount": "4711-secret"},
+        "gate": "passed",
+        "reference": "failed",
+    }
+    line = Audited("orders", "j", 4, "amount-positive", "differs", "gx", rows=50, at=time.time())
+    with closing(Audits.open(shop.pipeline.state)) as audits:
+        audits.seen("orders", "freshness", "freshness", {"message": "it is old"}, time.time() - 50)
+        audits.seen("orders", "disagreement", "amount-positive", {"message": "they differ on 1 row", "rows": [row]}, time.time() - 90)
+        audits.keep(
+            [line, replace(line, rule="", verdict="passes"), replace(line, last=5, verdict="agrees"), replace(line, last=6, verdict="none")]
+        )
+    told, page = shop.report()
+    assert (told["verdict"], told["headline"]) == ("bad", "Two engines do not agree")
+    assert [one["kind"] for one in told["incidents"]] == ["disagreement", "freshness"]
+    assert told["incidents"][0]["samples"] == ["id=4, amount=4711-secret; the gate: passed; Great Expectations: failed"]
+    assert {name: told["agreement"][name] for name in ("windows", "rows", "differ", "unjudged")} == {
+        "windows": 2, "rows": 100, "differ": 1, "unjudged": 1,
+    }  # fmt: skip
+    assert "they differ on 1 row" in page
+    sensitive = _CONTRACT.replace("logicalType: number\n", "logicalType: number\n        classification: restricted\n")
+    (shop.folder / "orders.yaml").write_text(contract_of(sensitive))
+    told, page = shop.report()
+    assert "4711-secret" not in page + json.dumps(told)
 
 
 def test_columns_that_come_and_go_are_told(shop: Shop) -> None:
