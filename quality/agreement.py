@@ -90,12 +90,12 @@ def explanation(
         if kind == "expect_column_values_to_match_json_schema":
             return "extended" if _same_where_json(rule, ours, frame, reference) else None
         return "extended" if kind in EXTENDED else None
-    if "type" in kind and "column" in arguments and frame.rows:  # numpy's integers have no nulls
+    if "type" in kind and "column" in arguments and frame.rows:  # numpy's integers and booleans have no nulls
         there = ~np.asarray(frame.columns[arguments["column"]].is_null())
         unconditional = (kind, {name: value for name, value in arguments.items() if name not in ("row_condition", "condition_parser")})
-        [theirs] = reference.judge(frame.where(there), [unconditional], "plain")
         kernel = compile_expectation(*unconditional, {name: array.type for name, array in frame.columns.items()})
-        if same(kernel.judge(frame.where(there)), theirs):
+        held = kernel.judge(frame.where(there))
+        if any(same(held, reference.judge(frame.where(there), [unconditional], form)[0]) for form in ("plain", "nullable")):
             return "held without nulls"
     return next(
         (f"held as {forms}" for forms in _mixed(rule, frame) if same(ours, reference.judge(frame, [rule], forms)[0])),

@@ -66,7 +66,9 @@ def test_every_change_is_in_one_window_and_the_audit_goes_on_where_it_was(make_p
 
 def test_rows_that_are_all_held_back_are_looked_at_too(make_place: MakePlace) -> None:
     place = make_place()
-    place.send(orders(place, 1, -1, -2))
+    place.send(orders(place, 1, 1))
+    place.audit()
+    place.send(orders(place, 2, -1, -2))
     assert place.audit().changes == 2
     assert place.audit().changes == 0
     assert place.lines()["positive"].failed == 2
