@@ -103,7 +103,7 @@ def _tamper(life: Life, *statements: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    "statement, said",
     [
         ("update audit set by = 'bo@example.com' where n = 2", "line 2: the line was changed"),
         ("delete from audit where n = 2", "line 2 is missing"),
