@@ -53,7 +53,10 @@ RULES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("expect_column_pair_values_a_to_be_greater_than_b", {"column_A": "ends_at", "column_B": "starts_at"}),
 )
 _LOGICAL = {
-    **{"bigint": "integer", "integer": "integer", "numeric(12,2)": "number", "double precision": "number"},
+    "bigint": "integer",
+    "integer": "integer",
+    "numeric(12,2)": "number",
+    "double precision": "number",
     "timestamp with time zone": "timestamp",
 }
 _SIZES = (1_000, 100_000)
@@ -105,6 +108,7 @@ def seconds(run: Callable[[], object], patience: float) -> float:
 
 
 def main() -> None:
+    """Prints the three figures, with the load of the machine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--without-gx", action="store_true")
     parser.add_argument("--seconds", type=float, default=1.0, help="patience with each measurement")

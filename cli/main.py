@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from cli.alerts import alerts
+from cli.audit import audit
 from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
@@ -62,5 +64,7 @@ for command in (demo, check, plan, sync, run, status, verify, trace, report, sna
     app.command()(command)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
+app.add_typer(alerts, name="alerts")
+app.add_typer(audit, name="audit")
 app.add_typer(new, name="new")
 app.command()(schema)

@@ -294,6 +294,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 times=judged.times,
             )
             self._count(batch, judged)
+        self._judge.written(judged)
 
     def _unknown(self, judged: JudgedBatch) -> list[QuarantineRecord]:
         """Of the records of a copy for one sink those of rows that are in quarantine for nothing else."""

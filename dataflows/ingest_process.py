@@ -28,6 +28,7 @@ from dataflows.process import run_flow
 from dataflows.readers import Readers, exchange
 from dataflows.records import Places, judged_records
 from dataflows.stopping import Stop
+from dataflows.strict_order import StrictOrder
 from dataflows.together import run_together
 from dataflows.versions import Versions
 from dataflows.waiting import Waiting
@@ -100,6 +101,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
             judged_by,
             versions,
             earlier,
+            strict_order(journal, rules),
         )
         report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal)
         report.follow()
@@ -160,6 +162,12 @@ def _journal(pipeline: Pipeline, state: State) -> JournalWriter:
         for name in pipeline.sources:
             state.source_status(name, asdict(SourceStatus("retrying", error=str(error))))
         raise
+
+
+def strict_order(journal: JournalWriter, rules: Mapping[str, Contract]) -> StrictOrder | None:
+    """What keeps changes waiting for records of their keys; None where no contract wants it."""
+    strict = {name for name, contract in rules.items() if contract.order == "strict"}
+    return StrictOrder(journal.id, journal.sitting, strict) if strict else None
 
 
 def _gate(rules: Mapping[str, Contract], earlier: EarlierValues | None, lookups: LookupsOfRules, schema: TableSchema) -> Gate | None:
@@ -241,7 +249,9 @@ class _Report:
         if error is not None:
             return replace(status, state="retrying" if isinstance(error, TransientError) else "stopped", error=str(error))
         tables = {table: self._table(name, table, found) for table, found in status.tables.items()}
-        status = replace(status, tables=tables)
+        of = {dataset_name(self._pipeline, name, table) for table in tables}
+        tripped = {dataset: why for dataset, why in self._judge.tripped.copy().items() if dataset in of}
+        status = replace(status, tables=tables, breakers=tripped)
         if (trouble := self._journal.trouble) is not None:
             return replace(status, state="retrying", error=trouble)
         if self._flow.full:

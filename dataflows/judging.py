@@ -17,10 +17,11 @@ from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
-from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
+from quality.judgement import BREAKER, UNDECODABLE, Judgement, QuarantinedRow
 
 if TYPE_CHECKING:
     from dataflows.earlier_values import EarlierValues
+    from dataflows.strict_order import StrictOrder
     from dataflows.versions import Sifted, Versions
     from dataflows.waiting import Part, Settled, Waiting
     from quality.gate import Gate
@@ -101,7 +102,8 @@ class JudgedSegment:
 class Judge:
     """Numbers changes and passes them through the gates of their datasets, in order. One for all sources of a pipeline.
 
-    `stopped` maps a dataset that a rule has stopped to the reason, `stopped_tables` (source, table) whose map does not fit any more.
+    `stopped` maps a dataset that a rule has stopped to the reason, `stopped_tables` (source, table) whose map does not fit any more,
+    `tripped` a dataset whose breaker has tripped, whether that has stopped it or lets rows go on with warnings.
     """
 
     def __init__(
@@ -115,10 +117,13 @@ class Judge:
         judged_by: JudgedBy | None = None,
         versions: Versions | None = None,
         earlier: EarlierValues | None = None,
+        order: StrictOrder | None = None,
     ) -> None:
         """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates, and
         lookups, for which rows may have to wait, behind them; last come `versions`, which rows that are late do not pass.
-        `judged_by` says what is to be noted of what judged, and `earlier` remembers what the gates compare changes with."""
+        `judged_by` says what is to be noted of what judged, and `earlier` remembers what the gates compare changes with. `order` knows
+        what has to wait for a record of its key."""
+        self._order = order
         self._maps = maps
         self._versions = versions
         self._earlier = earlier
@@ -133,6 +138,7 @@ class Judge:
         self._copies: dict[tuple[str, str, str | None], int] = {}
         self.stopped: dict[str, str] = {}
         self.stopped_tables: dict[tuple[str, str], str] = {}
+        self.tripped: dict[str, str] = {}
 
     def segment(self, segment: Segment) -> JudgedSegment:
         if segment.notes:
@@ -145,6 +151,11 @@ class Judge:
                 if isinstance(judged, JudgedBatch):
                     notes |= self._judged_by.note(judged.passed)
         return JudgedSegment(segment if not notes else replace(segment, notes={**segment.notes, **notes}), entries)
+
+    def written(self, judged: JudgedBatch) -> None:
+        """The journal has what became of a batch, and of all before it."""
+        if self._order is not None:
+            self._order.written(judged.passed.dataset, judged.last)
 
     def entry(self, entry: ChangeBatch | CopyMarker | Held) -> Judged | None:
         """None for a marker of a table whose map does not fit: what is copied is kept, and copied again once the map is mended."""
@@ -197,10 +208,15 @@ class Judge:
         except ConfigError as error:
             return self._stop(given, error.message)
         judgement = undecodable(batch) if gate is None else gate.judge(batch)
+        self._note_breaker(batch.dataset, judgement)
         if judgement.failure is not None:
             return self._stop(given, judgement.failure.message)
         if judgement.alert is not None:
             log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
+        if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
+            unmapped = self._recorded(mapped, gate)
+        if self._order is not None:
+            judgement = self._order.applied(batch, judgement, unmapped)
         passed = batch if judgement.passed.all() else batch.take(judgement.passed)
         try:
             passed, poor, part, sifted = self._enriched(passed)
@@ -208,8 +224,6 @@ class Judge:
             self._stop_table(batch, error.message)
             return Stopped(given)
         self._next = first + rows
-        if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
-            unmapped = self._recorded(mapped, gate)
         records: Sequence[QuarantineRecord] = ()
         if batch.sink is None:
             records = [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
@@ -243,6 +257,14 @@ class Judge:
             passed &= ~np.isin(batch.ordinal, poor.failed.ordinal)
         return self._earlier.take(batch if passed.all() else batch.take(passed))
 
+    def _note_breaker(self, dataset: str, judgement: Judgement) -> None:
+        failure = judgement.failure
+        said = failure.message if failure is not None and failure.rule == BREAKER else judgement.alert
+        if said is not None:
+            self.tripped[dataset] = said
+        elif judgement.judged:
+            self.tripped.pop(dataset, None)
+
     def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None, Sifted | None]:
         """What goes on of what the contract has passed, what was made of it where it is enriched, what waits, and what was late.
 
@@ -254,6 +276,8 @@ class Judge:
             self._waiting.lookups.check(batch)
         made = None if self._waiting is None else self._waiting.apply(batch)
         mapped, part = (None, None) if made is None else made
+        if self._order is not None and mapped is not None and mapped.failed is not None:
+            mapped = self._order.enriched(batch, mapped, part)
         passed, sifted = self._sifted(batch if mapped is None else mapped.passed)
         if self._waiting is not None:
             self._waiting.lookups.take(passed)
@@ -290,9 +314,14 @@ class Judge:
         gate = self._gates.get(batch.schema.encoded)
         if one.mapped is None:
             spoiled = [QuarantinedRow(row, (Reason(WAITED, None, one.why, None),)) for row in range(len(batch))]
-            passed, rows, records = batch.slice(0, 0), spoiled, list(self._record(batch, spoiled, gate))
+            judgement = Judgement(np.zeros(len(batch), np.bool_), spoiled)
+            if self._order is not None:
+                judgement = self._order.applied(batch, judgement)
+            rows = list(judgement.quarantined)
+            passed, records = batch.slice(0, 0), list(self._record(batch, rows, gate))
         else:
-            passed, rows, records = one.mapped.passed, list(one.mapped.rows), self._recorded(one.mapped, gate)
+            mapped = one.mapped if self._order is None else self._order.enriched(batch, one.mapped)
+            passed, rows, records = mapped.passed, list(mapped.rows), self._recorded(mapped, gate)
         passed, sifted = self._sifted(passed)
         if self._waiting is not None:
             self._waiting.lookups.take(passed)

@@ -67,11 +67,13 @@ class Incident:
 @dataclass(frozen=True, slots=True)
 class AuditPlace:
     """How far the audit of a dataset has come: everything up to entry `seq` of `journal` was looked at, but for the `unaudited` changes
-    that were gone before they could be. `passed` counts the changes up to there that the gate has let pass since the journal began."""
+    that were gone before they could be. `passed` counts the changes up to there that the gate has let pass since the journal began. Of what
+    it held back everything up to the change `ordinal` was looked at."""
 
     dataset: str
     journal: str
     seq: int
+    ordinal: int
     passed: int
     unaudited: int
     at: float
@@ -127,6 +129,7 @@ def audit_tables(tables: sa.MetaData) -> AuditTables:
         sa.Column("dataset", sa.Text, primary_key=True),
         sa.Column("journal", sa.Text, nullable=False),
         sa.Column("seq", sa.BigInteger, nullable=False),
+        sa.Column("ordinal", sa.BigInteger, nullable=False),
         sa.Column("passed", sa.BigInteger, nullable=False),
         sa.Column("unaudited", sa.BigInteger, nullable=False),
         sa.Column("at", sa.Float, nullable=False),

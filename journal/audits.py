@@ -72,12 +72,16 @@ class Audits(StateAccess):
             row = {"id": number, "dataset": dataset, "kind": kind, "rule": rule, "since": now, "last": now, "count": 1, "detail": told}
             connection.execute(insert(_incident).values(row).on_conflict_do_update(index_elements=["id"], set_={"last": now}))
 
-    def over(self, dataset: str, kind: str, now: float, *, rules: Collection[str] | None = None, but: Collection[str] = ()) -> None:
-        """Incidents of a kind that are seen no more: of these rules, or of all but some."""
-        which = [_incident.c.dataset == dataset, _incident.c.kind == kind, _incident.c.rule.not_in(list(but))]
+    def over(self, dataset: str, kind: str, now: float, *, rules: Collection[str] | None = None) -> None:
+        """Incidents of a kind that are seen no more: all, or those of some rules."""
+        which = [_incident.c.dataset == dataset, _incident.c.kind == kind]
         if rules is not None:
             which.append(_incident.c.rule.in_(list(rules)))
         self._resolve(now, *which)
+
+    def over_unknown(self, dataset: str, rules: Collection[str], now: float) -> None:
+        """The incidents of all but these rules of a dataset: there are no others any more."""
+        self._resolve(now, _incident.c.dataset == dataset, _incident.c.rule.not_in(list(rules)))
 
     def over_but(self, datasets: Collection[str], now: float) -> None:
         """The incidents of all other datasets: they have no contract any more."""

@@ -277,6 +277,12 @@ def open_records(db: sqlite3.Connection) -> dict[str, int]:
     return dict(db.execute(f"select dataset, count(*) from quarantine where {_WAITS} group by dataset"))
 
 
+def with_status(db: sqlite3.Connection, statuses: Sequence[str]) -> dict[str, int]:
+    """How many records of each dataset have one of these statuses."""
+    places = ", ".join("?" * len(statuses))
+    return dict(db.execute(f"select dataset, count(*) from quarantine where status in ({places}) group by dataset", statuses))
+
+
 def open_keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
     """The keys of a dataset's records that are not resolved."""
     rows = db.execute(f"select key from quarantine where dataset = ? and {_WAITS}", (dataset,))

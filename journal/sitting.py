@@ -77,7 +77,7 @@ class SittingKeys:
             keys = [key for record in records if record.dataset == dataset for key in keys_of(record)]
             if dataset not in known:
                 known[dataset] = HashedKeys()
-            known[dataset].add(_hashed(keys))
+            known[dataset].add(hashes_of(keys))
 
     def remove(self, records: Iterable[QuarantineRecord]) -> None:
         """Records are resolved, superseded or discarded. Harmless when told again."""
@@ -97,12 +97,10 @@ class SittingKeys:
             if found.gone > _STALE and found.gone > len(found) // 2:
                 self.reload()
 
-    def candidates(self, dataset: str, keys: Sequence[pa.StringArray]) -> Longs:
-        """Indices of those of m keys (one string array[m] for each column) that may sit; all that do are among them."""
+    def candidates(self, dataset: str, hashes: Hashes) -> Longs:
+        """Indices of those of m keys, uint64[m], that may sit; all that do are among them."""
         found = self._known.get(dataset)
-        if found is None or not keys:
-            return np.zeros(0, np.int64)
-        return np.flatnonzero(found.has(key_hashes(keys)))
+        return np.zeros(0, np.int64) if found is None else np.flatnonzero(found.has(hashes))
 
     def passed(self, batch: ChangeBatch) -> None:
         """Changes have passed, to all sinks: after the records that came with them were added. Also of what is replayed."""
@@ -115,7 +113,7 @@ class SittingKeys:
         if not batch.schema.key:
             return
         keys, rows = touched_keys(batch)
-        found = self.candidates(batch.dataset, keys)
+        found = self.candidates(batch.dataset, key_hashes(keys))
         if len(found):
             texts = key_texts(batch.schema.key, keys, found)
             news = zip(batch.ordinal[rows[found]].tolist(), texts, strict=True)
@@ -272,11 +270,11 @@ def _loaded(db: sqlite3.Connection) -> Mapping[str, Hashes]:
         for dataset, text in some:
             by_dataset.setdefault(dataset, []).append(msgspec.json.decode(text))
         for dataset, keys in by_dataset.items():
-            found.setdefault(dataset, []).append(_hashed(keys))
+            found.setdefault(dataset, []).append(hashes_of(keys))
     return {dataset: np.concatenate(hashes) for dataset, hashes in found.items()}
 
 
-def _hashed(keys: Sequence[Values]) -> Hashes:
+def hashes_of(keys: Sequence[Values]) -> Hashes:
     """Of keys that know all their values; those without columns have no hash."""
     by_names: dict[tuple[str, ...], list[Values]] = {}
     for key in keys:

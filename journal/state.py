@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from journal.passages import Passage, note
 from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
 from journal.sealing import Seal
 from journal.state_access import StateAccess
+from journal.trends import Waiting
 
 EVERY_SINK = "*"
 """Stands for a sink where a copy is asked for that all of them get."""
@@ -213,6 +214,15 @@ class State(StateAccess):
         open_ = _settled.where(_waits).subquery()
         rows = self._read(sa.select(open_.c.sink, open_.c.dataset, sa.func.count().label("n")).group_by(open_.c.sink, open_.c.dataset))
         return {(row["sink"], row["dataset"]): row["n"] for row in rows}
+
+    def refused_statuses(self, sinks: Collection[str]) -> dict[str, Waiting]:
+        """What these sinks refused, by dataset."""
+        found = _settled.where(tables.refused.c.sink.in_(list(sinks))).subquery().c
+        values = (sa.func.count().label("n"), sa.func.min(found.quarantined_at).label("oldest"))
+        waiting: dict[str, Waiting] = {}
+        for row in self._read(sa.select(found.dataset, found.status, *values).group_by(found.dataset, found.status)):
+            waiting.setdefault(row["dataset"], Waiting()).add(row["status"], row["n"], row["oldest"])
+        return waiting
 
     def refused_keys(self, sink: str, dataset: str) -> list[Values]:
         """The keys of the open records of a dataset that a sink refused."""

@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from journal.alert_tables import alert_tables
 from journal.audit_tables import audit_tables
+from journal.history_table import history_table
 from journal.locks import ProcessLock
 from journal.passages import passage_table
 from journal.quarantine import COLUMNS
@@ -78,6 +80,8 @@ refused = sa.Table(
     sa.Index("refused_in_order", "ordinal", "id"),
 )
 passed = passage_table(_tables)
+alert, message = alert_tables(_tables)
+history = history_table(_tables)
 # what runs in a state folder: the locks that processes hold, as JSON, with the time at which they took them
 folder = sa.Table(
     "folder",
@@ -99,7 +103,8 @@ tick = sa.Table(
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 audits = audit_tables(_tables)
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, tick, *audits))
+_watched = (history, tick, alert, message, *audits)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, *_watched))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""

@@ -27,6 +27,7 @@ AMONG_OTHERS = frozenset(
         "expect_column_values_to_be_increasing",
         "expect_column_values_to_be_decreasing",
         "expect_column_value_z_scores_to_be_less_than",
+        "expect_column_values_to_not_be_outliers",
     }
 )
 """Expectations whose answer for a row depends on the other rows."""
@@ -204,7 +205,7 @@ def _expectation(implementation: object, place: Place, mostly: float | None) -> 
     scope = Scope.SET if name in SET_EXPECTATIONS else Scope.BATCH if name in AMONG_OTHERS else Scope.ROW
     about = columns[0] if columns and "column_list" not in sample else place.column
     given = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key not in _COLUMN_ARGUMENTS)
-    return Found(kind, about, scope, columns, f"{kind}({given})", compiled)
+    return Found(kind, about, scope, columns, f"{kind}({given})", compiled, expectation=(name, arguments))
 
 
 def _parsed(implementation: object) -> Mapping[str, Any]:

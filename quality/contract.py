@@ -35,6 +35,16 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """How a dataset is audited: every so many seconds, rules over the set on the last `window` changes, and of the rows that the gate
+    let pass in them a sample of `sample`."""
+
+    every: float = 60.0
+    window: int = 10_000
+    sample: int = 500
+
+
+@dataclass(frozen=True, slots=True)
 class Property:
     """One column of the dataset: `name` in the contract, `column` in the table (its physicalName, if it has one)."""
 
@@ -105,6 +115,7 @@ class Contract:
     breaker: Breaker | None = None
     order: str = "newest"
     approval: str = "four-eyes"
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
     def level(self, name: str) -> ServiceLevel | None:
         """What is promised of the dataset as a whole under this name; None where nothing is."""

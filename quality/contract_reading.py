@@ -74,6 +74,7 @@ class _Reading:
             breaker=settings.breaker,
             order=settings.order,
             approval=settings.approval,
+            audit=settings.audit,
         )
 
     def _problem(self, path: Trail, message: str, hint: str | None = None) -> None:

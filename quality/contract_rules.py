@@ -134,6 +134,7 @@ class RulesReading:
                 severity=check.get("severity"),
                 mostly=1.0 if settings.mostly is None else settings.mostly,
                 generated=generated,
+                expectation=found.expectation,
                 lookup=found.lookup,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -100,6 +100,7 @@ class Rule:
     compile   types -> what judges; raises RuleError, BadExpectation or ExpressionError where these types cannot be judged
     line      of its entry in the contract's file
     says      what must hold, in the owner's words if there are any
+    expectation   the name and the arguments by which Great Expectations knows it, if it does
     lookup    the lookup that its values are looked for in, if it is about one
     """
 
@@ -117,6 +118,12 @@ class Rule:
     mostly: float = 1.0
     generated: bool = False
     lookup: str | None = None
+    expectation: tuple[str, Mapping[str, Any]] | None = field(default=None, compare=False)
+
+    @property
+    def kind_of_expectation(self) -> str:
+        """The expectation's name in its lower case; empty for a rule that is none."""
+        return "" if self.expectation is None else self.expectation[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,7 @@ class Found:
     says: str
     compile: Callable[[Types], Judge]
     lookup: str | None = None
+    expectation: tuple[str, Mapping[str, Any]] | None = None
 
 
 def arrow_types(types: Types) -> dict[str, pa.DataType]:

@@ -27,12 +27,12 @@ def test_windows_and_the_place_are_kept_together_and_told_again_without_harm(aud
     assert audits.windows("orders") == []
     assert audits.place("orders") is None
     for _ in range(2):
-        audits.keep([LINE, replace(LINE, rule="")], AuditPlace("orders", "j", 7, 100, 0, 1000.0))
+        audits.keep([LINE, replace(LINE, rule="")], AuditPlace("orders", "j", 7, 120, 100, 0, 1000.0))
     assert audits.windows("orders", 999.0) == [replace(LINE, rule=""), LINE]
     assert audits.windows("orders", rule="mean") == [LINE]
     assert audits.windows("orders", 1001.0) == []
     assert audits.windows("others") == []
-    assert audits.place("orders") == AuditPlace("orders", "j", 7, 100, 0, 1000.0)
+    assert audits.place("orders") == AuditPlace("orders", "j", 7, 120, 100, 0, 1000.0)
 
 
 def test_an_incident_goes_on_while_it_is_seen_and_another_one_begins_later(audits: Audits) -> None:
@@ -54,7 +54,7 @@ def test_incidents_end_with_the_rules_and_the_datasets_that_they_are_about(audit
     for dataset in ("orders", "customers"):
         for rule in ("mean", "rows"):
             audits.seen(dataset, "rule", rule, {}, 10.0)
-    audits.over("orders", "rule", 20.0, but=["rows"])
+    audits.over_unknown("orders", ["rows"], 20.0)
     assert [one.rule for one in audits.incidents("orders")] == ["rows"]
     audits.over_but(["orders"], 30.0)
     assert audits.incidents("customers") == []

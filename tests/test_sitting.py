@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from journal.batch import ChangeBatch, Op
+from journal.key_hash import key_hashes
 from journal.local import JournalWriter
 from journal.quarantine import QuarantineRecord, Wanted
 from journal.schema import Column, TableSchema
@@ -180,7 +181,7 @@ def test_many_keys_sit_in_little_memory_and_are_all_found(tmp_path: Path) -> Non
         for first in range(0, 20_000, 500):
             writer.quarantine([_held(writer, 1 + at, str(at)) for at in range(first, first + 500)])
         batch = _changes(30_000, Op.UPDATE, *(str(at) for at in range(19_990, 20_010)))
-        assert len(writer.sitting.candidates("orders", batch.columns[:1])) == 10
+        assert len(writer.sitting.candidates("orders", key_hashes(batch.columns[:1]))) == 10
         writer.commit(SOURCE, "a")
         writer.rollback()
         _pass(writer, batch)
