@@ -20,6 +20,7 @@ from cli.resync import resync, snapshot
 from cli.run import run, sync
 from cli.schema import schema
 from cli.status import status
+from cli.steps import approve, discard, fix, replay
 from cli.trace import trace
 from cli.verify import verify
 
@@ -62,6 +63,8 @@ def sluice(
 
 for command in (demo, check, plan, sync, run, status, verify, trace, report, snapshot, resync):
     app.command()(command)
+for step in (fix, approve, replay, discard):
+    quarantine.command()(step)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
 app.add_typer(alerts, name="alerts")
