@@ -8,6 +8,8 @@ import typer
 
 from cli.alerts import alerts
 from cli.audit import audit
+from cli.audit_trail import list_ as list_trail
+from cli.audit_trail import verify as verify_trail
 from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
@@ -69,6 +71,8 @@ for step in (fix, approve, replay, discard, forget):
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
 app.add_typer(alerts, name="alerts")
+audit.command("verify")(verify_trail)
+audit.command("list")(list_trail)
 app.add_typer(audit, name="audit")
 app.add_typer(new, name="new")
 app.command()(schema)

@@ -98,12 +98,6 @@ class Inbox:
             newer = "on conflict do update set n = excluded.n, hash = excluded.hash where n < excluded.n"
             db.execute(f"insert into trail_head values (?, ?, ?) {newer}", (journal, n, of))
 
-    def head(self, journal: str) -> tuple[int, str] | None:
-        """What was noted last."""
-        with state_file.reported(self._path):
-            found = self._db.execute("select n, hash from trail_head where journal = ?", (journal,)).fetchone()
-        return None if found is None else (found[0], found[1])
-
     def close(self) -> None:
         with closing(self._db):
             pass
