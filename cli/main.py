@@ -8,10 +8,13 @@ import typer
 
 from cli.alerts import alerts
 from cli.audit import audit
+from cli.audit_trail import list_ as list_trail
+from cli.audit_trail import verify as verify_trail
 from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
 from cli.ending import Commands
+from cli.forget import forget
 from cli.new import new
 from cli.plan import plan
 from cli.quarantine import quarantine
@@ -20,6 +23,7 @@ from cli.resync import resync, snapshot
 from cli.run import run, sync
 from cli.schema import schema
 from cli.status import status
+from cli.steps import approve, discard, fix, replay
 from cli.trace import trace
 from cli.verify import verify
 
@@ -62,9 +66,13 @@ def sluice(
 
 for command in (demo, check, plan, sync, run, status, verify, trace, report, snapshot, resync):
     app.command()(command)
+for step in (fix, approve, replay, discard, forget):
+    quarantine.command()(step)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
 app.add_typer(alerts, name="alerts")
+audit.command("verify")(verify_trail)
+audit.command("list")(list_trail)
 app.add_typer(audit, name="audit")
 app.add_typer(new, name="new")
 app.command()(schema)
