@@ -12,6 +12,7 @@ from cli.demo import demo
 from cli.ending import Commands
 from cli.new import new
 from cli.plan import plan
+from cli.profile import profile
 from cli.quarantine import quarantine
 from cli.report import report
 from cli.resync import resync, snapshot
@@ -58,7 +59,7 @@ def sluice(
     """
 
 
-for command in (demo, check, plan, sync, run, status, verify, trace, report, snapshot, resync):
+for command in (demo, check, plan, sync, run, status, verify, trace, report, profile, snapshot, resync):
     app.command()(command)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
