@@ -30,6 +30,7 @@ def draft_of(profile: TableProfile) -> Node:
     rules = _conditions(profile)
     if rules:
         root["quality"] = rules
+    _own_ids([rule for holder in (*root["properties"], root) for rule in holder.get("quality", ())])
     return {
         "apiVersion": _VERSION,
         "kind": "DataContract",
@@ -170,7 +171,7 @@ def _conditions(profile: TableProfile) -> list[Node]:
         if any(_PLACEHOLDER.search(name) or names.count(name.lower()) > 1 or not name for name in (one.left, one.right)):
             continue  # SQL could not name such a column without doubt
         rules.append(_condition(one))
-    return _with_own_ids(rules)
+    return rules
 
 
 def _condition(one: Condition) -> Node:
@@ -185,13 +186,15 @@ def _condition(one: Condition) -> Node:
     }
 
 
-def _with_own_ids(rules: Sequence[Node]) -> list[Node]:
-    taken: dict[str, int] = {}
+def _own_ids(rules: Sequence[Node]) -> None:
+    """No two rules have one id."""
+    taken: set[str] = set()
     for rule in rules:
-        times = taken[rule["id"]] = taken.get(rule["id"], 0) + 1
-        if times > 1:
-            rule["id"] += f"-{times}"
-    return list(rules)
+        stem, times = rule["id"], 1
+        while rule["id"] in taken:
+            times += 1
+            rule["id"] = f"{stem}-{times}"
+        taken.add(rule["id"])
 
 
 def _identifier(name: str) -> str:

@@ -49,7 +49,8 @@ class Guess:
 
 
 class Guesses:
-    """The guesses about one column that no value has proved wrong yet. `free`: numbers and booleans may be written as text."""
+    """The guesses about one column that no value has proved wrong yet. `free`: also what is no text by itself may be written as one
+    (numbers, booleans, JSON)."""
 
     def __init__(self, *, free: bool) -> None:
         self._alive: list[Guess] | None = None
@@ -92,6 +93,8 @@ def free_guesses() -> tuple[Guess, ...]:
         Guess("boolean", "boolean", _reads("boolean", _WORDS)),
         Guess("integer", "integer", _reads("integer", _INTEGER)),
         Guess("number", "number", _reads("number", _NUMBER)),
+        Guess("object", "object", _reads("object", r"^\s*\{")),
+        Guess("array", "array", _reads("array", r"^\s*\[")),
     )
 
 
@@ -102,8 +105,6 @@ def guesses() -> tuple[Guess, ...]:
         Guess("date", "date", _reads("date", r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")),
         Guess("timestamp", "timestamp", _reads("timestamp", r"^[0-9]{4}-")),
         Guess("time", "time", _reads("time", r"^[0-9]{2}:")),
-        Guess("object", "object", _reads("object", r"^\s*\{")),
-        Guess("array", "array", _reads("array", r"^\s*\[")),
         Guess("uuid", "string", _matches(ecma(FORMATS["uuid"] or "")), "uuid"),
     ]
     for written in _MOMENT_FORMATS:

@@ -44,6 +44,7 @@ class Look:
         self._places: dict[str, int] = {}
         self._texts: dict[int, Texts] = {}
         self._kinds: dict[str, frozenset[str]] = {}
+        self._read: frozenset[int] = frozenset()
         self.held: list[Held] = []
 
     def take(self, batches: Iterable[Batch]) -> None:
@@ -63,7 +64,7 @@ class Look:
         self.held = [self._settle(place) for place in range(len(self._fields))]
         self._restage()
         columns = [self._column(place) for place in range(len(self._fields))]
-        asked = [Asked(profile, f"c{place}", self.held[place].family) for place, profile in enumerate(columns)]
+        asked = [Asked(profile, self._name(place), self.held[place].family) for place, profile in enumerate(columns)]
         declared = [name for name in self._known.key if name in self._places]
         key = declared if len(declared) == len(self._known.key) else []
         found = TableProfile(
@@ -123,14 +124,19 @@ class Look:
         names = [f"c{place}" for place in places]
 
         def read() -> Iterator[Mapping[str, pa.Array]]:
-            for batch in self._stage.batches(names, given=True):
-                yield {name: self.held[place].measured(batch.column(name)) for name, place in zip(names, places, strict=True)}
+            for batch in self._stage.batches(names):
+                yield {f"r{place}": self.held[place].measured(batch.column(f"c{place}")) for place in places}
 
-        self._stage.restage(names, "read", read())
+        self._stage.restage("read", read())
+        self._read = frozenset(places)
+
+    def _name(self, place: int) -> str:
+        """What the stage calls a column in its narrowest type."""
+        return f"r{place}" if place in self._read else f"c{place}"
 
     def _column(self, place: int) -> ColumnProfile:
         held, texts = self.held[place], self._texts.get(place)
-        found = Measure(self._stage, f"c{place}", held.family).figures() if self._stage.rows else Figures()
+        found = Measure(self._stage, self._name(place), held.family).figures() if self._stage.rows else Figures()
         why = self._sensitive(place)
         told = texts is not None and held.family == "text"
         profile = ColumnProfile(

@@ -53,7 +53,7 @@ def _broken(contract: Contract, stage: Stage, held: Sequence[Held]) -> list[Rule
     places = {one.field.name: place for place, one in enumerate(held)}
     if not wanted:
         return []
-    for batch in stage.batches([f"c{places[name]}" for name in wanted], given=True):
+    for batch in stage.batches([f"c{places[name]}" for name in wanted]):
         frame = _frame({name: held[places[name]].read(batch.column(f"c{places[name]}")) for name in wanted}, batch.num_rows)
         for rule, judge in list(judges.values()):
             if _breaks(judge, frame):

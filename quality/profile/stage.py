@@ -57,13 +57,10 @@ class Stage:
         self.rows += rows
         self._insert("given", {f"c{place}": values for place, values in columns.items()})
 
-    def restage(self, names: Sequence[str], table: str, batches: Iterator[Mapping[str, pa.Array]]) -> None:
-        """Keeps what was made of the columns `names`, in the order of the rows, as a table of its own that stands before the given ones."""
+    def restage(self, table: str, batches: Iterator[Mapping[str, pa.Array]]) -> None:
+        """Keeps what was made of columns, in the order of the rows, as a table beside theirs."""
         for columns in batches:
             self._insert(table, columns)
-        for name in names:
-            if name not in self._tables.get(table, ()):
-                self._tables.setdefault(table, []).append(name)
 
     def relation(self, *names: str) -> str:
         """What to put behind FROM to read these columns, row by row."""
@@ -77,9 +74,9 @@ class Stage:
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise _full(error) from error
 
-    def batches(self, names: Sequence[str], *, given: bool = False) -> Iterator[pa.RecordBatch]:
-        """The rows again, in their order, in batches; `given`: as they came, whatever was made of them since."""
-        source = '"given"' if given else self.relation(*names)
+    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows again, in their order, in batches."""
+        source = self.relation(*names)
         cursor = self._connection.cursor()
         try:
             listed = ", ".join(names)
@@ -91,7 +88,7 @@ class Stage:
             cursor.close()
 
     def _home(self, name: str) -> str:
-        return next((table for table in reversed(self._tables) if name in self._tables[table]), "given")
+        return next(table for table, names in self._tables.items() if name in names)
 
     def _insert(self, table: str, columns: Mapping[str, pa.Array]) -> None:
         if not columns:
