@@ -29,6 +29,10 @@ def _contract() -> None:
 def judge(
     contract: Annotated[Path, typer.Argument(metavar="CONTRACT", help="The contract.", show_default=False)],
     data: Annotated[Path, typer.Option("--data", metavar="FILE", help="A CSV, JSON-lines, Parquet or Arrow file.", show_default=False)],
+    lookup: Annotated[
+        list[str] | None,
+        typer.Option("--lookup", metavar="NAME=FILE", help="Rows of a lookup that a rule names; NAME=FILE:COLUMN,… says its key."),
+    ] = None,
     json: AsJson = False,
     verbose: Verbose = False,
     log_format: Log = LogFormat.console,
@@ -39,14 +43,21 @@ def judge(
     Examples:
       sluice contract test contracts/orders.odcs.yaml --data orders.csv
       sluice contract test contracts/orders.odcs.yaml --data orders.parquet --json
+      sluice contract test contracts/orders.odcs.yaml --data orders.csv --lookup customers=customers.csv:id
     """
     speak(verbose, log_format)
     import structlog
 
     from cli.answers import answer_json
+    from pipeline.errors import ConfigError
     from quality.contract_test import run_contract_test
+    from quality.lookup_file import LookupFile
 
-    found = run_contract_test(contract, data)
+    given = [LookupFile.of(text) for text in lookup or ()]
+    twice = next((one.name for place, one in enumerate(given) if one.name in [other.name for other in given[:place]]), None)
+    if twice is not None:
+        raise ConfigError(f"--lookup gives {twice} twice")
+    found = run_contract_test(contract, data, {one.name: one for one in given})
     for problem in found.problems:
         structlog.get_logger("sluice.contract").warning(problem)
     if json:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.audit import audit
 from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
@@ -63,5 +64,6 @@ for command in (demo, check, plan, sync, run, status, verify, trace, report, pro
     app.command()(command)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
+app.add_typer(audit, name="audit")
 app.add_typer(new, name="new")
 app.command()(schema)

@@ -18,12 +18,14 @@ from pipeline.names import nearest
 from quality.contract import Contract, Property
 from quality.contract_reading import load_contract
 from quality.logical_types import family_of
+from quality.references import strange_lookups
 from quality.rules import Rule, Scope
 from sinks.routing import route_problems
 
 _WHERE_IT_RUNS = {
     Scope.ROW: "the gate, each row",
     Scope.BATCH: "the gate, rows of a batch together",
+    Scope.KEY: "the gate, each row beside what it was before",
     Scope.SET: "over the whole set: `contract test`, not the gate",
 }
 
@@ -78,6 +80,8 @@ def _check_pipeline(reading: Reading) -> Checked:
             continue
         found.problems += _engine_problems(contract)
         found.problems += _key_problems(reading, dataset, contract)
+        if reading.pipeline is not None:
+            found.problems += strange_lookups(contract, reading.pipeline.lookups)
         found.notes += _set_rules(contract)
         if contract.dataset not in (name, *(feed.table.rpartition(".")[2] for feed in dataset.feeds)):
             found.notes.append(f"the contract of `{name}`, {dataset.contract.name}, is written for `{contract.dataset}`")

@@ -20,6 +20,7 @@ from pipeline.model import Pipeline, Route, SinkBlock, SourceBlock
 from pipeline.names import nearest
 from quality.contract_reading import load_contract
 from quality.gate import Gate
+from quality.references import strange_lookups
 from sinks.base import Target
 from sinks.routing import Router
 
@@ -170,6 +171,7 @@ def _contracts(plan: Plan, schemas: Mapping[str, TableSchema]) -> None:
             continue
         try:
             contract = load_contract(dataset.contract)
+            plan.problems += strange_lookups(contract, plan.pipeline.lookups)
             if name in schemas:
                 Gate(contract, schemas[name])
         except ConfigError as error:

@@ -67,7 +67,7 @@ def list_(
 
     opened, masks = _opened(file, unmasked=False)
     with closing(opened) as found:
-        records = (listed(record, masks, found.types(record)) for record in found.records(_wanted(status, dataset, group)))
+        records = (listed(record, masks, found) for record in found.records(_wanted(status, dataset, group)))
         if json:
             answer_json(list(islice(records, limit)))
             return

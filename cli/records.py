@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from dataflows.map_answer import MAP
 from dataflows.records import trace_id
 from journal.opening import find_reader
 from journal.quarantine import QuarantineRecord, Values, Wanted
+from journal.sealing import SealedValues
 from journal.state import State
 from journal.trace_context import Traces
 from pipeline.errors import ConfigError
@@ -26,6 +27,8 @@ from quality.judgement import UNDECODABLE
 log = structlog.get_logger("sluice.quarantine")
 
 MASKED = "***"
+SEALED = "(sealed)"
+"""Stands for the columns of values whose key is not known here."""
 _PAGE = 500
 _WHOLE_NUMBERS = ("smallint", "integer", "bigint")
 
@@ -46,6 +49,7 @@ class Quarantine:
         self._state = self._open.enter_context(closing(State.open(pipeline.state)))
         self._traces = None if self._reader is None else Traces(self._reader.id)
         self._types: dict[tuple[str, str], Types] = {}
+        self._looked_at: dict[str, bool] = {}  # by record, of those that were read last
 
     def records(self, wanted: Wanted) -> Iterator[QuarantineRecord]:
         """Those that are wanted, read page by page."""
@@ -60,6 +64,7 @@ class Quarantine:
         after = 0
         while self._reader is not None:
             page = self._reader.quarantined(wanted, after, _PAGE)
+            self._looked_at = self._looked_up(page)
             yield from page
             if len(page) < _PAGE:
                 return
@@ -84,6 +89,16 @@ class Quarantine:
                 self._types[record.source, table] = schema.types
         return self._types.get(at, {})
 
+    def newer(self, record: QuarantineRecord) -> bool:
+        """Whether a newer change of the record's key has passed."""
+        if record.id not in self._looked_at:
+            self._looked_at = self._looked_up([record])
+        return self._looked_at[record.id]
+
+    def _looked_up(self, records: Sequence[QuarantineRecord]) -> dict[str, bool]:
+        newer = frozenset() if self._reader is None else self._reader.newer([one for one in records if one.sink is None])
+        return {one.id: one.status == "superseded" or one.id in newer for one in records}
+
     def trace(self, record: QuarantineRecord) -> str | None:
         """The id of the trace that the record belongs to; None where the journal is gone."""
         return None if self._traces is None else trace_id(self._traces, record)
@@ -101,6 +116,7 @@ class Masks:
     """
 
     def __init__(self, pipeline: Pipeline, *, off: bool = False) -> None:
+        self._off = off
         self._hidden: dict[str, frozenset[str] | None] = {}  # None: all of them
         self._declared: dict[str, frozenset[str]] = {}
         self._mapped = {name for name, dataset in pipeline.datasets.items() if any(feed.map for feed in dataset.feeds)}
@@ -120,6 +136,8 @@ class Masks:
         """The values with those of hidden columns masked; null stays null."""
         if values is None:
             return None
+        if isinstance(values, SealedValues) and not values.readable and not self._off:
+            return {SEALED: MASKED}
         hidden = self._hidden.get(record.dataset, frozenset())
         given = record.dataset in self._mapped and any(reason.rule in (MAP, UNDECODABLE) for reason in record.reasons)
         if hidden is None or (hidden and given and values is not record.key):
@@ -155,8 +173,9 @@ def moment(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def listed(record: QuarantineRecord, masks: Masks, types: Types) -> dict[str, Any]:
-    """A record as `list --json` gives it."""
+def listed(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[str, Any]:
+    """A record as `list --json` gives it. `newer`: a newer change of its key has passed."""
+    types = found.types(record)
     return {
         "id": record.id,
         "dataset": record.dataset,
@@ -167,6 +186,7 @@ def listed(record: QuarantineRecord, masks: Masks, types: Types) -> dict[str, An
         "key": {name: _typed(value, types.get(name)) for name, value in (masks(record, record.key) or {}).items()},
         "position": json.loads(record.position) if record.position.startswith("{") else record.position,
         "status": record.status,
+        "newer": found.newer(record),
         "reasons": [asdict(reason) for reason in record.reasons],
         "group": record.group,
         "attempts": record.attempts,
@@ -185,9 +205,9 @@ def _typed(value: str | None, kind: str | None) -> object:
 
 def shown(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[str, Any]:
     """The whole record, as `show --json` gives it: values are Postgres' text."""
-    types, trace = found.types(record), found.trace(record)
+    trace = found.trace(record)
     return {
-        **listed(record, masks, types),
+        **listed(record, masks, found),
         "committed_at": moment(record.committed_at / 1e6),
         "ordinal": record.ordinal,
         "trace_id": trace,

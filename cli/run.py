@@ -14,11 +14,14 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from pipeline.model import Pipeline
 
+WATCH = "watch"
+
 
 def run(
     file: PipelineFile,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="PROCESS", help="Runs one process: `ingest`, or `deliver:SINK`.", show_default=False)
+        str | None,
+        typer.Option("--only", metavar="PROCESS", help="Runs one process: `ingest`, `deliver:SINK` or `watch`.", show_default=False),
     ] = None,
     workers: Annotated[
         int | None,
@@ -38,8 +41,9 @@ def run(
 ) -> None:
     """Moves changes as a service, until it is told to stop.
 
-    Without --only it runs a process for the sources and one for each sink, starts again what dies, and stops them in order. SIGTERM and
-    SIGINT drain: what is open is finished, committed and acknowledged, within ten seconds. A second one ends at once.
+    Without --only it runs a process for the sources and one for each sink, and `watch` where a dataset has a contract; it starts again
+    what dies, and stops them in order. SIGTERM and SIGINT drain: what is open is finished, committed and acknowledged, within ten
+    seconds. A second one ends at once.
 
     --workers keeps several processes that share one sink, or that read topics for ingest, on this machine. On several machines each runs
     one of them, with the same --addresses and a --process of its own.
@@ -58,11 +62,15 @@ def run(
         pipeline = load_pipeline(file)
         if only is None:
             from dataflows.service import run_all
+        elif only == WATCH:
+            from dataflows.watch import run_watch
         else:
             from dataflows.process import run_one
     arguments = ["run", str(file), *as_arguments(verbose, log_format)]
     if workers is not None or addresses is not None or process is not None:
         raise typer.Exit(_shared(pipeline, only, workers, addresses, process, arguments))
+    if only == WATCH:
+        raise typer.Exit(run_watch(pipeline))
     if only is not None:
         raise typer.Exit(run_one(pipeline, only))
     raise typer.Exit(run_all(pipeline, arguments))
@@ -80,6 +88,8 @@ def _shared(
         raise ConfigError(
             "--workers, --addresses and --process are of one process", hint="say which: --only deliver:SINK, or --only ingest"
         )
+    if only == WATCH:
+        raise ConfigError("watch: there is one of it, which does little", hint="start it without --workers, --addresses and --process")
     named = tuple(one.strip() for one in (addresses or "").split(",")) if addresses is not None else ()
     if (addresses is None) != (process is None) or (process is not None and process >= len(named)):
         raise ConfigError("--addresses names all workers, and --process says which of them this one is", hint="from 0: --process 0")

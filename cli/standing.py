@@ -8,11 +8,13 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from dataflows.worker import Worker
+from journal.audits import Audits
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.opening import find_reader
-from journal.processes import INGEST, RUN, Processes, delivering
+from journal.processes import INGEST, RUN, WATCH, Processes, delivering
 from journal.state import SinkProgress, SourceReport, State
+from journal.watching import TickReport, Watching
 from pipeline.model import Pipeline, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, split_name
 from sinks.base import Counts, Cursor
@@ -25,17 +27,29 @@ def standing(pipeline: Pipeline) -> dict[str, Any]:
     """The answer of `status --json`. Raises JournalError for a journal that cannot be read."""
     with ExitStack() as held:
         state = held.enter_context(closing(State.open(pipeline.state)))
+        watching = held.enter_context(closing(Watching.open(pipeline.state)))
+        audits = held.enter_context(closing(Audits.open(pipeline.state)))
         reader = find_reader(pipeline)
         if reader is not None:
             held.enter_context(reader)
-        return _Standing(pipeline, state, reader).answer()
+        incidents = Counter(one.dataset for one in audits.incidents())
+        return _Standing(pipeline, state, reader, watching.ticks(), incidents).answer()
 
 
 class _Standing:
-    def __init__(self, pipeline: Pipeline, state: State, reader: JournalReader | None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        state: State,
+        reader: JournalReader | None,
+        ticks: Mapping[str, TickReport],
+        incidents: Mapping[str, int],
+    ) -> None:
         self._pipeline = pipeline
         self._state = state
         self._reader = reader
+        self._ticks = ticks
+        self._incidents = incidents
         self._totals: Mapping[str, Tally] = {} if reader is None else reader.totals()
         self._ran = reader is not None
         self._processes = Processes(pipeline, state)
@@ -48,6 +62,25 @@ class _Standing:
             "sources": self._sources(),
             "datasets": self._datasets(),
             "sinks": self._sinks(),
+            "watch": self._watch(),
+        }
+
+    def _watch(self) -> dict[str, Any] | None:
+        """The process `watch`, and what it does again and again; None where it has nothing to do and never had."""
+        ticks = self._ticks
+        if not ticks and not self._pipeline.watched:
+            return None
+        failing = next((one for one in ticks.values() if one.state == "failing"), None)
+        error = None if failing is None else failing.error
+        told = max((one.updated_at for one in ticks.values()), default=0.0)
+        phase = None if not ticks else "running" if failing is None else "retrying"
+        return {
+            "state": self._phase(WATCH, phase, error, told),
+            "error": error,
+            "ticks": {
+                name: {"state": one.state, "error": one.error, "ran_at": one.ran_at, "seconds": one.seconds} for name, one in ticks.items()
+            },
+            "machines": self._processes.machines(WATCH),
         }
 
     def _locks(self) -> list[str]:
@@ -110,10 +143,11 @@ class _Standing:
             tally = self._totals.get(name, Tally())
             answer[name] = {
                 "in": tally.rows,
-                "quarantined": tally.quarantined,
+                "quarantined": tally.undelivered,
                 "dropped": tally.dropped,
                 "warned": tally.warned,
                 "open_quarantine": waiting[name],
+                "incidents": self._incidents.get(name, 0),
             }
             if name in self._pipeline.datasets and self._pipeline.datasets[name].enrich is not None:
                 answer[name]["waiting"] = 0 if self._reader is None else self._reader.waiting().get(name, 0)

@@ -90,5 +90,6 @@ def _elsewhere(answer: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 def _errors(answer: dict[str, Any]) -> list[tuple[str, str]]:
     found = [(name, one["error"]) for part in ("sources", "sinks") for name, one in answer[part].items()]
+    found += [("watch", answer["watch"]["error"])] if answer["watch"] is not None else []
     found += [(f"{name}.{table}", one["error"]) for name, source in answer["sources"].items() for table, one in source["tables"].items()]
     return [(name, error) for name, error in found if error]

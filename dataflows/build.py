@@ -18,8 +18,10 @@ from sinks.routing import Router, mask_key, route_problems
 from sources.base import Source, SourceContext
 
 if TYPE_CHECKING:  # the rules take long to load: only for a pipeline that has contracts
+    from quality.chains import Memory
     from quality.contract import Contract
     from quality.gate import Gate
+    from quality.references import Lookups
 
 
 def build_source(pipeline: Pipeline, block: SourceBlock) -> Source:
@@ -111,7 +113,17 @@ def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
 
 def contracts(pipeline: Pipeline) -> dict[str, Contract]:
     """The contract of each dataset that has one. Raises ConfigError with every problem."""
-    return {d.name: _contract(d.contract) for d in pipeline.datasets.values() if d.contract is not None}
+    found = {d.name: _contract(d.contract) for d in pipeline.datasets.values() if d.contract is not None}
+    problems = [problem for contract in found.values() for problem in _strange_lookups(contract, pipeline)]
+    if problems:
+        raise ConfigError.of(problems)
+    return found
+
+
+def _strange_lookups(contract: Contract, pipeline: Pipeline) -> list[Problem]:
+    from quality.references import strange_lookups
+
+    return strange_lookups(contract, pipeline.lookups)
 
 
 def _contract(file: Path) -> Contract:
@@ -120,11 +132,11 @@ def _contract(file: Path) -> Contract:
     return load_contract(file)
 
 
-def build_gate(contract: Contract, schema: TableSchema) -> Gate:
+def build_gate(contract: Contract, schema: TableSchema, memory: Memory | None = None, lookups: Lookups | None = None) -> Gate:
     """What judges the rows of a dataset. Raises ConfigError for rules that do not fit its columns."""
     from quality.gate import Gate
 
-    return Gate(contract, schema)
+    return Gate(contract, schema, memory, lookups)
 
 
 def check_routes(pipeline: Pipeline, schemas: Mapping[str, TableSchema] | None = None) -> None:

@@ -302,7 +302,7 @@ class Delivery:
 def passed_over(reader: JournalReader, block: SinkBlock) -> Cursor:
     """The cursor of a sink that takes nothing of what the journal has held so far: copies bring it."""
     last, totals = reader.balance()
-    counts = {name: Counts(t.rows - t.quarantined - t.dropped) for name, t in totals.items() if block.route(name) is not None}
+    counts = {name: Counts(t.rows - t.undelivered - t.dropped) for name, t in totals.items() if block.route(name) is not None}
     return Cursor(reader.id, last, counts=counts, routes=digests(block))
 
 

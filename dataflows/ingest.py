@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import bytewax.operators as op
 import structlog
@@ -30,6 +31,9 @@ from journal.quarantine import QuarantineRecord
 from journal.state import EVERY_SINK
 from pipeline.errors import TerminalError
 from sources.base import Source
+
+if TYPE_CHECKING:
+    from dataflows.earlier_values import EarlierValues
 
 log = structlog.get_logger("sluice.ingest")
 
@@ -168,6 +172,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         copy_name: Callable[[str, str], str],
         lookups: Lookups | None = None,
         versions: Versions | None = None,
+        earlier: EarlierValues | None = None,
     ) -> None:
         """`copy_name` names the copy of a source's table; `copy_requested` tells when one was asked for, for a sink;
         `copy_done` is told so when that one has become
@@ -183,6 +188,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
         self._copy_name = copy_name
         self._lookups = lookups
         self._versions = versions
+        self._earlier = earlier
         self._copying: dict[tuple[str, str, str], float | None] = {}  # by source, table and sink: when the copy was asked for
         self._copied: list[tuple[str, str, float]] = []
         self._open_keys: dict[
@@ -247,7 +253,11 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._journal.mark(entry)
             if self._lookups is not None:
                 self._lookups.keep(entry, self._journal.lookups)
+            if self._earlier is not None:
+                self._earlier.keep_mark(entry, self._journal.lookups)
             if entry.phase == "end":
+                if entry.sink is None:
+                    self._journal.sitting.copied(entry)
                 self.release(entry.source, entry.table, entry.sink)
                 requested = self._copying.pop((entry.source, entry.table, sink), None)
                 if requested is not None:
@@ -263,10 +273,13 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 self._lookups.keep(batch, self._journal.lookups)
         if judged.versions is not None and self._versions is not None:
             self._versions.keep(judged.versions, self._journal.lookups)
+        if judged.earlier is not None and self._earlier is not None:
+            self._earlier.keep(judged.earlier, self._journal.lookups)
         if judged.waiting is not None:
             judged.waiting.number = self._journal.waiting.add(judged.waiting.batch, judged.waiting.since)
         self._journal.quarantine(judged.records if batch.sink is None else self._unknown(judged))
         if batch.sink is None:  # a copy for one sink brings nothing new into the pipeline
+            self._journal.sitting.passed(batch)
             self._journal.count(
                 batch.dataset,
                 source=batch.source,
@@ -281,6 +294,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
                 times=judged.times,
             )
             self._count(batch, judged)
+        self._judge.written(judged)
 
     def _unknown(self, judged: JudgedBatch) -> list[QuarantineRecord]:
         """Of the records of a copy for one sink those of rows that are in quarantine for nothing else."""

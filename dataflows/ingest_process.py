@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dataflows.beat import Beat, share
 from dataflows.build import build_gate, build_source, contracts, dataset_name
 from dataflows.copy_names import CopyNames
 from dataflows.given import resume_from
@@ -19,13 +20,15 @@ from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judged_by import JudgedBy
 from dataflows.judging import Judge
 from dataflows.lean import seldom_collect
+from dataflows.lookup_rows import looked_in
 from dataflows.lookups import Lookups, Precedence
 from dataflows.maps import Maps
 from dataflows.observe import Health, HealthServer, IngestMetrics
-from dataflows.process import Beat, run_flow, share
+from dataflows.process import run_flow
 from dataflows.readers import Readers, exchange
 from dataflows.records import Places, judged_records
 from dataflows.stopping import Stop
+from dataflows.strict_order import StrictOrder
 from dataflows.together import run_together
 from dataflows.versions import Versions
 from dataflows.waiting import Waiting
@@ -42,8 +45,10 @@ from pipeline.model import Pipeline
 from sources.base import Source, SourceStatus, TableStatus
 
 if TYPE_CHECKING:
+    from dataflows.earlier_values import EarlierValues
     from quality.contract import Contract
     from quality.gate import Gate
+    from quality.references import Lookups as LookupsOfRules
 
 log = structlog.get_logger("sluice.ingest")
 
@@ -78,20 +83,25 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
         lookups = Lookups(pipeline)
         waiting = Waiting(pipeline, lookups, lambda: journal.clock)
         versions = Versions(pipeline)
-        lookups.load(journal.lookups, versions.names)
+        earlier = _earlier(rules, versions)
+        lookups.load(journal.lookups, versions.names | (frozenset() if earlier is None else earlier.names))
         versions.load(journal.lookups)
+        if earlier is not None:
+            earlier.load(journal.lookups)
         waiting.restore(journal.waiting.all())
         first = journal.next_ordinal
         judged_by = JudgedBy(first, rules, notes.__getitem__)
         judge = Judge(
             first,
-            partial(_gate, rules),
+            partial(_gate, rules, earlier, looked_in(lookups)),
             record,
             lambda source, found: notes[source].update(found),
             Maps(pipeline),
             waiting,
             judged_by,
             versions,
+            earlier,
+            strict_order(journal, rules),
         )
         report = _Report(pipeline, sources, state, flow_state, judge, metrics, journal)
         report.follow()
@@ -113,6 +123,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
             CopyNames(pipeline).at,
             lookups,
             versions,
+            earlier,
         )
         begin = {name: journal.resume(name).watermark for name in divided}
         _begin(sources, journal, step, flow_state, lookups)
@@ -153,9 +164,24 @@ def _journal(pipeline: Pipeline, state: State) -> JournalWriter:
         raise
 
 
-def _gate(rules: Mapping[str, Contract], schema: TableSchema) -> Gate | None:
+def strict_order(journal: JournalWriter, rules: Mapping[str, Contract]) -> StrictOrder | None:
+    """What keeps changes waiting for records of their keys; None where no contract wants it."""
+    strict = {name for name, contract in rules.items() if contract.order == "strict"}
+    return StrictOrder(journal.id, journal.sitting, strict) if strict else None
+
+
+def _gate(rules: Mapping[str, Contract], earlier: EarlierValues | None, lookups: LookupsOfRules, schema: TableSchema) -> Gate | None:
     contract = rules.get(schema.dataset)
-    return None if contract is None else build_gate(contract, schema)
+    return None if contract is None else build_gate(contract, schema, earlier, lookups)
+
+
+def _earlier(rules: Mapping[str, Contract], versions: Versions) -> EarlierValues | None:
+    """What remembers the values that rules compare changes with; None where there are no such rules."""
+    if not any(rule.scope == "key" for contract in rules.values() for rule in contract.rules):
+        return None
+    from dataflows.earlier_values import EarlierValues
+
+    return EarlierValues(rules, versions)
 
 
 def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState, lookups: Lookups) -> None:

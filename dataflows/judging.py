@@ -20,6 +20,8 @@ from pipeline.errors import ConfigError
 from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
 
 if TYPE_CHECKING:
+    from dataflows.earlier_values import EarlierValues
+    from dataflows.strict_order import StrictOrder
     from dataflows.versions import Sifted, Versions
     from dataflows.waiting import Part, Settled, Waiting
     from quality.gate import Gate
@@ -36,7 +38,8 @@ class JudgedBatch:
     """What became of one batch: `passed` goes to the sinks, `records` to quarantine.
 
     `judged` rows were judged; `held_back`, `dropped` and `warned` are counts by rule. `times` is the range of the commit times in
-    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`. `versions` are to be remembered of what passed.
+    microseconds since 1970, UTC. What is `waiting` for a lookup is not among the `rows`. `versions` are to be remembered of what passed,
+    and so are the values that later changes are compared with, `earlier`.
     """
 
     passed: ChangeBatch
@@ -51,6 +54,7 @@ class JudgedBatch:
     warned: Mapping[str, int] = field(default_factory=dict)
     waiting: Part | None = None
     versions: ChangeBatch | None = None
+    earlier: ChangeBatch | None = None
 
     @property
     def failed(self) -> Mapping[str, int]:
@@ -111,12 +115,17 @@ class Judge:
         waiting: Waiting | None = None,
         judged_by: JudgedBy | None = None,
         versions: Versions | None = None,
+        earlier: EarlierValues | None = None,
+        order: StrictOrder | None = None,
     ) -> None:
         """`learn` is told what a source notes, before the changes that came with it are judged; `maps` come before the gates, and
         lookups, for which rows may have to wait, behind them; last come `versions`, which rows that are late do not pass.
-        `judged_by` says what is to be noted of what judged."""
+        `judged_by` says what is to be noted of what judged, and `earlier` remembers what the gates compare changes with. `order` knows
+        what has to wait for a record of its key."""
+        self._order = order
         self._maps = maps
         self._versions = versions
+        self._earlier = earlier
         self._waiting = waiting
         self._judged_by = judged_by
         self._given: dict[str, str] = {}
@@ -140,6 +149,11 @@ class Judge:
                 if isinstance(judged, JudgedBatch):
                     notes |= self._judged_by.note(judged.passed)
         return JudgedSegment(segment if not notes else replace(segment, notes={**segment.notes, **notes}), entries)
+
+    def written(self, judged: JudgedBatch) -> None:
+        """The journal has what became of a batch, and of all before it."""
+        if self._order is not None:
+            self._order.written(judged.passed.dataset, judged.last)
 
     def entry(self, entry: ChangeBatch | CopyMarker | Held) -> Judged | None:
         """None for a marker of a table whose map does not fit: what is copied is kept, and copied again once the map is mended."""
@@ -196,6 +210,10 @@ class Judge:
             return self._stop(given, judgement.failure.message)
         if judgement.alert is not None:
             log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
+        if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
+            unmapped = self._recorded(mapped, gate)
+        if self._order is not None:
+            judgement = self._order.applied(batch, judgement, unmapped)
         passed = batch if judgement.passed.all() else batch.take(judgement.passed)
         try:
             passed, poor, part, sifted = self._enriched(passed)
@@ -203,8 +221,6 @@ class Judge:
             self._stop_table(batch, error.message)
             return Stopped(given)
         self._next = first + rows
-        if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
-            unmapped = self._recorded(mapped, gate)
         records: Sequence[QuarantineRecord] = ()
         if batch.sink is None:
             records = [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
@@ -224,7 +240,19 @@ class Judge:
             warned=judgement.warnings,
             waiting=part,
             versions=None if sifted is None else sifted.news,
+            earlier=self._remembered(batch, judgement, poor, sifted),
         )
+
+    def _remembered(self, batch: ChangeBatch, judgement: Judgement, poor: Mapped | None, sifted: Sifted | None) -> ChangeBatch | None:
+        """What later changes are to be compared with: of what the gate let pass all but what went no further."""
+        if self._earlier is None:
+            return None
+        passed = judgement.passed.copy()
+        if sifted is not None and sifted.late:
+            passed &= ~np.isin(batch.ordinal, sifted.gone)
+        if poor is not None and poor.failed is not None:
+            passed &= ~np.isin(batch.ordinal, poor.failed.ordinal)
+        return self._earlier.take(batch if passed.all() else batch.take(passed))
 
     def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None, Sifted | None]:
         """What goes on of what the contract has passed, what was made of it where it is enriched, what waits, and what was late.
@@ -237,6 +265,8 @@ class Judge:
             self._waiting.lookups.check(batch)
         made = None if self._waiting is None else self._waiting.apply(batch)
         mapped, part = (None, None) if made is None else made
+        if self._order is not None and mapped is not None and mapped.failed is not None:
+            mapped = self._order.enriched(batch, mapped, part)
         passed, sifted = self._sifted(batch if mapped is None else mapped.passed)
         if self._waiting is not None:
             self._waiting.lookups.take(passed)
@@ -273,9 +303,14 @@ class Judge:
         gate = self._gates.get(batch.schema.encoded)
         if one.mapped is None:
             spoiled = [QuarantinedRow(row, (Reason(WAITED, None, one.why, None),)) for row in range(len(batch))]
-            passed, rows, records = batch.slice(0, 0), spoiled, list(self._record(batch, spoiled, gate))
+            judgement = Judgement(np.zeros(len(batch), np.bool_), spoiled)
+            if self._order is not None:
+                judgement = self._order.applied(batch, judgement)
+            rows = list(judgement.quarantined)
+            passed, records = batch.slice(0, 0), list(self._record(batch, rows, gate))
         else:
-            passed, rows, records = one.mapped.passed, list(one.mapped.rows), self._recorded(one.mapped, gate)
+            mapped = one.mapped if self._order is None else self._order.enriched(batch, one.mapped)
+            passed, rows, records = mapped.passed, list(mapped.rows), self._recorded(mapped, gate)
         passed, sifted = self._sifted(passed)
         if self._waiting is not None:
             self._waiting.lookups.take(passed)
@@ -315,6 +350,8 @@ class Judge:
         if marker.phase == "start":
             self._copies[key] = self._next
         marker = replace(marker, ordinal=self._copies.get(key, self._next))
+        if self._earlier is not None:
+            self._earlier.mark(marker)
         if self._waiting is not None:
             self._waiting.mark(marker)
             try:

@@ -57,6 +57,22 @@ class Enrichment:
     alias: str
     joins: tuple[Join, ...]
 
+    def passed_through(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the columns that are, by the SQL alone, what the input's column of that name is; there may be more."""
+        found: set[str] = set()
+        others: set[str] = set()
+        for item in self.tree["select_list"]:
+            own = (item.get("relation_name") or self.alias).lower() == self.alias.lower()
+            if item["class"] == "STAR" and own and not item.get("replace_list") and not item.get("rename_list"):
+                found |= set() if item.get("exclude_list") else set(names)
+            elif item["class"] == "COLUMN_REF" and [part.lower() for part in item["column_names"][:-1]] == [self.alias.lower()]:
+                column = item["column_names"][-1]
+                (found if item["alias"] in ("", column) else others).add(item["alias"] or column)
+            else:
+                others.add(item.get("alias") or "")
+        taken = {name.lower() for name in others}
+        return frozenset(name for name in names if name in found and name.lower() not in taken)
+
     def bind(self, types: Mapping[str, str], schemas: Mapping[str, TableSchema]) -> BoundEnrichment:
         """Raises ConfigError for columns that a lookup does not have, or that several have. `types` are those of the input."""
         binding = _Binding(self, types, schemas)

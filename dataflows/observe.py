@@ -63,6 +63,28 @@ class DeliverMetrics:
         self.reconnects = Counter("sluice_sink_reconnects", "Times the target was opened again after a failure", ["sink"], registry=on)
 
 
+class WatchMetrics:
+    """Counted by the process `watch`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        on = self.registry
+        self.ticks = Histogram("sluice_tick_seconds", "What each thing took that is done again and again", ["tick"], registry=on)
+        self.failed = Counter("sluice_tick_failures", "Times that it could not be done", ["tick"], registry=on)
+        whose = ["dataset", "owner"]
+        self.success = Gauge("sluice_quality_success_ratio", "Share of the last 30 days' changes that passed at once", whose, registry=on)
+        self.budget = Gauge(
+            "sluice_quality_error_budget_remaining_ratio", "What is left of 30 days' error budget, below 0 if overspent", whose, registry=on
+        )
+        self.open = Gauge("sluice_quarantine_open", "Records in quarantine that wait", whose, registry=on)
+        self.open_age = Gauge("sluice_quarantine_age_seconds", "How long the oldest of them has waited", whose, registry=on)
+        self.detect = Gauge("sluice_time_to_detect_seconds", "From commit to quarantine, on average of 30 days", whose, registry=on)
+        self.resolve = Gauge("sluice_time_to_resolve_seconds", "From quarantine to resolution, on average of 30 days", whose, registry=on)
+        self.steps = Gauge("sluice_quality_manual_steps", "What people did about records in the last 30 days", whose, registry=on)
+        self.freshness = Gauge("sluice_dataset_freshness_seconds", "Age of the newest change", whose, registry=on)
+        self.delay = Gauge("sluice_dataset_delay_seconds", "From a commit at the source to the last sink", whose, registry=on)
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """`live`: the process does its work. `ready`: it is where it should be (streaming, connected)."""

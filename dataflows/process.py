@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
@@ -13,6 +11,7 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
+from dataflows.beat import Beat, follow_supervisor, share
 from dataflows.build import build_sink, router_for
 from dataflows.copy_names import CopyNames
 from dataflows.deliver import DeliverState, deliver_flow
@@ -21,9 +20,9 @@ from dataflows.ending import Ending
 from dataflows.lean import forgo_pandas
 from dataflows.observe import DeliverMetrics, HealthServer
 from dataflows.records import Places
+from dataflows.sensitive import Sensitive
 from dataflows.sink_report import SinkReport, looker
 from dataflows.stopping import Stop
-from dataflows.supervise import SUPERVISED
 from dataflows.together import run_together
 from dataflows.worker import ALONE, Worker
 from journal.bell import Listener, Ringer
@@ -48,9 +47,7 @@ def run_one(pipeline: Pipeline, only: str, worker: Worker = ALONE) -> int:
     stop = Stop()
     stop.on_signals()
     forgo_pandas()
-    supervisor = os.environ.get(SUPERVISED)
-    if supervisor is not None and supervisor.isdigit():
-        threading.Thread(target=_follow, args=(stop, int(supervisor)), name="supervisor", daemon=True).start()
+    follow_supervisor(stop)
     try:
         if only == "ingest":
             from dataflows.ingest_process import run_ingest
@@ -67,40 +64,9 @@ def sink_named(pipeline: Pipeline, only: str) -> SinkBlock:
     """The sink that `deliver:SINK` means. Raises ConfigError."""
     kind, _, name = only.partition(":")
     if kind != "deliver" or name not in pipeline.sinks:
-        known = ["ingest", *(f"deliver:{sink}" for sink in pipeline.sinks)]
+        known = ["ingest", *(f"deliver:{sink}" for sink in pipeline.sinks), "watch"]
         raise ConfigError(f"there is no process `{only}` in {pipeline.name}", hint=nearest(only, known) or f"known: {', '.join(known)}")
     return pipeline.sinks[name]
-
-
-def _follow(stop: Stop, supervisor: int) -> None:
-    """Drains when the supervisor has died: whoever starts it again starts other processes."""
-    while os.getppid() == supervisor and not stop.wait(0.5):
-        pass
-    stop.set()
-
-
-class Beat:
-    """Tells the state, some times a second and on a thread of its own, how a process does."""
-
-    def __init__(self, tell: Callable[[], None], every: float = 0.2) -> None:
-        self._tell = tell
-        self._every = every
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._over.wait(self._every):
-            try:
-                self._tell()
-            except SluiceError as error:  # the state is for people; the stream goes on without it
-                log.warning("state could not be written", error=error.message, hint=error.hint)
-                self._over.wait(5.0)
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join()
-        self._tell()
 
 
 def run_flow(flow: Dataflow, ending: Ending) -> None:
@@ -144,6 +110,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
         held.callback(bell.close)
         sink = build_sink(pipeline, block)
         held.callback(sink.close)
+        sensitive = Sensitive(pipeline)
         delivery = Delivery(
             sink,
             block,
@@ -152,7 +119,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
             metrics,
             ask_copy=lambda datasets: state.request_copies(block.name, datasets),
             remind=lambda datasets: state.remind_of_copies(block.name, datasets),
-            keep=lambda records, seq: state.keep_refused(block.name, records, seq),
+            keep=lambda records, seq: state.keep_refused(block.name, sensitive.marked(records), seq),
             forget=lambda seq: state.forget_refused(block.name, seq),
             committed=report.committed,
             place=Places(pipeline, lambda source: reader.resume(source).notes),
@@ -176,17 +143,6 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
 def _leaving(report: SinkReport) -> None:
     report.ended()
     report.tell()
-
-
-def share(pipeline: Pipeline, process: str, held: ExitStack) -> None:
-    """Where the journal is in topics, tells other machines what is written into the state here, and takes what they tell.
-
-    `process` is the lock of the process.
-    """
-    if pipeline.journal.kafka is not None:
-        from journal.exchange import Exchange
-
-        held.callback(Exchange(pipeline.state, pipeline.name, pipeline.journal.kafka, process).close)
 
 
 def _follow_topics(pipeline: Pipeline, kafka: KafkaJournal, ending: Ending, held: ExitStack) -> None:

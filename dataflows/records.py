@@ -56,6 +56,7 @@ def judged_records(
         contract=contract.id if contract else None,
         contract_version=contract.version if contract else None,
         rules_hash=contract.fingerprint if contract else None,
+        sensitive=contract is not None and contract.sensitive,
     )
 
 
@@ -77,6 +78,7 @@ def _records(
     contract: str | None = None,
     contract_version: str | None = None,
     rules_hash: str | None = None,
+    sensitive: bool = False,
 ) -> list[QuarantineRecord]:
     if not rows:
         return []
@@ -121,6 +123,7 @@ def _records(
                 sink=sink,
                 owner=owner,
                 message=_message(batch, row),
+                sensitive=sensitive,
             )
         )
     return records

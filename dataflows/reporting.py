@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dataflows.build import contracts
 from dataflows.ingest import EVERY_RULE
 from dataflows.progress import counts_of
+from dataflows.quality_numbers import QualityNumbers
+from dataflows.report_audits import agreement_of, incidents_of
+from dataflows.report_causes import approvals, causes_of, list_command
+from dataflows.report_changes import changes_of
+from journal.audits import Audits
+from journal.history import History
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.opening import find_reader
-from journal.quarantine import Cause, Wanted
-from journal.state import SinkProgress, State
+from journal.state import State
+from journal.trouble import may_write
 from pipeline.model import Pipeline
 from quality.contract import Contract
-from quality.report.model import Cause as CauseOnPage
-from quality.report.model import DatasetReport, RuleLine, SinkLine
+from quality.report.effectiveness import WINDOW
+from quality.report.levels import Measured, freshness_of, level_lines
+from quality.report.model import Cell, Contact, DatasetReport, RuleLine, SinkLine
 from quality.report.page import write_reports
-from quality.rules import Scope
-
-_SAMPLES = 3
+from quality.rules import Rule, Scope
 
 
 def report(pipeline: Pipeline, folder: Path) -> list[Path]:
@@ -30,106 +35,158 @@ def report(pipeline: Pipeline, folder: Path) -> list[Path]:
     rules = contracts(pipeline)
     found = find_reader(pipeline)
     if found is None:
-        now = datetime.now(UTC)
         names = sorted({*pipeline.datasets, *rules})
-        return write_reports([_nothing(pipeline, name, rules.get(name), now) for name in names], folder)
-    with found as reader:
-        state = State.open(pipeline.state)
-        try:
-            return write_reports(_reports(pipeline, rules, reader, state), folder)
-        finally:
-            state.close()
+        return write_reports(pipeline.name, [_nothing(pipeline, name, rules.get(name)) for name in names], folder)
+    with found as reader, closing(State.open(pipeline.state)) as state, closing(History.open(pipeline.state)) as history:
+        numbers = QualityNumbers(pipeline, rules, reader, state, history)
+        if may_write(pipeline.state):  # what is seen at this moment is kept for reports to come
+            history.keep([numbers.sample(name) for name in numbers.datasets])
+        with closing(Audits.open(pipeline.state)) as audits:
+            reports = [_Gathering(name, numbers, reader, state, audits).report() for name in numbers.datasets]
+        return write_reports(pipeline.name, reports, folder)
 
 
-def _reports(pipeline: Pipeline, rules: Mapping[str, Contract], reader: JournalReader, state: State) -> list[DatasetReport]:
-    last, totals = reader.balance()
-    names = {schema.dataset for source in pipeline.sources for schema in reader.resume(source).schemas.values()}
-    names |= {*totals, *pipeline.datasets}
-    return [_dataset(pipeline, name, rules.get(name), reader, state, totals.get(name, Tally()), last) for name in sorted(names)]
+class _Gathering:
+    """One dataset's report."""
+
+    def __init__(self, name: str, numbers: QualityNumbers, reader: JournalReader, state: State, audits: Audits) -> None:
+        self._name = name
+        self._numbers = numbers
+        self._pipeline = numbers.pipeline
+        self._contract = numbers.contracts.get(name)
+        self._total = numbers.totals.get(name, Tally())
+        self._reader = reader
+        self._state = state
+        self._audits = audits
+
+    def report(self) -> DatasetReport:
+        name, numbers, pipeline, contract, total = self._name, self._numbers, self._pipeline, self._contract, self._total
+        waiting = numbers.waiting(name)
+        causes, left = causes_of(pipeline, name, numbers.groups, contract, self._reader, self._state)
+        effectiveness = numbers.effectiveness(name)
+        lately = numbers.lately(name)
+        budget = numbers.budget(name, lately)
+        now = datetime.fromtimestamp(numbers.now, UTC)
+        levels = contract.service_levels if contract else ()
+        return DatasetReport(
+            pipeline=pipeline.name,
+            dataset=name,
+            owner=numbers.owner(name),
+            contract=_title(contract),
+            written_at=now,
+            rows_in=total.rows,
+            quarantined=total.undelivered,
+            dropped=total.dropped,
+            open_quarantine=waiting.open,
+            first_position=None if total.first_ordinal is None else str(total.first_ordinal),
+            last_position=None if total.last_ordinal is None else str(total.last_ordinal),
+            first_time=_moment(total.first_time),
+            last_time=_moment(total.last_time),
+            sinks=[self._sink(sink) for sink, block in pipeline.sinks.items() if block.route(name) is not None],
+            rules=self._rules(),
+            causes=causes,
+            gone=name not in pipeline.datasets and not numbers.fed_by(name),
+            contract_file=None if contract is None else str(contract.file),
+            contacts=_contacts(contract),
+            statuses=waiting.statuses,
+            causes_left=left,
+            list_command=list_command(pipeline, name),
+            oldest=None if waiting.oldest is None else datetime.fromtimestamp(waiting.oldest, UTC),
+            levels=level_lines(levels, numbers.measured(name, lately), now),
+            freshness_level=freshness_of(levels),
+            trend=numbers.trend(name, budget),
+            heat=self._heat(),
+            effectiveness=effectiveness,
+            budget=budget,
+            pending=approvals(pipeline, name, waiting.statuses.get("patched", 0)),
+            incidents=incidents_of(name, self._audits),
+            agreement=agreement_of(name, self._audits, numbers.now - WINDOW),
+            changes=changes_of(name, numbers.known, self._reader),
+        )
+
+    def _sink(self, sink: str) -> SinkLine:
+        total, progress = self._total, self._numbers.sinks.get(sink)
+        counts = counts_of(progress, self._name)
+        return SinkLine(
+            sink=sink,
+            rows_in=total.rows,
+            delivered=counts.delivered,
+            filtered=counts.filtered,
+            quarantined=total.undelivered + counts.quarantined,
+            dropped=total.dropped,
+            caught_up=progress is not None and progress.journal == self._reader.id and progress.seq == self._numbers.last,
+        )
+
+    def _over_rows(self) -> list[Rule]:
+        return [rule for rule in self._contract.rules if rule.scope is not Scope.SET] if self._contract else []
+
+    def _rules(self) -> list[RuleLine]:
+        found = self._over_rows()
+        if not found or self._contract is None:
+            return []
+        totals = self._reader.rule_totals(self._name)
+        judged = totals.get(EVERY_RULE, Tally()).evaluated
+        asked = self._numbers.rule_counts(self._name, EVERY_RULE)
+        return [
+            RuleLine(
+                rule=rule.id,
+                columns=", ".join(rule.columns),
+                action=rule.action.value,
+                engine=rule.compile(self._contract.types_in_files).engine,
+                evaluated=judged,
+                failed=totals.get(rule.id, Tally()).failed,
+                kind=rule.kind,
+                says=rule.says,
+                severity=rule.severity,
+                trend=[
+                    None if not of.evaluated else max(0.0, 1 - found.failed / of.evaluated)
+                    for of, found in zip(asked, self._numbers.rule_counts(self._name, rule.id), strict=True)
+                ],
+            )
+            for rule in found
+        ]
+
+    def _heat(self) -> list[Cell]:
+        judged = sum(tally.evaluated for tally in self._numbers.rule_counts(self._name, EVERY_RULE))
+        failed: dict[tuple[str, str], int] = {}
+        for rule in self._over_rows():
+            broken = sum(tally.failed for tally in self._numbers.rule_counts(self._name, rule.id))
+            for column in [rule.column] if rule.column is not None else rule.columns:
+                at = (rule.kind, column)
+                failed[at] = failed.get(at, 0) + broken
+        return [Cell(kind, column, number, judged) for (kind, column), number in failed.items()]
 
 
-def _dataset(
-    pipeline: Pipeline, name: str, contract: Contract | None, reader: JournalReader, state: State, total: Tally, last: int
-) -> DatasetReport:
-    sinks = state.sinks()
-    causes = [*reader.causes(name), *(cause for cause in state.refused_causes(name) if cause.sink in pipeline.sinks)]
+def _nothing(pipeline: Pipeline, name: str, contract: Contract | None) -> DatasetReport:
+    """Of a dataset of which nothing has been read."""
+    now = datetime.now(UTC)
     return DatasetReport(
         pipeline=pipeline.name,
         dataset=name,
         owner=(contract.owner if contract else None) or pipeline.owner,
         contract=_title(contract),
-        written_at=datetime.now(UTC),
-        rows_in=total.rows,
-        quarantined=total.quarantined,
-        dropped=total.dropped,
-        open_quarantine=sum(cause.records for cause in causes),
-        first_position=None if total.first_ordinal is None else str(total.first_ordinal),
-        last_position=None if total.last_ordinal is None else str(total.last_ordinal),
-        first_time=_moment(total.first_time),
-        last_time=_moment(total.last_time),
-        sinks=[_sink(sink, name, total, sinks.get(sink), last) for sink, block in pipeline.sinks.items() if block.route(name) is not None],
-        rules=[] if contract is None else _rules(contract, reader.rule_totals(name)),
-        causes=[_cause(pipeline, cause, contract, reader) for cause in causes],
-    )
-
-
-def _nothing(pipeline: Pipeline, name: str, contract: Contract | None, now: datetime) -> DatasetReport:
-    return DatasetReport(
-        pipeline=pipeline.name, dataset=name, owner=(contract.owner if contract else None) or pipeline.owner, contract=_title(contract),
-        written_at=now, rows_in=0, quarantined=0, dropped=0, open_quarantine=0, first_position=None, last_position=None, first_time=None,
+        written_at=now,
+        rows_in=0,
+        quarantined=0,
+        dropped=0,
+        open_quarantine=0,
+        first_position=None,
+        last_position=None,
+        first_time=None,
         last_time=None,
-    )  # fmt: skip
+        contract_file=None if contract is None else str(contract.file),
+        contacts=_contacts(contract),
+        levels=level_lines(contract.service_levels if contract else (), Measured(), now),
+    )
 
 
 def _title(contract: Contract | None) -> str | None:
     return None if contract is None else f"{contract.name or contract.id} {contract.version}"
 
 
+def _contacts(contract: Contract | None) -> Sequence[Contact]:
+    return [Contact(one.channel, one.tool, one.url) for one in contract.contacts] if contract else []
+
+
 def _moment(micros: int | None) -> datetime | None:
     return None if not micros else datetime.fromtimestamp(micros / 1e6, UTC)
-
-
-def _sink(sink: str, dataset: str, total: Tally, progress: SinkProgress | None, last: int) -> SinkLine:
-    counts = counts_of(progress, dataset)
-    return SinkLine(
-        sink=sink,
-        rows_in=total.rows,
-        delivered=counts.delivered,
-        filtered=counts.filtered,
-        quarantined=total.quarantined + counts.quarantined,
-        dropped=total.dropped,
-        caught_up=progress is not None and progress.seq == last,
-    )
-
-
-def _rules(contract: Contract, totals: Mapping[str, Tally]) -> list[RuleLine]:
-    judged = totals.get(EVERY_RULE, Tally()).evaluated
-    return [
-        RuleLine(
-            rule=rule.id,
-            columns=", ".join(rule.columns),
-            action=rule.action.value,
-            engine=rule.compile(contract.types_in_files).engine,
-            evaluated=judged,
-            failed=totals.get(rule.id, Tally()).failed,
-        )
-        for rule in contract.rules
-        if rule.scope is not Scope.SET
-    ]
-
-
-def _cause(pipeline: Pipeline, cause: Cause, contract: Contract | None, reader: JournalReader) -> CauseOnPage:
-    """A cause with the values of some of its records, which are masked already where the contract says so."""
-    wanted = Wanted(dataset=cause.dataset, status="open", group=cause.group)
-    records = [] if cause.sink else reader.quarantined(wanted, limit=_SAMPLES)
-    values = [record.reasons[0].value for record in records]
-    return CauseOnPage(
-        group=cause.group,
-        rule=cause.reason.rule,
-        column=cause.reason.column,
-        message=cause.reason.message,
-        records=cause.records,
-        since=datetime.fromtimestamp(cause.first_at, UTC),
-        samples=list(dict.fromkeys("null" if value is None else value for value in values)),
-        command=f"sluice quarantine list {shlex.quote(str(pipeline.file))} --dataset {shlex.quote(cause.dataset)} --group {cause.group}",
-    )

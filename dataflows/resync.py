@@ -15,6 +15,7 @@ import structlog
 from dataflows.build import build_sink, build_source, check_routes, contracts
 from dataflows.delivery import passed_over
 from dataflows.enriching import Enrichments
+from dataflows.kept_values import kept_names
 from dataflows.lookups import Lookups
 from dataflows.maps import Maps
 from dataflows.service import run_lock
@@ -101,7 +102,7 @@ def _adopt_and_forget(
             state.copies_done(name, sorted(state.copy_requests().get(name, ())))
             log.info("sink is taken over", sink=name)
     newest = max((standing.newest for standing in standings.values()), default=0)
-    for kept in Versions(pipeline).names:
+    for kept in Versions(pipeline).names | kept_names(pipeline):
         journal.lookups.keep_anew(kept, ())  # a source that was restored may have older ones again
     for name, start in starts.items():
         journal.start_over(name, start.tables, newest)

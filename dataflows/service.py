@@ -19,6 +19,7 @@ from dataflows.stopping import Stop
 from dataflows.supervise import Child, Supervisor
 from journal.locks import ProcessLock
 from journal.opening import catch_up, find_reader, open_reader
+from journal.processes import WATCH
 from journal.state import EVERY_SINK, SourceReport, State
 from pipeline.errors import EXIT_NO, ConfigError, SluiceError, TransientError
 from pipeline.model import Pipeline
@@ -28,6 +29,7 @@ log = structlog.get_logger("sluice.run")
 
 _TICK = 0.05
 _QUARANTINED = 3
+_WATCH_AFTER = 10.0  # seconds: it has nothing to do before, and the others start in the meantime
 _DEATHS = 6  # of a process, after which `sync` does not count on it any more
 
 Arguments = Sequence[str]
@@ -45,17 +47,18 @@ def run_all(pipeline: Pipeline, arguments: Arguments, progress: Callable[[State]
         held.enter_context(run_lock(pipeline))
         state = State.open(pipeline.state)
         held.callback(state.close)
-        supervisor = Supervisor(_names(pipeline), arguments)
+        supervisor = Supervisor([*_names(pipeline), *([WATCH] if pipeline.watched else [])], arguments, late={WATCH: _WATCH_AFTER})
         held.callback(supervisor.stop)
         supervisor.start()
         while not stop.wait(0.2):
             supervisor.tend()
             if progress is not None:
                 progress(state)
-            ingest, *sinks = supervisor.children
+            ingest, *others = supervisor.children
+            sinks = [child for child in others if child.name != WATCH]
             if ingest.ended is not None or (sinks and all(child.ended is not None for child in sinks)):
                 supervisor.stop()
-                return max(child.ended or 0 for child in supervisor.children)
+                return max(child.ended or 0 for child in (ingest, *sinks))
     return 0
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ FOR_GOOD = (1, 2)
 
 @dataclass
 class Child:
-    """One process: `ingest`, or `deliver:SINK`. `ended` is its exit code once it will not be started again."""
+    """One process: `ingest`, `deliver:SINK` or `watch`. `ended` is its exit code once it will not be started again."""
 
     name: str
     command: Sequence[str]
@@ -69,13 +69,18 @@ class Supervisor:
     ends with the exit code of an error which somebody has to mend stays down; its neighbours go on.
     """
 
-    def __init__(self, names: Sequence[str], arguments: Sequence[str]) -> None:
-        """`arguments` are those of `sluice run`, to which each child's `--only` is added."""
+    def __init__(self, names: Sequence[str], arguments: Sequence[str], late: Mapping[str, float] | None = None) -> None:
+        """`arguments` are those of `sluice run`, to which each child's `--only` is added. Those in `late` are started by `tend`, so many
+        seconds after the others."""
         self.children = [Child(name, command([*arguments, "--only", name])) for name in names]
+        self._late = late or {}
 
     def start(self) -> None:
         for child in self.children:
-            begin(child)
+            if child.name in self._late:
+                child.not_before = time.monotonic() + self._late[child.name]
+            else:
+                begin(child)
 
     def tend(self) -> None:
         """Restarts what has died. Call it some times a second."""
@@ -86,7 +91,7 @@ class Supervisor:
             if child.process is not None:
                 self._bury(child, child.process.returncode, now)
             elif now >= child.not_before:
-                child.restarts += 1
+                child.restarts += bool(child.started)
                 begin(child)
 
     def _bury(self, child: Child, code: int, now: float) -> None:

@@ -7,7 +7,7 @@ and in the journal, in the transaction that brought it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -63,10 +63,11 @@ def check_version(dataset: Dataset, schema: TableSchema) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sifted:
-    """What is left of a batch. `late` rows were dropped; `news` are the versions to remember, None where there are none."""
+    """What is left of a batch. `late` rows were dropped (`gone`, their ordinals); `news` are the versions to remember, if there are any."""
 
     passed: ChangeBatch
     late: int = 0
+    gone: Longs = field(default_factory=lambda: _NOTHING)
     news: ChangeBatch | None = None
 
 
@@ -107,7 +108,22 @@ class Versions:
             if batch.sink is None:
                 news.append(self._remembered(part.take(~late[start:stop]), table, dataset.order_by))
         passed = batch if not late.any() else batch.take(~late)
-        return Sifted(passed, int(late.sum()), _joined(news))
+        return Sifted(passed, int(late.sum()), batch.ordinal[late], _joined(news))
+
+    def late(self, batch: ChangeBatch) -> Mask:
+        """bool[n]: the rows that `sift` would take out, if all of these came to it. Changes nothing."""
+        dataset = self._datasets.get(batch.dataset)
+        late = np.zeros(len(batch), np.bool_)
+        if dataset is None or dataset.order_by is None or dataset.order_by not in batch.schema.types or not batch.schema.key:
+            return late
+        table = self._table(batch.schema, dataset.order_by)
+        ends = [0, *(np.flatnonzero(batch.op == Op.TRUNCATE) + 1).tolist(), len(batch)]
+        for start, stop in pairwise(ends):
+            if start < stop:
+                late[start:stop] = _late(batch.slice(start, stop), table, dataset.order_by)
+            if stop < len(batch):
+                table = LookupTable(table.lookup)  # a truncate ends all
+        return late
 
     def _table(self, schema: TableSchema, column: str) -> LookupTable:
         table = self._tables.get(schema.dataset)

@@ -12,7 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-TABLES = ("kept", "schema", "stream", "position", "tables", "note", "ledger", "quarantine", "held", "waiting", "lookup")
+TABLES = (
+    "kept",
+    "schema",
+    "stream",
+    "position",
+    "tables",
+    "note",
+    "ledger",
+    "quarantine",
+    "held",
+    "waiting",
+    "lookup",
+    "audit",
+    "sitting",
+    "lane",
+)
 
 EVENTS = {"insert": ("new",), "update": ("old", "new"), "delete": ("old",)}
 _AT_ONCE = 500
@@ -31,6 +46,7 @@ class Rows:
     def __init__(self, db: sqlite3.Connection, tables: Sequence[str] = TABLES) -> None:
         self._db = db
         self.keys: Mapping[str, Sequence[str]] = {table: _primary_key(db, table) for table in tables}
+        self._columns = {table: [name for _, name, *_ in db.execute(f"pragma main.table_info({table})")] for table in tables}
 
     def content(self, table: str, key: Sequence[Value]) -> bytes | None:
         """The content of a row as it is now; None where there is none."""
@@ -46,7 +62,8 @@ class Rows:
             self._db.execute(f"delete from main.{table} where {self._where(table)}", json.loads(key))
             return
         row = msgspec.msgpack.decode(content)
-        self._db.execute(f"insert or replace into main.{table} values ({', '.join('?' * len(row))})", row)
+        known = self._columns[table][: len(row)]  # of an older version's row the columns behind are as the table declares them
+        self._db.execute(f"insert or replace into main.{table} ({', '.join(known)}) values ({', '.join('?' * len(row))})", row)
 
     def _where(self, table: str) -> str:
         return " and ".join(f"{column} = ?" for column in self.keys[table])

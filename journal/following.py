@@ -99,7 +99,7 @@ class Following:
     def records(self, dataset: str, key: Values) -> list[QuarantineRecord]:
         """The records of a key (its columns in their order) that the gate held back, in the order of the stream."""
         with self._reader.view() as (db, _):
-            return quarantine.records_of(db, dataset, key)
+            return quarantine.records_of(db, dataset, key, self._reader.seal)
 
 
 def _numbers(streams: Streams, dataset: str) -> list[int]:

@@ -14,22 +14,26 @@ _FINE_MINUTES = 7 * 24 * 60
 _CHANGES = ""  # the `rule` of a line that counts changes
 
 _ADD = """
-insert into ledger values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert into ledger values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict do update set
     rows = rows + excluded.rows, quarantined = quarantined + excluded.quarantined, dropped = dropped + excluded.dropped,
     evaluated = evaluated + excluded.evaluated, failed = failed + excluded.failed, warned = warned + excluded.warned,
     first_ordinal = min(coalesce(first_ordinal, excluded.first_ordinal), coalesce(excluded.first_ordinal, first_ordinal)),
     last_ordinal = max(coalesce(last_ordinal, excluded.last_ordinal), coalesce(excluded.last_ordinal, last_ordinal)),
     first_time = min(coalesce(first_time, excluded.first_time), coalesce(excluded.first_time, first_time)),
-    last_time = max(coalesce(last_time, excluded.last_time), coalesce(excluded.last_time, last_time))
+    last_time = max(coalesce(last_time, excluded.last_time), coalesce(excluded.last_time, last_time)),
+    released = released + excluded.released
 """
 _SUMS = """sum(rows), sum(quarantined), sum(dropped), sum(evaluated), sum(failed), sum(warned),
-    min(first_ordinal), max(last_ordinal), min(first_time), max(last_time)"""
+    min(first_ordinal), max(last_ordinal), min(first_time), max(last_time), sum(released)"""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one line. Ordinals and commit times (microseconds since 1970, UTC) are the range of the changes counted."""
+    """Counts of one line. Ordinals and commit times (microseconds since 1970, UTC) are the range of the changes counted.
+
+    Of the changes that were `quarantined` so many were `released` since: they count where they were released.
+    """
 
     rows: int = 0
     quarantined: int = 0
@@ -41,6 +45,12 @@ class Tally:
     last_ordinal: int | None = None
     first_time: int | None = None
     last_time: int | None = None
+    released: int = 0
+
+    @property
+    def undelivered(self) -> int:
+        """Changes that were quarantined and not released since."""
+        return self.quarantined - self.released
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,10 @@ class Ledger:
                 tally = self._open.setdefault((dataset, source, rule), Tally())
                 setattr(tally, what, getattr(tally, what) + number)
 
+    def release(self, dataset: str, source: str, rows: int) -> None:
+        """Counts changes that were quarantined and are delivered now."""
+        self._open.setdefault((dataset, source, _CHANGES), Tally()).released += rows
+
     def write(self, db: sqlite3.Connection, now: float) -> None:
         """Into the open transaction, under the minute of `now`."""
         minute = int(now // 60)
@@ -91,7 +105,7 @@ class Ledger:
                 (
                     *(minute, *key),
                     *(t.rows, t.quarantined, t.dropped, t.evaluated, t.failed, t.warned),
-                    *(t.first_ordinal, t.last_ordinal, t.first_time, t.last_time),
+                    *(t.first_ordinal, t.last_ordinal, t.first_time, t.last_time, t.released),
                 )
                 for key, t in self._open.items()
             ],

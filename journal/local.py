@@ -25,6 +25,8 @@ from journal.publication import Closing, Publication
 from journal.quarantine import QuarantineRecord, Values
 from journal.reading import JournalReader
 from journal.schema import TableSchema
+from journal.sealing import Seal
+from journal.sitting import SittingKeys
 from journal.space import Space
 from journal.store import journal_exists
 from journal.trouble import reported
@@ -65,6 +67,7 @@ class JournalWriter:
         self._path = path
         self._db = db
         self._ledger = Ledger()
+        self._seal = Seal(path.parent)
         self._last: list[object] | None = None  # the newest entry, written once it is known whether a commit ends with it
         self._coarsen_at = 0.0
         with reported(self._path):
@@ -73,6 +76,7 @@ class JournalWriter:
             self._age = age + (max(0.0, time.time() - wall) if wall else 0.0) - time.monotonic()
             self.lookups = LookupLog(self._db, self._writing, self._beside, lambda: self._streams)
             self.waiting = WaitingRows(self._db, self._writing, self._beside, lambda: self._streams)
+            self.sitting = SittingKeys(self._db, self._writing)
             self._load()
             self._space = Space(self._db, self._path, limits)
 
@@ -103,6 +107,7 @@ class JournalWriter:
         self._next_ordinal: int = self._db.execute("select coalesce(max(next_ordinal), 1) from position").fetchone()[0]
         self._ledger.forget()
         self.lookups.reload()
+        self.sitting.reload()
         self._last = None
         self._pieces = Pieces(self._partitions)
 
@@ -269,7 +274,8 @@ class JournalWriter:
         """Keeps records that are not delivered. Ordinals go on above theirs."""
         if records:
             with self._writing():
-                quarantine.write(self._db, records)
+                quarantine.write(self._db, records, self._seal)
+                self.sitting.add(records)
             self._next_ordinal = max(self._next_ordinal, 1 + max(record.ordinal for record in records))
 
     def open_keys(self, dataset: str) -> list[Values]:

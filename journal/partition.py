@@ -1,7 +1,4 @@
-"""Which partition of a journal a change belongs to: changes of one key always go into one, so that partitions can be read apart.
-
-The hash is a part of the journal's format: were it another one, two changes of a key could stand in two partitions.
-"""
+"""Which partition of a journal a change belongs to: changes of one key always go into one, so that partitions can be read apart."""
 
 from __future__ import annotations
 
@@ -15,12 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from journal.batch import ChangeBatch, Longs, Op
+from journal.key_hash import key_hashes
 
-Hashes = npt.NDArray[np.uint64]
-
-_WORD = 8
-_WORDS = 4  # at the beginning of a value, that are hashed; and one at its end
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 
 
@@ -100,42 +93,4 @@ def _split(batch: ChangeBatch, places: Longs) -> Iterator[tuple[int, ChangeBatch
 
 def _partition(key: Sequence[pa.StringArray], partitions: int) -> Longs:
     """int64[n]: the partition of each key."""
-    found = np.zeros(len(key[0]), np.uint64)
-    for column in key:
-        found = _mixed(found ^ _hashes(column))
-    return ((found >> _SHIFT) % np.uint64(partitions)).astype(np.int64)
-
-
-def _hashes(column: pa.StringArray) -> Hashes:
-    """A hash of the length of each value, its first 32 bytes and its last 8; a null is an empty one."""
-    n = len(column)
-    if not n:
-        return np.zeros(0, np.uint64)
-    _, bounds, data = column.buffers()
-    offsets = np.frombuffer(bounds, np.int32, n + 1, 4 * column.offset).astype(np.int64)
-    starts, sizes = offsets[:-1], np.diff(offsets)
-    held = np.frombuffer(data, np.uint8)[: offsets[-1]] if data is not None else np.zeros(0, np.uint8)
-    text = np.concatenate([held, np.zeros(_WORD, np.uint8)])
-    words = np.ndarray((len(text) - _WORD + 1,), "<u8", text, strides=(1,))
-    found = _mixed(sizes.astype(np.uint64))
-    for word in range(_WORDS):
-        rows = np.flatnonzero(sizes > word * _WORD)
-        if not len(rows):
-            break
-        left = np.minimum(sizes[rows] - word * _WORD, _WORD).astype(np.uint64)
-        read = words[starts[rows] + word * _WORD] & _mask(left)
-        found[rows] = _mixed(found[rows] ^ read)
-    rows = np.flatnonzero(sizes > _WORDS * _WORD)
-    if len(rows):
-        found[rows] = _mixed(found[rows] ^ words[starts[rows] + sizes[rows] - _WORD])
-    return found
-
-
-def _mask(size: Hashes) -> Hashes:
-    """The lowest bytes of a word, 1 to 8 of them."""
-    return ~np.uint64(0) >> (np.uint64(64) - np.uint64(8) * size)
-
-
-def _mixed(value: Hashes) -> Hashes:
-    multiplied = value * _MULTIPLIER
-    return multiplied ^ (multiplied >> _SHIFT)
+    return ((key_hashes(key) >> _SHIFT) % np.uint64(partitions)).astype(np.int64)

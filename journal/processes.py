@@ -13,6 +13,7 @@ from pipeline.model import Pipeline
 
 RUN = "run"
 INGEST = "ingest"
+WATCH = "watch"
 _DELIVER = "deliver-"
 
 HEARD = 10.0
@@ -27,7 +28,7 @@ def delivering(sink: str) -> str:
 
 def running_in(folder: Path) -> Mapping[str, float]:
     """The locks of a pipeline's processes that are held in a folder, with the time since when."""
-    return {name: since for name, since in held_locks(folder).items() if name in (RUN, INGEST) or name.startswith(_DELIVER)}
+    return {name: since for name, since in held_locks(folder).items() if name in (RUN, INGEST, WATCH) or name.startswith(_DELIVER)}
 
 
 class Processes:

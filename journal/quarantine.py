@@ -10,6 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from journal.sealing import Seal, SealedError, SealedValues, is_sealed
+
+UNRESOLVED = ("open", "patched", "rule-changed", "approved", "replaying", "failed-again")
+RESOLVED = ("resolved", "superseded", "discarded")
+STATUSES = (*UNRESOLVED, *RESOLVED)
+"""What a record can be: the first of them wait for somebody, or for something."""
+
 Values = Mapping[str, str | bytes | None]
 """Column -> Postgres' text, None for null, or bytes that are no text. A column which the log did not carry is not in it."""
 
@@ -33,6 +40,8 @@ class QuarantineRecord:
     committed_at   at the source, microseconds since 1970, UTC; resolved_at and quarantined_at: seconds
     sink           the sink that refused it; None: the gate held it back from all
     raw            what was received, by column; before and after: the old and the new row, as far as the log carried them
+    sensitive      the contract calls a column confidential or restricted: what was received is sealed where it is kept
+    replay         number of the request that it is, or was last, replayed by; erased_at (seconds): when its values were forgotten
     message        what was received where the source has messages: JSON of key, value (base64, or null) and headers [[name, base64]];
                    of what only a sink refused the headers of its trace context alone, if it had one
     """
@@ -63,7 +72,10 @@ class QuarantineRecord:
     approved_by: str | None = None
     resolved_at: float | None = None
     resolution: str | None = None
+    replay: int | None = None
+    erased_at: float | None = None
     message: str | None = None
+    sensitive: bool = False
 
     @property
     def pattern(self) -> str:
@@ -84,7 +96,7 @@ class QuarantineRecord:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Open records that have one reason. `first_at` and `last_at` in seconds, when they came into quarantine."""
+    """Unresolved records that have one reason. `first_at` and `last_at` in seconds, when they came into quarantine."""
 
     group: str
     dataset: str
@@ -120,35 +132,67 @@ def shape_of(value: str | None) -> str:
 
 
 _JSON = ("key", "raw", "before", "after", "patch")
-_PLAIN = [f.name for f in fields(QuarantineRecord) if f.name not in (*_JSON, "reasons", "sink", "table")]
+_SEALED = ("raw", "before", "after", "patch", "message")
+_PLAIN = [f.name for f in fields(QuarantineRecord) if f.name not in (*_JSON, "reasons", "sink", "table", "sensitive")]
 COLUMNS = ("table_name", *_PLAIN, *_JSON, "reasons", "cause", "pattern")
 """Of a table that holds records. One for refused rows has `sink` and `seq` besides."""
 
 
-def to_row(record: QuarantineRecord) -> dict[str, Any]:
+def to_row(record: QuarantineRecord, seal: Seal) -> dict[str, Any]:
     """The record by COLUMNS."""
     row = {name: getattr(record, name) for name in _PLAIN}
-    row |= {name: _encoded(getattr(record, name)) for name in _JSON}
+    row |= {name: encoded(getattr(record, name)) for name in _JSON}
+    if record.sensitive:
+        row |= {name: sealed(row[name], record.id, name, seal) for name in _SEALED}
     row["table_name"] = record.table
     row["reasons"] = json.dumps([asdict(reason) for reason in record.reasons])
     return row | {"cause": record.group, "pattern": record.pattern}
 
 
-def from_row(row: Mapping[str, Any], sink: str | None = None) -> QuarantineRecord:
-    """The record that `to_row` was given."""
+def sealed(text: str | None, record: str, column: str, seal: Seal) -> str | None:
+    """What stands in a column of a sensitive record."""
+    return None if text is None else seal.seal(text, f"{record} {column}")
+
+
+def from_row(row: Mapping[str, Any], seal: Seal, sink: str | None = None) -> QuarantineRecord:
+    """The record that `to_row` was given. What is sealed of it is opened when it is looked at: see SealedValues."""
     reasons = tuple(Reason(**reason) for reason in json.loads(row["reasons"]))
-    values: dict[str, Any] = {name: values_of(row[name]) for name in _JSON}
-    return QuarantineRecord(**{name: row[name] for name in _PLAIN}, **values, table=row["table_name"], reasons=reasons, sink=sink)
+    values: dict[str, Any] = {name: _opened(row, name, seal) for name in _JSON}
+    plain = {name: row[name] for name in _PLAIN} | {"message": _message(row, seal)}
+    sensitive = is_sealed(row["raw"])
+    return QuarantineRecord(**plain, **values, table=row["table_name"], reasons=reasons, sink=sink, sensitive=sensitive)
 
 
-def _encoded(values: Values | None) -> str | None:
+def _opened(row: Mapping[str, Any], column: str, seal: Seal) -> Values | None:
+    text, record = row[column], row["id"]
+    if text is None or not is_sealed(text):
+        return values_of(text)
+    return SealedValues(lambda: values_of(seal.open(text, f"{record} {column}")) or {})
+
+
+def _message(row: Mapping[str, Any], seal: Seal) -> str | None:
+    """The message, of which nothing is told where it is sealed with a key that is not known here."""
+    text: str | None = row["message"]
+    try:
+        return None if text is None else seal.open(text, f"{row['id']} message")
+    except SealedError:
+        return json.dumps({"headers": []})
+
+
+def encoded(values: Values | None) -> str | None:
+    """What stands in a column that holds values."""
     if values is None:
         return None
     return json.dumps({name: {"hex": value.hex()} if isinstance(value, bytes) else value for name, value in values.items()})
 
 
+def key_text(key: Values) -> str:
+    """A key as the journal's tables have it."""
+    return encoded(key) or ""
+
+
 def values_of(text: str | None) -> Values | None:
-    """What stands in a column that holds values."""
+    """The values that `encoded` was given."""
     if text is None:
         return None
     return {name: bytes.fromhex(value["hex"]) if isinstance(value, dict) else value for name, value in json.loads(text).items()}
@@ -157,9 +201,9 @@ def values_of(text: str | None) -> Values | None:
 _INSERT = f"insert into quarantine ({', '.join(COLUMNS)}) values ({', '.join(':' + name for name in COLUMNS)})"
 
 
-def write(db: sqlite3.Connection, records: Sequence[QuarantineRecord]) -> None:
+def write(db: sqlite3.Connection, records: Sequence[QuarantineRecord], seal: Seal) -> None:
     """Into the open transaction."""
-    db.executemany(_INSERT, [to_row(record) for record in records])
+    db.executemany(_INSERT, [to_row(record, seal) for record in records])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +221,12 @@ class Wanted:
         return {column: value for column, value in asked.items() if value is not None}
 
 
+_WAITS = f"status in {UNRESOLVED}"
 _LONGEST = 18  # digits of an ordinal
 _SELECT = f"select {', '.join(COLUMNS)} from quarantine"
 
 
-def listed(db: sqlite3.Connection, wanted: Wanted, after: int, limit: int) -> list[QuarantineRecord]:
+def listed(db: sqlite3.Connection, wanted: Wanted, after: int, limit: int, seal: Seal) -> list[QuarantineRecord]:
     """Records in the order of the stream, those with an ordinal greater than `after`."""
     condition = "ordinal > :after" + "".join(f" and {column} = :{column}" for column in wanted.conditions)
     given = {**wanted.conditions, "after": after, "limit": limit}
@@ -192,28 +237,28 @@ def listed(db: sqlite3.Connection, wanted: Wanted, after: int, limit: int) -> li
         # the ordinals first: the index has them, and they are sorted without the records
         found = f"select ordinal from quarantine where {condition} order by ordinal limit :limit"
         rows = db.execute(f"{_SELECT} where ordinal in ({found}) order by ordinal", given)
-    return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+    return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in rows]
 
 
-def record(db: sqlite3.Connection, name: str) -> QuarantineRecord | None:
+def record(db: sqlite3.Connection, name: str, seal: Seal) -> QuarantineRecord | None:
     """The record with this id."""
     ordinal = name.split("-")[1] if "-" in name else ""
     if not ordinal.isdecimal() or len(ordinal) > _LONGEST:
         return None
     row = db.execute(f"{_SELECT} where ordinal = ? and id = ?", (int(ordinal), name)).fetchone()
-    return None if row is None else from_row(dict(zip(COLUMNS, row, strict=True)))
+    return None if row is None else from_row(dict(zip(COLUMNS, row, strict=True)), seal)
 
 
-def records_of(db: sqlite3.Connection, dataset: str, key: Values) -> list[QuarantineRecord]:
+def records_of(db: sqlite3.Connection, dataset: str, key: Values, seal: Seal) -> list[QuarantineRecord]:
     """The records of a key (its columns in their order), in the order of the stream."""
-    rows = db.execute(f"{_SELECT} where dataset = ? and key = ? order by ordinal", (dataset, _encoded(key)))
-    return [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+    rows = db.execute(f"{_SELECT} where dataset = ? and key = ? order by ordinal", (dataset, encoded(key)))
+    return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in rows]
 
 
-def causes(db: sqlite3.Connection, dataset: str | None = None, status: str = "open") -> list[Cause]:
-    """The causes of records, the most frequent first."""
-    given = {"status": status, "dataset": dataset}
-    condition = "status = :status" + (" and dataset = :dataset" if dataset else "")
+def causes(db: sqlite3.Connection, dataset: str | None = None) -> list[Cause]:
+    """The causes of records that are not resolved, the most frequent first."""
+    given = {"dataset": dataset}
+    condition = _WAITS + (" and dataset = :dataset" if dataset else "")
     counted = f"select count(*) as records, min(ordinal) as first, max(ordinal) as last from quarantine where {condition} group by cause"
     rows = db.execute(
         f"""select one.cause, one.dataset, one.reasons, one.pattern, records, one.quarantined_at, newest.quarantined_at
@@ -228,11 +273,11 @@ def causes(db: sqlite3.Connection, dataset: str | None = None, status: str = "op
 
 
 def open_records(db: sqlite3.Connection) -> dict[str, int]:
-    """How many records of each dataset wait for somebody."""
-    return dict(db.execute("select dataset, count(*) from quarantine where status = 'open' group by dataset"))
+    """How many records of each dataset are not resolved."""
+    return dict(db.execute(f"select dataset, count(*) from quarantine where {_WAITS} group by dataset"))
 
 
 def open_keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
-    """The keys of a dataset's open records."""
-    rows = db.execute("select key from quarantine where dataset = ? and status = 'open'", (dataset,))
+    """The keys of a dataset's records that are not resolved."""
+    rows = db.execute(f"select key from quarantine where dataset = ? and {_WAITS}", (dataset,))
     return [values_of(key) or {} for (key,) in rows]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from journal import ledger, quarantine, store, waiting
+from journal import ledger, quarantine, sitting, store, waiting
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, Stream, decode
 from journal.grouping import Group, grouped, in_order
@@ -19,6 +19,7 @@ from journal.known import Known, Streams, known_of
 from journal.lanes import Lanes
 from journal.ledger import Minute, Tally
 from journal.quarantine import Cause, QuarantineRecord, Values, Wanted
+from journal.sealing import Seal
 from journal.trouble import damaged, reported
 from pipeline.errors import JournalError
 
@@ -57,6 +58,7 @@ class JournalReader:
         self._path = folder / store.FILE
         self._db = store.open_for_reading(folder, pipeline)
         self._inode = _inode(self._path)
+        self.seal = Seal(folder)
         self._streams = Streams(self._db)
         self._version = 0
         with self._view():
@@ -271,12 +273,17 @@ class JournalReader:
     def quarantined(self, wanted: Wanted, after: int = 0, limit: int = 1000) -> list[QuarantineRecord]:
         """Records in the order of the stream, from behind the ordinal `after`."""
         with self._view() as db:
-            return quarantine.listed(db, wanted, after, limit)
+            return quarantine.listed(db, wanted, after, limit, self.seal)
 
     def record(self, name: str) -> QuarantineRecord | None:
         """The record with this id."""
         with self._view() as db:
-            return quarantine.record(db, name)
+            return quarantine.record(db, name, self.seal)
+
+    def newer(self, records: Sequence[QuarantineRecord]) -> frozenset[str]:
+        """The ids of those of the records of which a newer change has passed: of their key, or of the one before."""
+        with self._view() as db:
+            return sitting.newer_than(db, records)
 
     def causes(self, dataset: str | None = None) -> list[Cause]:
         """Why open records are where they are, the most frequent cause first."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,10 @@ from sqlalchemy.dialects.sqlite import insert
 
 from journal import state_file as tables
 from journal.passages import Passage, note
-from journal.quarantine import Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
+from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
+from journal.sealing import Seal
+from journal.state_access import StateAccess
+from journal.trends import Waiting
 
 EVERY_SINK = "*"
 """Stands for a sink where a copy is asked for that all of them get."""
@@ -33,6 +35,7 @@ _settled = (
     )
     .where(tables.refused.c.seq <= tables.sink.c.seq)
 )
+_waits = tables.refused.c.status.in_(UNRESOLVED)
 # a request is open until an answer names it
 _asked = sa.select(tables.request).where(
     ~sa.exists().where(
@@ -73,35 +76,12 @@ class Folder:
     updated_at: float
 
 
-class State:
-    """The state of a pipeline. Any thread, any number of processes; before anything has run everything is empty.
-
-    Raises JournalError for a file that is damaged or of a newer version, TransientError where it is locked for long or the disk is
-    full, TerminalError where it cannot be opened or written.
-    """
+class State(StateAccess):
+    """What sources, sinks and those who ask for copies have told; see StateAccess."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / tables.FILE
-        self._engine = sa.create_engine("sqlite://", creator=lambda: tables.connect(self._path), poolclass=sa.QueuePool, pool_size=2)
-
-    @classmethod
-    def open(cls, folder: Path) -> State:
-        """The state in a folder; its file is made by the first write."""
-        return cls(folder)
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        tables.make(self._path)
-        with tables.reported(self._path), self._engine.begin() as connection:
-            yield connection
-
-    def _read(self, query: sa.Executable) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        with tables.reported(self._path), self._engine.connect() as connection:
-            result = connection.execute(query)
-            names = list(result.keys())
-            return [dict(zip(names, row, strict=True)) for row in result]
+        super().__init__(folder)
+        self._seal = Seal(folder)
 
     def source_status(self, name: str, status: Mapping[str, Any]) -> None:
         """What a source says of itself; JSON values."""
@@ -139,8 +119,8 @@ class State:
     def passages(self, sink: str, journal: str) -> list[Passage]:
         """When a sink had what of a journal, oldest first; see passages.py."""
         lines = tables.passed.c
-        if not self._read(sa.text("select 1 as found from sqlite_master where name = 'passed'")):
-            return []  # made before there were lines, in a folder that may not be written
+        if not self._has(tables.passed):
+            return []
         chosen = sa.select(lines.seq, lines.at, lines.ordinal).where(lines.sink == sink, lines.journal == journal)
         return [Passage(**row) for row in self._read(chosen.order_by(lines.seq))]
 
@@ -192,7 +172,7 @@ class State:
 
     def keep_refused(self, sink: str, records: Sequence[QuarantineRecord], seq: int) -> None:
         """Rows of entry `seq` that a sink's target can't hold. Durable before the sink commits; harmless when told again."""
-        rows = [{**to_row(record), "sink": sink, "journal": _journal_of(record), "seq": seq} for record in records]
+        rows = [{**to_row(record, self._seal), "sink": sink, "journal": _journal_of(record), "seq": seq} for record in records]
         if rows:
             with self._writing() as connection:
                 made = insert(tables.refused)
@@ -210,16 +190,16 @@ class State:
         place = sa.tuple_(tables.refused.c.ordinal, tables.refused.c.id) > sa.tuple_(*map(sa.literal, after))
         chosen = [tables.refused.c[column] == value for column, value in wanted.conditions.items()]
         rows = self._read(_settled.where(place, *chosen).order_by(tables.refused.c.ordinal, tables.refused.c.id).limit(limit))
-        return [from_row(row, row["sink"]) for row in rows]
+        return [from_row(row, self._seal, row["sink"]) for row in rows]
 
     def refused_record(self, name: str) -> QuarantineRecord | None:
         """The refused record with this id."""
         rows = self._read(_settled.where(tables.refused.c.id == name))
-        return from_row(rows[0], rows[0]["sink"]) if rows else None
+        return from_row(rows[0], self._seal, rows[0]["sink"]) if rows else None
 
     def refused_causes(self, dataset: str | None = None) -> list[Cause]:
         """Why sinks refused rows that are still open, the most frequent cause first."""
-        found = _settled.where(tables.refused.c.status == "open", *([tables.refused.c.dataset == dataset] if dataset else [])).subquery().c
+        found = _settled.where(_waits, *([tables.refused.c.dataset == dataset] if dataset else [])).subquery().c
         group = (found.cause, found.dataset, found.sink, found.pattern)
         when = found.quarantined_at
         values = (sa.func.count().label("n"), sa.func.min(found.reasons), sa.func.min(when), sa.func.max(when))
@@ -231,13 +211,22 @@ class State:
 
     def open_refused(self) -> dict[tuple[str, str], int]:
         """(sink, dataset) -> how many refused records wait for somebody."""
-        open_ = _settled.where(tables.refused.c.status == "open").subquery()
+        open_ = _settled.where(_waits).subquery()
         rows = self._read(sa.select(open_.c.sink, open_.c.dataset, sa.func.count().label("n")).group_by(open_.c.sink, open_.c.dataset))
         return {(row["sink"], row["dataset"]): row["n"] for row in rows}
 
+    def refused_statuses(self, sinks: Collection[str]) -> dict[str, Waiting]:
+        """What these sinks refused, by dataset."""
+        found = _settled.where(tables.refused.c.sink.in_(list(sinks))).subquery().c
+        values = (sa.func.count().label("n"), sa.func.min(found.quarantined_at).label("oldest"))
+        waiting: dict[str, Waiting] = {}
+        for row in self._read(sa.select(found.dataset, found.status, *values).group_by(found.dataset, found.status)):
+            waiting.setdefault(row["dataset"], Waiting()).add(row["status"], row["n"], row["oldest"])
+        return waiting
+
     def refused_keys(self, sink: str, dataset: str) -> list[Values]:
         """The keys of the open records of a dataset that a sink refused."""
-        chosen = _settled.where(tables.refused.c.sink == sink, tables.refused.c.dataset == dataset, tables.refused.c.status == "open")
+        chosen = _settled.where(tables.refused.c.sink == sink, tables.refused.c.dataset == dataset, _waits)
         rows = self._read(chosen.with_only_columns(tables.refused.c.key))
         return [values_of(row["key"]) or {} for row in rows]
 
@@ -246,9 +235,6 @@ class State:
         here = sa.select(tables.own.c.value).where(tables.own.c.name == tables.ID).scalar_subquery()
         rows = self._read(sa.select(tables.folder).where(tables.folder.c.id != here))
         return [Folder(row["machine"], json.loads(row["running"]), row["updated_at"]) for row in rows]
-
-    def close(self) -> None:
-        self._engine.dispose()
 
 
 def _put(connection: sa.Connection, table: sa.Table, name: str, values: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from journal.audit_tables import audit_tables
+from journal.history_table import history_table
 from journal.locks import ProcessLock
 from journal.passages import passage_table
 from journal.quarantine import COLUMNS
@@ -20,7 +22,7 @@ from journal.trouble import may_write, reading_uri, told
 from pipeline.errors import JournalError, TerminalError
 
 FILE = "state.db"
-FORMAT = 2
+FORMAT = 3
 _PATIENCE = 10.0  # seconds for another process's transaction
 _MAKING = "state"  # the lock of who makes the file
 _WAY_OUT = (
@@ -63,8 +65,8 @@ done = sa.Table(
     sa.Column("requested_at", sa.Float, nullable=False),  # of the request that is answered
     sa.Column("done_at", sa.Float, nullable=False),
 )
-_NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer()}
-_TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float()}
+_NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer(), "replay": sa.BigInteger()}
+_TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float(), "erased_at": sa.Float()}
 refused = sa.Table(
     "refused",
     _tables,
@@ -77,6 +79,7 @@ refused = sa.Table(
     sa.Index("refused_in_order", "ordinal", "id"),
 )
 passed = passage_table(_tables)
+history = history_table(_tables)
 # what runs in a state folder: the locks that processes hold, as JSON, with the time at which they took them
 folder = sa.Table(
     "folder",
@@ -86,7 +89,19 @@ folder = sa.Table(
     sa.Column("running", sa.Text, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder))
+# what the process `watch` does again and again: how each of these did when it was done last
+tick = sa.Table(
+    "tick",
+    _tables,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("ran_at", sa.Float),
+    sa.Column("seconds", sa.Float),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+audits = audit_tables(_tables)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, history, folder, tick, *audits))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""
@@ -153,25 +168,37 @@ def _create(connection: sqlite3.Connection, *tables: sa.Table) -> None:
     for table in tables:
         connection.execute(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect())))
         for index in table.indexes:
-            connection.execute(str(CreateIndex(index).compile(dialect=dialect())))
+            connection.execute(str(CreateIndex(index, if_not_exists=True).compile(dialect=dialect())))
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """From 1, in which a request for a copy and its answer were one row, and no folder knew of others; some had no lines of passages."""
+    """From 1, in which a request for a copy and its answer were one row, and some had no lines of passages; from 2, which lacked tables."""
     connection.execute("begin immediate")
     try:
-        if _version(connection) == 1:
-            _create(connection, done, passed, folder, own)
+        version = _version(connection)
+        if version < FORMAT:
+            _create(connection, *_tables.sorted_tables)
+            _add_columns(connection)
+        if version == 1:
             connection.execute(
                 "insert into copy_done select sink, dataset, requested_at, done_at from copy_request where done_at is not null"
             )
             connection.execute("alter table copy_request drop column done_at")
-            connection.execute(f"pragma user_version = {FORMAT}")
+        connection.execute(f"pragma user_version = {FORMAT}")
         connection.execute("commit")
     except BaseException:
         if connection.in_transaction:
             connection.execute("rollback")
         raise
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Columns that a table has got since it was made; all of them may be null."""
+    for table in _tables.sorted_tables:
+        there = {name for _, name, *_ in connection.execute(f'pragma table_info("{table.name}")')}
+        for column in table.columns:
+            if column.name not in there:
+                connection.execute(f'alter table "{table.name}" add column "{column.name}" {column.type.compile(dialect())}')
 
 
 @contextmanager

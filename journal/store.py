@@ -13,13 +13,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from journal import lookups, waiting
+from journal import lookups, sitting, trends, waiting
 from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
 FILE = "journal.db"
-FORMAT = 2  # from 2 on entries may have trace contexts and partitions, which an older program would misread
-CHANGES, MARKER = 0, 1  # kinds of entries
+FORMAT = 3  # from 2 on entries may have trace contexts and partitions, from 3 on be replayed, which an older program would misread
+CHANGES, MARKER, REPLAYED = 0, 1, 2  # kinds of entries; what is replayed has the ordinals that it had before
 _APPLICATION = 0x51CE1  # marks the file as ours (see `file` and SQLite's application_id)
 _PAGE = 16384
 _CACHE_KIB = 8192
@@ -35,12 +35,13 @@ _CACHE_KIB = 8192
 # ledger     counts by minute (epoch minutes), dataset and source; the line with rule '' counts changes, the others count rules
 # lookup     what lookups hold, and waiting: rows that wait for one; see lookups.py and waiting.py, which make them where they are missing
 # quarantine what the gate held back; see quarantine.py
+# audit      what was done with records, chained by hashes; lines are only added
+# sitting    keys of unresolved records: of how many, and the newest change that has passed since (0: none); lane: the records of each
 _TABLES = """
 create table kept (name text primary key, value) without rowid;
 create table schema (id integer primary key, dataset text not null, encoded text not null unique);
 create table stream (
-    id integer primary key, source text not null, table_name text not null, sink text, schema integer not null references schema,
-    partition integer);
+    id integer primary key, source text not null, table_name text not null, sink text, schema integer not null references schema);
 create table entry (
     seq integer primary key, stream integer not null, kind integer not null, rows integer not null, bytes integer not null,
     op integer not null, lsn integer not null, nth integer not null, time integer not null, ordinal integer not null,
@@ -69,6 +70,26 @@ create table quarantine (
     patch text, patched_by text, approved_by text, resolved_at real, resolution text, quarantined_at real not null);
 create index quarantine_by_cause on quarantine (cause, status, dataset);
 """
+_NEW_TABLES = (
+    lookups.TABLE,
+    waiting.TABLE,
+    """create table if not exists audit (
+        n integer primary key, at real not null, by text not null, system_user text not null, action text not null, dataset text not null,
+        records integer not null, first integer, last integer, detail text not null, previous text not null, hash text not null)""",
+    """create trigger if not exists audit_is_only_added_to before update on audit
+        begin select raise(abort, 'the audit trail is only added to'); end""",
+    """create trigger if not exists audit_is_never_cut before delete on audit
+        begin select raise(abort, 'the audit trail is only added to'); end""",
+    *sitting.TABLES,
+    trends.INDEX,
+)
+_NEW_COLUMNS = (
+    ("stream", "partition", "integer"),
+    ("ledger", "released", "integer not null default 0"),
+    ("quarantine", "replay", "integer"),
+    ("quarantine", "erased_at", "real"),
+)
+"""Table, column and its declaration: in the order in which they came, behind those that `_TABLES` has."""
 
 
 def journal_exists(folder: Path) -> bool:
@@ -96,12 +117,19 @@ def open_for_writing(
 def _bring_up(db: sqlite3.Connection) -> None:
     """From a former format to ours."""
     db.execute("begin immediate")
-    for table in (lookups.TABLE, waiting.TABLE):
-        db.execute(table)
-    if not any(name == "partition" for _, name, *_ in db.execute("pragma table_info(stream)")):
-        db.execute("alter table stream add column partition integer")
+    _add(db)
+    sitting.fill(db)
     db.execute(f"pragma user_version = {FORMAT}")
     db.execute("commit")
+
+
+def _add(db: sqlite3.Connection) -> None:
+    """What has come since the first format, where it is missing."""
+    for statement in _NEW_TABLES:
+        db.execute(statement)
+    for table, column, declared in _NEW_COLUMNS:
+        if not any(name == column for _, name, *_ in db.execute(f"pragma table_info({table})")):
+            db.execute(f"alter table {table} add column {column} {declared}")
 
 
 def remove(folder: Path) -> None:
@@ -130,7 +158,14 @@ def open_for_reading(folder: Path, pipeline: str) -> sqlite3.Connection:
         raise JournalError(f"there is no journal in {folder}", hint="nothing has run here yet: start with `sluice sync` or `sluice run`")
     with reported(path):
         db = sqlite3.connect(reading_uri(path), uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
-        return _checked(db, path, pipeline)
+        _checked(db, path, pipeline)
+        if (version := pragma(db, "user_version")) < FORMAT:
+            db.close()
+            raise JournalError(
+                f"{path} was made by an older Sluice (format {version}, this one reads {FORMAT})",
+                hint="`sluice sync` or `sluice run` brings it up to date",
+            )
+        return db
 
 
 def _make(path: Path, pipeline: str, number: str, fill: Callable[[sqlite3.Connection], None] | None) -> None:
@@ -146,8 +181,9 @@ def _make(path: Path, pipeline: str, number: str, fill: Callable[[sqlite3.Connec
         db.execute(f"pragma application_id = {_APPLICATION}")
         db.execute(f"pragma user_version = {FORMAT}")
         db.execute("begin")
-        for statement in (*_TABLES.split(";\n"), lookups.TABLE, waiting.TABLE):
+        for statement in _TABLES.split(";\n"):
             db.execute(statement)
+        _add(db)
         kept = {"id": number, "pipeline": pipeline, "made": time.time()}
         db.executemany("insert into kept values (?, ?)", list(kept.items()))
         db.execute("commit")

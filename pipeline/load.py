@@ -78,7 +78,7 @@ class _Loading:
         sinks = {name: sink for name, block in _mapping(content, "sinks") if (sink := self.sink(name, block, called))}
         sinks = {name: replace(sink, left_out=alone) for name, sink in sinks.items()}
         Agreement(sources, datasets, sinks, self.report, complete=not self.problems).check()
-        monitoring = self.monitoring(written.monitoring, sinks) if written is not None and written.monitoring is not None else {}
+        monitoring = self.monitoring(written.monitoring, sinks, datasets) if written is not None and written.monitoring is not None else {}
         problems = list(dict.fromkeys(sorted(self.problems, key=lambda problem: problem.line or 0)))
         if written is None or problems:
             return Reading(self.document, problems, datasets, sinks, None)
@@ -249,10 +249,14 @@ class _Loading:
             )
         return file
 
-    def monitoring(self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock]) -> dict[str, tuple[str, int]]:
-        processes = ["ingest", *(f"deliver:{name}" for name in sinks)]
-        if block.port + len(sinks) > _LAST_PORT:
-            self.report(f"the {len(processes)} processes need the ports up to {block.port + len(sinks)}", ("monitoring", "port"))
+    def monitoring(
+        self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock], datasets: Mapping[str, Dataset]
+    ) -> dict[str, tuple[str, int]]:
+        watch = ["watch"] if any(dataset.contract is not None for dataset in datasets.values()) else []
+        processes = ["ingest", *(f"deliver:{name}" for name in sinks), *watch]
+        last = block.port + len(processes) - 1
+        if last > _LAST_PORT:
+            self.report(f"the {len(processes)} processes need the ports up to {last}", ("monitoring", "port"))
         return {process: (block.host, block.port + i) for i, process in enumerate(processes)}
 
 

@@ -153,7 +153,12 @@ class Pipeline:
     datasets: Mapping[str, Dataset]
     sinks: Mapping[str, SinkBlock]
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
-    monitoring: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`) -> host and port
+    monitoring: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`, `watch`) -> host and port
+
+    @property
+    def watched(self) -> bool:
+        """Whether there is anything to audit: a dataset with a contract."""
+        return any(dataset.contract is not None for dataset in self.datasets.values())
 
     def dataset_of(self, source: str, table: str) -> str | None:
         """The entry of `datasets` that names this table, if one does."""

@@ -39,7 +39,7 @@ class FrameOfBatch:
         absent: dict[str, Mask] = {}
         for name in self._columns:
             index = batch.schema.index(name)
-            column = self._typed(name, batch.columns[index])
+            column = self.typed(name, batch.columns[index])
             values[name] = column.values
             bad = column.malformed | undecodable[name] if name in undecodable else column.malformed
             if bad.any():
@@ -48,7 +48,8 @@ class FrameOfBatch:
                 absent[name] = batch.absent(index)
         return Frame(values, len(batch), malformed, absent)
 
-    def _typed(self, name: str, text: pa.StringArray) -> TypedColumn:
+    def typed(self, name: str, text: pa.StringArray) -> TypedColumn:
+        """Texts of one of the columns as values."""
         held = self._types[name]
         if held.read:
             by, zone = self._formats[name]

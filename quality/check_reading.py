@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from quality.kernels import compile_expectation
 from quality.kernels.registry import SET_EXPECTATIONS
 from quality.library_metrics import METRICS, Measure, build_metric, is_percent
 from quality.operators import Operator
-from quality.rules import OPERATIONS, Action, Place, RowJudge, RuleError, Scope, SetJudge, Types, arrow_types
+from quality.own_rules import read_own
+from quality.rules import OPERATIONS, Action, Found, Place, RowJudge, RuleError, Scope, SetJudge, Types, arrow_types
 from quality.sql_rules import RowCondition, SelectValue, filled_in, is_select
 
 AMONG_OTHERS = frozenset(
@@ -25,30 +26,15 @@ AMONG_OTHERS = frozenset(
         "expect_column_values_to_be_increasing",
         "expect_column_values_to_be_decreasing",
         "expect_column_value_z_scores_to_be_less_than",
+        "expect_column_values_to_not_be_outliers",
     }
 )
 """Expectations whose answer for a row depends on the other rows."""
 
-_COMPARED_WITH_EARLIER = ("transition", "references", "immutable", "monotonic")
 _SETTINGS = ("action", "on", "mostly")
 # these may name columns that are not there
 _ABOUT_THE_TABLE = ("expect_column_to_exist", "expect_table_", "ExpectColumnToExist", "ExpectTable")
 _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What an entry asks.
-
-    `kind` is what a generated id calls it, `about` the column that it is about, if it is one, `says` what must hold, in words.
-    """
-
-    kind: str
-    about: str | None
-    scope: Scope
-    columns: tuple[str, ...]
-    says: str
-    compile: Callable[[Types], RowJudge | SetJudge]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +62,10 @@ def read_check(check: Mapping[str, Any], place: Place, mostly: float | None) -> 
     if plain in ("greatexpectations", "gx"):
         return _expectation(check["implementation"], place, mostly)
     if plain == "sluice":
-        raise RuleError(*_of_sluice(check["implementation"]), part="implementation")
+        return read_own(_parsed(check["implementation"]), place, 1.0 if mostly is None else mostly)
     raise RuleError(
         f"engine {engine!r} is not one that Sluice can run",
-        hint="greatExpectations, or write the rule as a library metric or in SQL",
+        hint="greatExpectations or sluice, or write the rule as a library metric or in SQL",
         part="engine",
     )
 
@@ -217,7 +203,7 @@ def _expectation(implementation: object, place: Place, mostly: float | None) -> 
     scope = Scope.SET if name in SET_EXPECTATIONS else Scope.BATCH if name in AMONG_OTHERS else Scope.ROW
     about = columns[0] if columns and "column_list" not in sample else place.column
     given = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key not in _COLUMN_ARGUMENTS)
-    return Found(kind, about, scope, columns, f"{kind}({given})", compiled)
+    return Found(kind, about, scope, columns, f"{kind}({given})", compiled, expectation=(name, arguments))
 
 
 def _parsed(implementation: object) -> Mapping[str, Any]:
@@ -246,12 +232,3 @@ def _resolved(kind: str, arguments: dict[str, Any], place: Place) -> dict[str, A
         elif isinstance(value, list):
             arguments[name] = [place.resolve(item) if isinstance(item, str) else item for item in value]
     return arguments
-
-
-def _of_sluice(implementation: object) -> tuple[str]:
-    body = _parsed(implementation)
-    kind = body.get("type")
-    offered = "library metrics, SQL and greatExpectations are offered"
-    if kind in _COMPARED_WITH_EARLIER:
-        return (f"the rule {kind} compares a change with earlier ones, which this version does not do; {offered}",)
-    return (f"engine sluice has no rule {kind!r}; {offered}",)

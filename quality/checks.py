@@ -116,6 +116,11 @@ def check_values(values: Sequence[Value | None], of: pa.DataType) -> None:
     _values(values, of, strict=True)
 
 
+def equals(array: pa.Array, value: Value) -> Mask:
+    """bool[n]: where an array has the value. One that its type cannot hold is nowhere."""
+    return _filled(pc.is_in(array, value_set=_values([value], array.type, strict=False)), False)
+
+
 def no_duplicates(columns: Sequence[str], mostly: float = 1.0) -> Check:
     """No two rows have the same values; every copy fails. Rows that lack one of the values are left alone, as by a database."""
 

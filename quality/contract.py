@@ -11,6 +11,7 @@ from typing import Any
 from quality.logical_types import Judged, in_column, in_file
 from quality.moment_format import MomentFormat
 from quality.rules import Rule, Types
+from quality.service_level import ServiceLevel
 
 SENSITIVE = frozenset({"confidential", "restricted"})
 
@@ -25,23 +26,22 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceLevel:
-    """One promise of the service level, such as freshness 24 h."""
-
-    property: str
-    value: object
-    unit: str | None = None
-    element: str | None = None
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Breaker:
     """When more than `share` of the last `window` rows went to quarantine: pause the dataset, or deliver with a warning."""
 
     share: float
     window: int
     action: str  # pause | warn
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """How a dataset is audited: every so many seconds, rules over the set on the last `window` changes, and of the rows that the gate
+    let pass in them a sample of `sample`."""
+
+    every: float = 60.0
+    window: int = 10_000
+    sample: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,28 @@ class Contract:
     breaker: Breaker | None = None
     order: str = "newest"
     approval: str = "four-eyes"
+    audit: AuditSettings = field(default_factory=AuditSettings)
+
+    def level(self, name: str) -> ServiceLevel | None:
+        """What is promised of the dataset as a whole under this name; None where nothing is."""
+        wanted = (one for one in self.service_levels if one.property.lower() == name.lower())
+        return next((one for one in wanted if one.element in (None, "", self.dataset, self.table)), None)
+
+    def within(self, name: str) -> float | None:
+        """A promised duration in seconds: `freshness`, `latency`, `retention`, …"""
+        level = self.level(name)
+        return None if level is None else level.seconds()
+
+    @property
+    def completeness(self) -> float | None:
+        """The share of the changes, 0 to 1, that is promised to be delivered."""
+        level = self.level("completeness")
+        return None if level is None else level.share()
+
+    @cached_property
+    def sensitive(self) -> bool:
+        """Whether any of its columns is confidential or restricted."""
+        return any(prop.sensitive for prop in self.properties)
 
     @cached_property
     def columns(self) -> dict[str, Property]:

@@ -10,12 +10,13 @@ from typing import Any
 
 from pipeline.document import Document, read_document
 from pipeline.errors import ConfigError, Problem
-from quality.contract import Contact, Contract, Property, ServiceLevel
+from quality.contract import Contact, Contract, Property
 from quality.contract_rules import RulesReading
 from quality.nested_shape import Trail
 from quality.object_settings import ObjectSettings, read_object_settings
 from quality.odcs_schema import modernised, problems_of, sound_part, version_problem
 from quality.rules import Rule, RuleError
+from quality.service_level import HEEDED, SHARES, ServiceLevel
 
 
 def load_contract(file: Path) -> Contract:
@@ -51,6 +52,7 @@ class _Reading:
         rules: list[Rule] = []
         if root:
             rules = RulesReading(root, properties, self._document.line, self._problem).rules()
+        levels = self._service_levels()
         if self._problems:
             raise ConfigError.of(sorted(self._problems, key=lambda problem: problem.line or 0))
         content = self._content
@@ -68,10 +70,11 @@ class _Reading:
             description=root.get("description") or (content.get("description") or {}).get("purpose"),
             owner=_owner(content.get("team")),
             contacts=_contacts(content),
-            service_levels=self._service_levels(),
+            service_levels=levels,
             breaker=settings.breaker,
             order=settings.order,
             approval=settings.approval,
+            audit=settings.audit,
         )
 
     def _problem(self, path: Trail, message: str, hint: str | None = None) -> None:
@@ -115,12 +118,17 @@ class _Reading:
             return ObjectSettings()
 
     def _service_levels(self) -> tuple[ServiceLevel, ...]:
-        return tuple(
-            ServiceLevel(
-                node["property"], node["value"], node.get("unit"), node.get("element"), self._document.line(("slaProperties", place))
-            )
-            for place, node in enumerate(self._content.get("slaProperties") or [])
-        )
+        found: list[ServiceLevel] = []
+        for place, node in enumerate(self._sound.get("slaProperties") or []):
+            path: Trail = ("slaProperties", place)
+            level = ServiceLevel(node["property"], node["value"], node.get("unit"), node.get("element"), self._document.line(path))
+            try:
+                if level.property in HEEDED:
+                    level.share() if level.property in SHARES else level.seconds()
+            except ValueError as error:
+                self._problem(path, str(error), "such as {value: 4, unit: h}, P1Y, or 99.5 with unit percent")
+            found.append(level)
+        return tuple(found)
 
 
 def _property(node: Mapping[str, Any], line: int, place: int) -> Property:

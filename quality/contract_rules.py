@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from journal.expression_tree import resolve_name
 from pipeline.errors import SluiceError
 from pipeline.names import nearest
-from quality.check_reading import Found, read_check, read_settings
+from quality.check_reading import read_check, read_settings
 from quality.checks import no_duplicates
 from quality.contract import Property
 from quality.kernels.errors import BadExpectation
 from quality.nested_shape import Trail
 from quality.property_rules import Stated, stated_rules
-from quality.rules import OPERATIONS, Action, Place, Rule, RuleError, Scope, Types
+from quality.rules import OPERATIONS, Action, Found, Place, Rule, RuleError, Scope, Types
 
 
 class Report(Protocol):
@@ -134,6 +134,8 @@ class RulesReading:
                 severity=check.get("severity"),
                 mostly=1.0 if settings.mostly is None else settings.mostly,
                 generated=generated,
+                expectation=found.expectation,
+                lookup=found.lookup,
             )
         )
 

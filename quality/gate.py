@@ -3,7 +3,7 @@
 Only rows that break a rule become Python objects. Deletes and truncates are not judged; a rule does not run for a row in which
 the log did not carry a column that it reads, nor on an operation that it is not meant for. Rules over the whole set are not the
 gate's. Rules that compare a row with the others of its batch see every row as it stands at the end of the batch: of several
-changes of one key the last.
+changes of one key the last. Rules that compare a change with the one before it are asked last: what breaks another rule is no step.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +24,17 @@ from pipeline.errors import ConfigError, Problem, SluiceError
 from pipeline.names import nearest
 from quality.batch_frame import FrameOfBatch
 from quality.breaker import BreakerState
+from quality.chains import ChainRules, Memory
 from quality.contract import Contract
 from quality.frame import Frame
 from quality.judgement import MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow
 from quality.kernels.verdict import RowVerdict
 from quality.latest import latest_of_each_key
 from quality.logical_types import Judged
-from quality.rules import Action, RowJudge, Rule, Scope
+from quality.references import Lookups, References
+from quality.rules import Action, Judge, RowJudge, Rule, RuleError, Scope
 from quality.sql_rules import ExplainedVerdict
+from quality.step import StepJudge
 
 Mask = npt.NDArray[np.bool_]
 Longs = npt.NDArray[np.int64]
@@ -50,13 +54,25 @@ _MEANT = {frozenset({"insert"}): _ops(Op.INSERT, Op.READ), frozenset({"update"})
 class Gate:
     """A contract's rules over rows, bound to the columns of a table as it is now. A changed table needs a new gate."""
 
-    def __init__(self, contract: Contract, schema: TableSchema) -> None:
-        """Raises ConfigError, with the contract's lines, for what the table's columns do not let it judge."""
+    def __init__(self, contract: Contract, schema: TableSchema, memory: Memory | None = None, lookups: Lookups | None = None) -> None:
+        """Raises ConfigError, with the contract's lines, for what the table's columns do not let it judge.
+
+        Without a `memory` no change is compared with an earlier one, without `lookups` nothing is looked for in one: for who asks what
+        rows are worth as they are, wherever they came from.
+        """
         self.contract = contract
         self.schema = schema
-        self._bound = bound_rules(contract, schema)
+        bound = bound_rules(contract, schema, lookups)
+        self._bound = [(rule, judge) for rule, judge in bound if not isinstance(judge, StepJudge)]
+        steps = [(rule, judge) for rule, judge in bound if isinstance(judge, StepJudge)]
         wanted = dict.fromkeys(name for _, judge in self._bound for name in judge.columns)
-        self._frames = FrameOfBatch(contract, _types(contract, schema), wanted)
+        types = _types(contract, schema)
+        self._frames = FrameOfBatch(contract, types, wanted)
+        self._steps = [rule for rule, _ in steps]
+        self._chains: ChainRules | None = None
+        if steps and memory is not None:
+            stepping = dict.fromkeys(name for _, judge in steps for name in judge.columns)
+            self._chains = ChainRules(steps, FrameOfBatch(contract, types, stepping), memory)
         self._breaker = BreakerState(contract.breaker) if contract.breaker else None
 
     def judge(self, batch: ChangeBatch) -> Judgement:
@@ -75,6 +91,8 @@ class Gate:
                     return _stopped(batch, Failure(rule.id, int(asked[0]), 0, f"rule {rule.id} cannot be judged: {error.message}"))
                 if len(failed):
                     broken.append((rule, failed, verdict))
+        if len(rows) and self._chains is not None and batch.sink is None:
+            broken += self._stepped(self._chains, batch, asked, broken)
         return self._sorted(batch, rows, asked, broken, int(np.count_nonzero(void)))
 
     def _verdict(self, rule: Rule, judge: RowJudge, frame: Frame, rows: ChangeBatch, among: _Among) -> tuple[RowVerdict, Longs]:
@@ -86,6 +104,26 @@ class Gate:
             return verdict, np.flatnonzero(kept)[verdict.failed]
         verdict = judge.judge(frame)
         return verdict, np.flatnonzero(verdict.failed if meant is None else verdict.failed & meant)
+
+    def _stepped(
+        self, chains: ChainRules, batch: ChangeBatch, asked: Longs, broken: Sequence[tuple[Rule, Longs, RowVerdict]]
+    ) -> list[tuple[Rule, Longs, RowVerdict]]:
+        """What breaks the rules over steps, beside what is broken already."""
+        judged, held = np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.bool_)
+        judged[asked] = True
+        held[[defect.row for defect in batch.defects]] = True
+        for rule, failed, _ in broken:
+            if rule.action is not Action.WARN:
+                held[asked[failed]] = True
+        meant = [judged & _MEANT[rule.on][batch.op] if rule.on in _MEANT else judged for rule in self._steps]
+        found: list[tuple[Rule, Longs, RowVerdict]] = []
+        for rule, verdict in chains.broken(batch, meant, held):
+            failed = np.flatnonzero(verdict.failed)
+            if len(failed):
+                clear = not any(name in self.contract.columns and self.contract.columns[name].sensitive for name in rule.columns)
+                said = {int(np.searchsorted(asked, row)): text for row, text in verdict.messages.items()} if clear else {}
+                found.append((rule, np.searchsorted(asked, failed), replace(verdict, messages=said)))
+        return found
 
     def _sorted(
         self, batch: ChangeBatch, rows: ChangeBatch, asked: Longs, broken: Sequence[tuple[Rule, Longs, RowVerdict]], void: int
@@ -187,28 +225,41 @@ def _undecodable(rows: ChangeBatch) -> dict[str, Mask]:
     return found
 
 
-def bound_rules(contract: Contract, schema: TableSchema) -> list[tuple[Rule, RowJudge]]:
-    """The rules that can fail on this table, with what judges them. Raises ConfigError with every reason why one cannot be judged."""
+def bound_rules(contract: Contract, schema: TableSchema, lookups: Lookups | None = None) -> list[tuple[Rule, RowJudge | StepJudge]]:
+    """The rules that can fail on this table, with what judges them. Raises ConfigError with every reason why one cannot be judged.
+
+    Rules that look for values in a lookup are among them where there are `lookups`.
+    """
     problems = _missing_columns(contract, schema)
     types = _types(contract, schema)
     for name, prop in contract.columns.items():
         if name in schema.types and name not in types:
             said = f"{name} is {schema.types[name]} in the table {schema.dataset}, and {prop.logical_type} in the contract"
             problems.append(Problem(said, contract.file, prop.line))
-    found: list[tuple[Rule, RowJudge]] = []
+    found: list[tuple[Rule, RowJudge | StepJudge]] = []
     for rule in contract.rules:
         if rule.scope is Scope.SET or any(name not in types for name in rule.columns):
             continue
         try:
-            judge = rule.compile(types)
+            judge = _ready(rule, rule.compile(types), schema, lookups)
         except SluiceError as error:
             problems.append(Problem(f"rule {rule.id}: {error.message}", contract.file, rule.line, error.hint))
             continue
-        if not _always_holds(rule, types, schema):
-            found.append((rule, judge))  # type: ignore[arg-type]  # the scope says that it judges rows
+        if judge is not None and not _always_holds(rule, types, schema):
+            found.append((rule, judge))
     if problems:
         raise ConfigError.of(sorted(problems, key=lambda problem: problem.line or 0))
     return found
+
+
+def _ready(rule: Rule, judge: Judge, schema: TableSchema, lookups: Lookups | None) -> RowJudge | StepJudge | None:
+    """What judges a rule over rows in a table; None where it is not asked. Raises RuleError."""
+    if isinstance(judge, StepJudge) and not schema.key:
+        said = f"it compares a change with the one before it of the same key, and {schema.dataset} has no key"
+        raise RuleError(said, hint="give the dataset a `key`")
+    if isinstance(judge, References):
+        return None if lookups is None else judge.among(lookups)
+    return judge  # type: ignore[return-value]  # the scope says that it judges rows
 
 
 def _types(contract: Contract, schema: TableSchema) -> dict[str, Judged]:

@@ -1,17 +1,18 @@
-"""What the customProperties of a schema object say: the breaker, the order of changes, who approves."""
+"""What the customProperties of a schema object say: the breaker, the order of changes, who approves, how it is audited."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.names import nearest
 from quality.check_reading import refuse_near_miss
-from quality.contract import Breaker
+from quality.contract import AuditSettings, Breaker
 from quality.rules import RuleError
 
-_KNOWN = ("breaker", "order", "approval")
+_KNOWN = ("breaker", "order", "approval", "audit")
 _CHOICES = {"order": ("newest", "strict"), "approval": ("four-eyes", "self")}
 
 
@@ -22,6 +23,7 @@ class ObjectSettings:
     breaker: Breaker | None = None
     order: str = "newest"
     approval: str = "four-eyes"
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 def read_object_settings(custom: object) -> ObjectSettings:
@@ -32,6 +34,8 @@ def read_object_settings(custom: object) -> ObjectSettings:
         refuse_near_miss(entry, _KNOWN)
         if name == "breaker":
             found[name] = _breaker(value)
+        elif name == "audit":
+            found[name] = _audit(value)
         elif name in _CHOICES:
             if value not in _CHOICES[name]:
                 raise RuleError(f"{name} {value!r} is not one of {', '.join(_CHOICES[name])}", hint=nearest(str(value), _CHOICES[name]))
@@ -53,3 +57,30 @@ def _breaker(value: object) -> Breaker:
     if action not in ("pause", "warn"):
         raise RuleError(f"the action of a breaker is pause or warn, not {action!r}")
     return Breaker(float(share), window, action)
+
+
+_EVERY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(|s|m|h|d)\s*")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_MOST_ROWS = 1_000_000
+
+
+def _audit(value: object) -> AuditSettings:
+    if not isinstance(value, Mapping):
+        raise RuleError("audit is a mapping", hint="{every: 60s, window: 10000, sample: 500}")
+    known = ("every", "window", "sample")
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        raise RuleError(f"audit has no key {unknown[0]!r}", hint=nearest(str(unknown[0]), known))
+    found: dict[str, Any] = {}
+    if "every" in value:
+        read = None if isinstance(value["every"], bool) else _EVERY.fullmatch(str(value["every"]))
+        found["every"] = 0.0 if read is None else float(read[1]) * _SECONDS[read[2]]
+        if found["every"] < 1:
+            raise RuleError(f"audit: every {value['every']!r} is no time of a second or more", hint="such as 60s, 10m or 1h")
+    for name, least in (("window", 1), ("sample", 0)):
+        if name in value:
+            rows = value[name]
+            if isinstance(rows, bool) or not isinstance(rows, int) or not least <= rows <= _MOST_ROWS:
+                raise RuleError(f"audit: {name} is a number of rows, from {least} to {_MOST_ROWS}, not {rows!r}")
+            found[name] = rows
+    return AuditSettings(**found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -13,6 +13,7 @@ from pipeline.errors import SluiceError
 from quality.frame import Frame
 from quality.kernels.verdict import RowVerdict, SetVerdict
 from quality.logical_types import Judged
+from quality.step import StepJudge
 
 
 class Action(StrEnum):
@@ -25,10 +26,11 @@ class Action(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a rule looks at: a row alone, a row among the others of its batch, or a set of rows as a whole."""
+    """What a rule looks at: a row alone, a row among the others of its batch, what a row was before, or a set of rows as a whole."""
 
     ROW = "row"
     BATCH = "batch"
+    KEY = "key"
     SET = "set"
 
 
@@ -84,6 +86,9 @@ class SetJudge(Protocol):
     def judge(self, frame: Frame) -> SetVerdict: ...
 
 
+Judge = RowJudge | SetJudge | StepJudge
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule of a contract.
@@ -95,6 +100,8 @@ class Rule:
     compile   types -> what judges; raises RuleError, BadExpectation or ExpressionError where these types cannot be judged
     line      of its entry in the contract's file
     says      what must hold, in the owner's words if there are any
+    expectation   the name and the arguments by which Great Expectations knows it, if it does
+    lookup    the lookup that its values are looked for in, if it is about one
     """
 
     id: str
@@ -102,7 +109,7 @@ class Rule:
     columns: tuple[str, ...]
     column: str | None
     scope: Scope
-    compile: Callable[[Types], RowJudge | SetJudge] = field(repr=False, compare=False)
+    compile: Callable[[Types], Judge] = field(repr=False, compare=False)
     line: int
     says: str
     action: Action = Action.QUARANTINE
@@ -110,6 +117,30 @@ class Rule:
     severity: str | None = None
     mostly: float = 1.0
     generated: bool = False
+    lookup: str | None = None
+    expectation: tuple[str, Mapping[str, Any]] | None = field(default=None, compare=False)
+
+    @property
+    def kind_of_expectation(self) -> str:
+        """The expectation's name in its lower case; empty for a rule that is none."""
+        return "" if self.expectation is None else self.expectation[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an entry of `quality` asks.
+
+    `kind` is what a generated id calls it, `about` the column that it is about, if it is one, `says` what must hold, in words.
+    """
+
+    kind: str
+    about: str | None
+    scope: Scope
+    columns: tuple[str, ...]
+    says: str
+    compile: Callable[[Types], Judge]
+    lookup: str | None = None
+    expectation: tuple[str, Mapping[str, Any]] | None = None
 
 
 def arrow_types(types: Types) -> dict[str, pa.DataType]:

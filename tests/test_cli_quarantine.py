@@ -135,7 +135,7 @@ def test_records_are_listed_in_their_order_wherever_they_were_held_back(bad_shop
     assert first["id"] == record_id(bad_shop.journal.id, 1)
     assert first | {"id": 0, "group": 0} == {
         "id": 0, "dataset": "orders", "source": "portal", "table": "public.orders", "sink": None, "operation": "update",
-        "key": {"order_id": 1}, "position": "0/1", "status": "open", "group": 0, "attempts": 0,
+        "key": {"order_id": 1}, "position": "0/1", "status": "open", "newer": False, "group": 0, "attempts": 0,
         "reasons": [
             {"rule": "amount-positive", "column": "amount", "message": "amount > 0", "value": "-1.00"},
             {"rule": "second", "column": None, "message": "and more", "value": None},

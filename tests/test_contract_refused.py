@@ -125,7 +125,7 @@ def test_misspelt_keys_are_all_named_with_the_nearest_known_one(tmp_path: Path) 
             "there is no property 'aa'",
             "did you mean a?",
         ),
-        ("{type: custom, engine: sluice, implementation: {type: transition, column: a}}", "compares a change with earlier ones", None),
+        ("{type: custom, engine: sluice, implementation: {type: transition, column: a}}", "needs the steps that are allowed", None),
         ("{type: custom, engine: sluice, implementation: {type: sorted}}", "engine sluice has no rule 'sorted'", None),
         (
             "{metric: nullValues, mustBe: 0, customProperties: [{property: action, value: quarentine}]}",

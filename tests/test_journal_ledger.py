@@ -15,9 +15,12 @@ from journal import ledger
 from journal.ledger import Tally
 from journal.local import JournalWriter
 from journal.quarantine import Reason, Wanted, from_row, record_id, shape_of, to_row
+from journal.sealing import Seal
 from tests.journal_cases import SOURCE, changes, everything, opened, ordinals, reading, record, write
 
 DAY = 86_400
+
+SEAL = Seal(Path("nowhere"))  # which nothing here needs
 
 
 def count(
@@ -226,7 +229,7 @@ def test_any_value_has_a_short_shape(value: str) -> None:
 @given(st.dictionaries(st.text(), st.none() | st.text() | st.binary()), st.none() | st.dictionaries(st.text(), st.none() | st.text()))
 def test_any_values_come_back(raw: dict[str, str | bytes | None], before: dict[str, str | None] | None) -> None:
     meant = replace(record("0123456789", 1), raw=raw, before=before)
-    assert from_row(to_row(meant)) == meant
+    assert from_row(to_row(meant, SEAL), SEAL) == meant
 
 
 def test_conservation_holds_after_many_commits(tmp_path: Path) -> None:

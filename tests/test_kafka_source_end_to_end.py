@@ -64,7 +64,7 @@ def test_one_bad_message_among_ten_thousand_is_held_back_alone_and_tombstones_de
     assert shown["raw"]["key"] == "NTAwMA=="
     assert shown["raw"]["headers"] == [["trace", "YWJj"]]
     status = pipeline.status()
-    assert status["datasets"]["orders"] == {"in": 10_002, "quarantined": 1, "dropped": 0, "warned": 0, "open_quarantine": 1}
+    assert status["datasets"]["orders"] == {"in": 10_002, "quarantined": 1, "dropped": 0, "warned": 0, "open_quarantine": 1, "incidents": 0}
     assert status["sources"]["aws"]["lag_messages"] == 0
     answer = pipeline.verify()
     assert answer["conserved"] is True

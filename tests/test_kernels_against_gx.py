@@ -6,21 +6,20 @@ The seeds are fixed; KERNEL_SEED and KERNEL_FRAMES explore others.
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
+from quality.agreement import FORMS, explanation, judged_columns, same
 from quality.column import family
 from quality.frame import Frame
 from quality.kernels import BadExpectation, RowVerdict, SetVerdict, compile_expectation
-from quality.kernels.gx import Answer, Form, Reference, Refusal
+from quality.kernels.gx import Answer, Reference, Refusal
 from quality.kernels.registry import REFUSED, ROW_EXPECTATIONS, SET_EXPECTATIONS
 from tests.kernel_cases import ARGUMENTS, SET_ARGUMENTS, Rule, Writer
 from tests.kernel_values import frame
@@ -29,24 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 SEED = int(os.environ.get("KERNEL_SEED", "1"))
 FRAMES = int(os.environ.get("KERNEL_FRAMES", "8"))
-FORMS: tuple[Form, ...] = ("nullable", "plain", "objects", "strings")
 LIKE = {kind for kind in ROW_EXPECTATIONS if "like_pattern" in kind}  # Great Expectations has them for databases only
-# Where Great Expectations gives up on a whole column, and a verdict row by row is plain.
-EXTENDED = {
-    "expect_column_values_to_match_json_schema": "a value that is no JSON",
-    "expect_column_values_to_match_regex": "inline flags of Python's that pandas hands to RE2",
-    "expect_column_values_to_not_match_regex": "the same",
-    "expect_column_values_to_match_regex_list": "the same",
-    "expect_column_values_to_not_match_regex_list": "the same",
-    "expect_column_values_to_be_of_type": "a type that nobody knows",
-    "expect_column_values_to_be_in_type_list": "the same",
-    "expect_column_values_to_be_between": "dates as bounds of times",
-    "expect_column_min_to_be_between": "the same",
-    "expect_column_max_to_be_between": "the same",
-    "expect_column_mean_to_be_between": "the same",
-    "expect_column_median_to_be_between": "the same",
-    "expect_column_value_z_scores_to_be_less_than": "the deviation of a single time",
-}
 
 
 @pytest.fixture(scope="module")
@@ -62,31 +44,8 @@ def verdict(rule: Rule, judged: Frame) -> RowVerdict | SetVerdict | BadExpectati
         return error
 
 
-def same(ours: object, theirs: Answer) -> bool:
-    if isinstance(ours, RowVerdict) and isinstance(theirs, RowVerdict):
-        return ours.evaluated == theirs.evaluated and ours.success == theirs.success and bool((ours.failed == theirs.failed).all())
-    # of a type that a column has as a whole, Great Expectations gives one verdict for all rows
-    if isinstance(ours, RowVerdict) and isinstance(theirs, SetVerdict):
-        return ours.success == theirs.success or ours.evaluated == 0
-    return isinstance(ours, SetVerdict) and isinstance(theirs, SetVerdict) and ours.success == theirs.success
-
-
 def settled(ours: object, theirs: Answer) -> bool:
     return same(ours, theirs) or (isinstance(ours, BadExpectation) and isinstance(theirs, Refusal))
-
-
-def judged_columns(rule: Rule) -> list[str]:
-    arguments = rule[1]
-    single = [arguments[name] for name in ("column", "column_A", "column_B") if name in arguments]
-    return [*single, *(arguments.get("column_list") or ())]
-
-
-def mixed(rule: Rule, judged: Frame) -> Iterator[dict[str, Form]]:
-    """The judged columns in one form and those of a condition in the other."""
-    chosen = judged_columns(rule)
-    for form in FORMS[1:]:
-        yield dict.fromkeys(chosen, form)
-        yield {name: form for name in judged.columns if name not in chosen}
 
 
 def explained(rule: Rule, ours: object, judged: Frame, answers: Sequence[Answer], reference: Reference) -> str | None:
@@ -101,36 +60,8 @@ def explained(rule: Rule, ours: object, judged: Frame, answers: Sequence[Answer]
         if any(isinstance(reference.judge(dense, [(kind, plain)], form)[0], Refusal) for form in FORMS):
             return "refused where values are"
         return None
-    if all(isinstance(answer, Refusal) for answer in answers):
-        if kind == "expect_column_values_to_match_json_schema":
-            return "extended" if same_where_json(rule, ours, judged, reference) else None
-        return "extended" if kind in EXTENDED else None
-    if "type" in kind and judged.rows:  # numpy's integers have no nulls
-        there = ~np.asarray(judged.columns[arguments["column"]].is_null())
-        unconditional = (kind, {name: value for name, value in arguments.items() if name not in ("row_condition", "condition_parser")})
-        [theirs] = reference.judge(judged.where(there), [unconditional], "plain")
-        if same(verdict(unconditional, judged.where(there)), theirs):
-            return "held without nulls"
-    return next(
-        (f"held as {forms}" for forms in mixed(rule, judged) if same(ours, reference.judge(judged, [rule], forms)[0])),
-        None,
-    )
-
-
-def same_where_json(rule: Rule, ours: object, judged: Frame, reference: Reference) -> bool:
-    assert isinstance(ours, RowVerdict)
-    readable = np.array([value is None or is_json(value) for value in judged.columns[rule[1]["column"]].to_pylist()])
-    [theirs] = reference.judge(judged.where(readable), [rule])
-    assert isinstance(theirs, RowVerdict)
-    return bool(ours.failed[~readable].all()) and bool((ours.failed[readable] == theirs.failed).all())
-
-
-def is_json(text: str | bytes) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+    assert isinstance(ours, RowVerdict | SetVerdict)
+    return explanation(rule, ours, judged, answers, reference)
 
 
 def test_every_expectation_gives_the_verdict_of_great_expectations_on_random_and_hostile_data(reference: Reference) -> None:

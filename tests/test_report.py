@@ -48,7 +48,7 @@ class _Tags(HTMLParser):
 
 
 def test_a_page_needs_nothing_but_itself_and_lets_no_value_become_markup(tmp_path: Path) -> None:
-    write_reports([_report(HOSTILE)], tmp_path)
+    write_reports("shop", [_report(HOSTILE)], tmp_path)
     for path in tmp_path.glob("*.html"):
         tags = _Tags(path.read_text("utf-8")).seen
         assert not [tag for tag, _ in tags if tag in ("script", "link", "img", "iframe")]
@@ -56,7 +56,7 @@ def test_a_page_needs_nothing_but_itself_and_lets_no_value_become_markup(tmp_pat
 
 
 def test_tables_have_headings_for_those_who_cannot_see_them(tmp_path: Path) -> None:
-    write_reports([_report()], tmp_path)
+    write_reports("shop", [_report()], tmp_path)
     tags = _Tags((tmp_path / "orders.html").read_text("utf-8")).seen
     headings = [attrs.get("scope") for tag, attrs in tags if tag == "th"]
     assert {"col", "row"} == set(headings)
@@ -64,7 +64,7 @@ def test_tables_have_headings_for_those_who_cannot_see_them(tmp_path: Path) -> N
 
 
 def test_the_json_twin_has_the_numbers_of_the_page(tmp_path: Path) -> None:
-    write_reports([_report()], tmp_path)
+    write_reports("shop", [_report()], tmp_path)
     told = json.loads((tmp_path / "orders.json").read_text("utf-8"))
     assert (told["verdict"], told["rows_in"], told["open_quarantine"]) == ("attention", 1000, 7)
     (sink,) = told["sinks"]
@@ -89,7 +89,7 @@ def test_the_verdict_says_what_matters_most(report: DatasetReport, verdict: str)
 
 
 def test_a_share_is_never_rounded_up_to_everything(tmp_path: Path) -> None:
-    write_reports([_report(rows=10_000_000, quarantined=1)], tmp_path)
+    write_reports("shop", [_report(rows=10_000_000, quarantined=1)], tmp_path)
     page = (tmp_path / "orders.html").read_text("utf-8")
     assert "99.99 %" in page
     assert "100 %" not in page
@@ -97,16 +97,16 @@ def test_a_share_is_never_rounded_up_to_everything(tmp_path: Path) -> None:
 
 def test_a_report_with_no_data_yet_says_so(tmp_path: Path) -> None:
     nothing = DatasetReport("shop", "orders", None, None, NOW, 0, 0, 0, 0, None, None, None, None)
-    paths = write_reports([nothing], tmp_path)
-    assert {path.name for path in paths} == {"orders.html", "orders.json", "index.html"}
+    paths = write_reports("shop", [nothing], tmp_path)
+    assert {path.name for path in paths} == {"orders.html", "orders.json", "index.html", "index.json"}
     assert "Nothing has been read yet" in (tmp_path / "orders.html").read_text("utf-8")
-    write_reports([], tmp_path / "empty")
+    write_reports("shop", [], tmp_path / "empty")
     assert "Nothing has been read yet" in (tmp_path / "empty" / "index.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("dataset", ["../../etc/passwd", "a/b", ".hidden", "ünï code", "quote'\"", "con%2e"])
 def test_a_dataset_of_any_name_gets_a_file_in_the_folder(dataset: str, tmp_path: Path) -> None:
-    write_reports([_report(dataset)], tmp_path / "out")
+    write_reports("shop", [_report(dataset)], tmp_path / "out")
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".json"}
     assert (tmp_path / "out" / f"{file_name(dataset)}.html").parent == tmp_path / "out"
     assert not [path for path in tmp_path.iterdir() if path.name != "out"]

@@ -224,7 +224,7 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path, state: State) -> N
     settle(state, "eu", 1)
     state.close()
     db = sqlite3.connect(tmp_path / "state.db")
-    db.execute("pragma user_version = 3")
+    db.execute("pragma user_version = 99")
     db.close()
     with pytest.raises(JournalError, match="newer"):
         State.open(tmp_path).sinks()

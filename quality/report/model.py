@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from quality.report.effectiveness import Budget, Effectiveness
+from quality.report.levels import LevelLine
+from quality.report.trend import Trend
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class SinkLine:
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """One rule since the journal began: how many changes it was asked about, and how many broke it."""
+    """One rule since the journal began: how many changes it was asked about, and how many broke it; `trend`: the share that passed it."""
 
     rule: str
     columns: str
@@ -41,15 +45,30 @@ class RuleLine:
     engine: str
     evaluated: int
     failed: int
+    kind: str = ""
+    says: str = ""
+    severity: str | None = None
+    trend: Sequence[float | None] = ()
 
     @property
     def pass_rate(self) -> float | None:
-        return None if not self.evaluated else 1 - self.failed / self.evaluated
+        return None if not self.evaluated else max(0.0, 1 - self.failed / self.evaluated)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that the owner can do: what it is for, and the command, ready for a shell."""
+
+    says: str
+    command: str
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Records in quarantine for one reason, with values as the contract lets them be shown, and the command that lists them."""
+    """Records in quarantine for one reason, with values as the contract lets them be shown, and the command that lists them.
+
+    statuses   how many of them are open, patched, approved, …; steps: what can be done with them next
+    """
 
     group: str
     rule: str
@@ -59,6 +78,73 @@ class Cause:
     since: datetime
     samples: Sequence[str]
     command: str
+    sink: str | None = None
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    steps: Sequence[Step] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Where it hurts: how often rules of a kind were broken on a column, of how many changes, lately."""
+
+    kind: str
+    column: str
+    failed: int
+    evaluated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How to reach the owner."""
+
+    channel: str
+    tool: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the contract or of the columns, and the first change that came under it."""
+
+    kind: str  # contract | schema
+    says: str
+    at: datetime | None = None
+    position: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Somebody is waited for: a contract that breaks consumers, or a fix that needs a second pair of eyes."""
+
+    says: str
+    since: datetime | None
+    steps: Sequence[Step] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something is not as it should be with the whole: the two engines disagree, or a rule over the set does not hold. `count`: seen so
+    often, `since` first and `at` last; `samples` are what was found, masked where the contract says so."""
+
+    kind: str
+    says: str
+    since: datetime
+    at: datetime
+    count: int = 1
+    rule: str = ""
+    samples: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often Great Expectations came to the verdict of the gate: `windows` of rules that both judged on so many `rows`, those in which
+    they differ, and those that only one could judge."""
+
+    windows: int
+    rows: int
+    differ: int
+    unjudged: int = 0
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +167,41 @@ class DatasetReport:
     sinks: Sequence[SinkLine] = ()
     rules: Sequence[RuleLine] = ()
     causes: Sequence[Cause] = field(default_factory=tuple)
+    gone: bool = False
+    contract_file: str | None = None
+    contacts: Sequence[Contact] = ()
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    causes_left: int = 0
+    list_command: str | None = None
+    oldest: datetime | None = None
+    levels: Sequence[LevelLine] = ()
+    freshness_level: float | None = None
+    trend: Trend = field(default_factory=Trend)
+    heat: Sequence[Cell] = ()
+    effectiveness: Sequence[Effectiveness] = ()
+    budget: Budget | None = None
+    pending: Sequence[Pending] = ()
+    incidents: Sequence[Incident] = ()
+    agreement: Agreement | None = None
+    changes: Sequence[Change] = ()
+
+    @property
+    def unbalanced(self) -> list[str]:
+        """Sinks whose counts do not add up."""
+        return [line.sink for line in self.sinks if line.verdict == "unbalanced"]
+
+    @property
+    def missed(self) -> list[str]:
+        """Promises of the service level that are not kept."""
+        return [line.property for line in self.levels if line.state == "missed"]
 
     @property
     def verdict(self) -> str:
-        """`good`: nothing waits for a person; `attention`: records are in quarantine; `bad`: counts don't add up."""
-        if any(line.verdict == "unbalanced" for line in self.sinks):
+        """`good`: nothing waits for a person; `attention`: something does; `bad`: counts don't add up, or two engines disagree."""
+        if self.unbalanced or any(incident.kind == "disagreement" for incident in self.incidents):
             return "bad"
-        return "attention" if self.open_quarantine else "good"
+        return "attention" if self.open_quarantine or self.missed or self.pending or self.incidents else "good"
 
     @property
     def pass_rate(self) -> float | None:
-        return None if not self.rows_in else 1 - (self.quarantined + self.dropped) / self.rows_in
+        return None if not self.rows_in else max(0.0, 1 - (self.quarantined + self.dropped) / self.rows_in)

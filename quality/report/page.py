@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from pipeline.errors import TerminalError
+from quality.report.charts import sparkline
+from quality.report.figures import figures
+from quality.report.heat import heat_map
 from quality.report.model import DatasetReport
+from quality.report.overview import Overview, overview
+from quality.report.plot import count, duration, known, percent
+from quality.report.twin import as_json, overview_json
+from quality.report.words import STATUS_WORDS, budget_left, headline, reasons, service
+
+_LONGEST = 180  # bytes of a file's name, before its ending
+_INDEX = "index"
 
 
-def write_reports(reports: Sequence[DatasetReport], folder: Path) -> list[Path]:
-    """Writes DATASET.html and DATASET.json for each, and index.html; each file appears whole or not at all. Returns the paths.
+def write_reports(pipeline: str, reports: Sequence[DatasetReport], folder: Path) -> list[Path]:
+    """Writes DATASET.html and DATASET.json for each, and an index of both kinds; each file appears whole or not at all. Returns the paths.
 
     Raises TerminalError where the folder cannot be written.
     """
@@ -25,9 +36,11 @@ def write_reports(reports: Sequence[DatasetReport], folder: Path) -> list[Path]:
     files: dict[str, str] = {}
     for report in reports:
         name = file_name(report.dataset)
-        files[f"{name}.html"] = pages.get_template("dataset.html").render(report=report)
-        files[f"{name}.json"] = json.dumps(as_json(report), indent=2, ensure_ascii=False) + "\n"
-    files["index.html"] = pages.get_template("index.html").render(reports=reports)
+        files[f"{name}.html"] = pages.get_template("dataset.html").render(report=report, figures=figures(report))
+        files[f"{name}.json"] = _json(as_json(report))
+    whole = overview(pipeline, reports)
+    files[f"{_INDEX}.html"] = _index(pages, whole)
+    files[f"{_INDEX}.json"] = _json(overview_json(whole, file_name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [_put(folder / name, text) for name, text in files.items()]
@@ -35,32 +48,28 @@ def write_reports(reports: Sequence[DatasetReport], folder: Path) -> list[Path]:
         raise TerminalError(f"{folder} cannot be written: {error.strerror or error}", hint="name another folder with --out") from error
 
 
-def as_json(report: DatasetReport) -> dict[str, object]:
-    """The numbers of a page, with its verdicts."""
-    told = asdict(report)
-    told["verdict"], told["pass_rate"] = report.verdict, report.pass_rate
-    for line, sink in zip(told["sinks"], report.sinks, strict=True):
-        line["verdict"] = sink.verdict
-    for line, rule in zip(told["rules"], report.rules, strict=True):
-        line["pass_rate"] = rule.pass_rate
-    plain: dict[str, object] = json.loads(json.dumps(told, default=_plain))
-    return plain
-
-
 def file_name(dataset: str) -> str:
-    """A dataset's name as a file's: whatever a file system could mistake is escaped."""
-    return quote(dataset, safe=" ").replace(".", "%2E") if dataset.startswith(".") else quote(dataset, safe=" .")
+    """A dataset's name as a file's: whatever a file system could mistake is escaped, and a name that is too long ends in a hash."""
+    name = quote(dataset, safe=" .", errors="replace")
+    if name.startswith((".", " ")) or name == _INDEX:
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if len(name) <= _LONGEST:
+        return name
+    whole = hashlib.sha256(dataset.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{name[: _LONGEST - 13].rstrip('%')}~{whole}"
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
-    raise TypeError(f"{type(value).__name__} has no place in a report")
+def _index(pages: Environment, whole: Overview) -> str:
+    return pages.get_template("index.html").render(overview=whole)
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def _put(path: Path, text: str) -> Path:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, "utf-8")
+    fresh.write_text(text, "utf-8", errors="replace")
     fresh.replace(path)
     return path
 
@@ -69,15 +78,36 @@ def _environment() -> Environment:
     pages = Environment(
         loader=PackageLoader("quality.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters["count"] = lambda n: f"{n:,}"
-    pages.filters["percent"] = _percent
-    pages.filters["time"] = lambda t: "–" if t is None else t.strftime("%Y-%m-%d %H:%M:%S UTC")
-    pages.filters["file"] = file_name
+    pages.filters |= {
+        "amount": lambda number: f"{number:,}",
+        "short": count,
+        "percent": percent,
+        "duration": duration,
+        "time": _time,
+        "file": file_name,
+        "headline": headline,
+        "reasons": reasons,
+        "service": service,
+        "heat_map": heat_map,
+        "left": budget_left,
+        "state": lambda status: STATUS_WORDS.get(status, status),
+        "kind": lambda kind: kind.removeprefix("expect_").removeprefix("column_values_to_").removeprefix("be_").replace("_", " "),
+    }
+    pages.globals["spark"] = _spark
     return pages
 
 
-def _percent(share: float | None) -> str:
-    """Never rounded up to 100 %, which would say that nothing is wrong."""
-    if share is None:
-        return "–"
-    return "100 %" if share == 1 else f"{min(share * 100, 99.99):.2f} %"
+def _spark(values: Sequence[float | None], told: str) -> Markup:
+    """A line of shares, with the lowest in words."""
+    picture = sparkline(values, told, high=1.0)
+    lowest = min(known(values), default=None)
+    # the picture escapes what it is given
+    return Markup(picture) + Markup('<span class="under">lowest {}</span>').format(percent(lowest)) if picture else Markup("–")  # noqa: S704
+
+
+def _time(moment: datetime | None) -> Markup:
+    """A moment in UTC, for people and for machines."""
+    if moment is None:
+        return Markup("–")
+    at = moment.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M} UTC")

@@ -1,0 +1,104 @@
+"""The auditor's part of the process `watch`: each dataset with a contract in its own time, and never more than half of all time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from journal.audits import Audits
+from journal.locks import ProcessLock
+from pipeline.errors import AlreadyRunningError, SluiceError
+
+if TYPE_CHECKING:  # the rules, Arrow and Great Expectations take long to load: only once an audit is due
+    from dataflows.auditing import Auditing
+    from dataflows.watch import Watched
+    from journal.reading import JournalReader
+    from quality.contract import Contract
+
+log = structlog.get_logger("sluice.watch")
+
+AUDITING = "auditing"
+"""The lock of whoever audits."""
+
+_FIRST = 10.0  # seconds: then the contracts say how often
+_TIDY_EVERY = 3600.0
+_SHARE = 0.5  # of the time between two audits that one may take: it goes on where it was with the next
+
+
+class AuditTick:
+    """Audits what is due."""
+
+    name = "audit"
+
+    def __init__(self, watched: Watched) -> None:
+        self.period = _FIRST
+        self._pipeline = watched.pipeline
+        self._stop = watched.stop
+        self._audits = Audits.open(watched.pipeline.state)
+        self._auditing: Auditing | None = None
+        self._contracts: Mapping[str, Contract] = {}
+        self._written: tuple[object, ...] = ()
+        self._due: dict[str, float] = {}
+        self._tidy_at = 0.0
+
+    def tick(self, now: float) -> None:
+        """Raises what is wrong with the first dataset that could not be audited, after the others have been."""
+        self._read_contracts()
+        due = [name for name in self._contracts if self._due.get(name, 0.0) <= now]
+        if not due:
+            return
+        from dataflows.auditing import Auditing, tidy
+        from journal.opening import find_reader
+
+        try:
+            lock = ProcessLock(self._pipeline.state, AUDITING, f"an audit of {self._pipeline.name}")
+        except AlreadyRunningError:  # by hand: what it finds is found
+            return
+        with lock:
+            reader = find_reader(self._pipeline)
+            if reader is None:
+                return
+            self._auditing = self._auditing or Auditing(self._pipeline, self._audits)
+            with reader:
+                errors = [error for name in due if not self._stop and (error := self._audit(self._auditing, reader, name, now)) is not None]
+            if now >= self._tidy_at:
+                tidy(self._audits, self._contracts, now)
+                self._tidy_at = now + _TIDY_EVERY
+        if errors:
+            raise errors[0]
+
+    def _read_contracts(self) -> None:
+        files = [dataset.contract for dataset in self._pipeline.datasets.values() if dataset.contract is not None]
+        written = tuple((file, found.st_mtime_ns, found.st_size) if (found := _stat(file)) else (file,) for file in files)
+        if written == self._written:
+            return
+        from dataflows.build import contracts
+
+        self._contracts = contracts(self._pipeline)
+        self._written = written
+        self.period = min((contract.audit.every for contract in self._contracts.values()), default=_FIRST)
+        self._tidy_at = 0.0
+
+    def _audit(self, auditing: Auditing, reader: JournalReader, name: str, now: float) -> SluiceError | None:
+        contract = self._contracts[name]
+        until = time.monotonic() + _SHARE * contract.audit.every
+        try:
+            done = auditing.dataset(reader, name, contract, now, lambda: not self._stop and time.monotonic() < until)
+        except SluiceError as error:
+            return error
+        self._due[name] = now + contract.audit.every
+        if done.windows:
+            log.debug("audited", dataset=name, windows=done.windows, changes=done.changes)
+        return None
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except OSError:
+        return None

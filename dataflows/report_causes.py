@@ -1,0 +1,153 @@
+"""What an owner can do now: the causes of records in quarantine, with samples that may be shown, and the commands that go with them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from journal.local import JournalReader
+from journal.quarantine import Cause, Reason, Wanted
+from journal.state import State
+from journal.trends import Group
+from pipeline.model import Pipeline
+from quality.judgement import MASKED
+from quality.report.model import Cause as CauseOnPage
+from quality.report.model import Pending, Step
+
+if TYPE_CHECKING:
+    from quality.contract import Contract
+
+MOST = 12
+"""Causes that a page shows; the others are counted."""
+_SAMPLES = 3
+_LONGEST = 120  # characters of a sample
+_MENDABLE = ("open", "failed-again", "rule-changed")
+
+
+def causes_of(
+    pipeline: Pipeline, dataset: str, groups: Sequence[Group], contract: Contract | None, reader: JournalReader, state: State
+) -> tuple[list[CauseOnPage], int]:
+    """The most frequent causes of a dataset, and how many more there are."""
+    refused = [cause for cause in state.refused_causes(dataset) if cause.sink in pipeline.sinks]
+    mine = [group for group in groups if group.dataset == dataset]
+    chosen: list[Group | Cause] = [*mine, *refused]
+    chosen.sort(key=lambda one: -one.records)
+    hidden = dataset not in pipeline.datasets and not _flows(pipeline, dataset, reader)
+    shown = [
+        _judged(pipeline, one, contract, reader, hidden) if isinstance(one, Group) else _refused(pipeline, one, contract, state, hidden)
+        for one in chosen[:MOST]
+    ]
+    return [one for one in shown if one is not None], max(len(chosen) - MOST, 0)
+
+
+def list_command(pipeline: Pipeline, dataset: str) -> str:
+    """What lists a dataset's records."""
+    return _command(pipeline, "list", "--dataset", dataset)
+
+
+def approvals(pipeline: Pipeline, dataset: str, patched: int) -> list[Pending]:
+    """Fixes that wait for somebody else's eyes."""
+    if not patched:
+        return []
+    says = f"{patched:,} {'record was' if patched == 1 else 'records were'} fixed and {'waits' if patched == 1 else 'wait'} for approval"
+    look = Step("See what was changed", _command(pipeline, "list", "--dataset", dataset, "--status", "patched"))
+    return [Pending(says, None, [look])]
+
+
+def _flows(pipeline: Pipeline, dataset: str, reader: JournalReader) -> bool:
+    """Whether a table of the pipeline is this dataset."""
+    return any(schema.dataset == dataset for source in pipeline.sources for schema in reader.resume(source).schemas.values())
+
+
+def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader: JournalReader, hidden: bool) -> CauseOnPage | None:
+    first = max(group.statuses, key=lambda status: group.statuses[status])
+    found = reader.quarantined(Wanted(dataset=group.dataset, status=first, group=group.cause), limit=_SAMPLES)
+    if not found:
+        return None  # somebody was faster
+    reason = found[0].reasons[0]
+    samples = [] if hidden else [_sample(record.reasons[0], contract) for record in found]
+    return CauseOnPage(
+        group=group.cause,
+        rule=reason.rule,
+        column=reason.column,
+        message=_message(reason, contract, hidden),
+        records=group.records,
+        since=datetime.fromtimestamp(found[0].quarantined_at, UTC),
+        samples=list(dict.fromkeys(samples)),
+        command=_command(pipeline, "list", "--dataset", group.dataset, "--group", group.cause),
+        statuses=dict(group.statuses),
+        steps=_steps(pipeline, group, reason),
+    )
+
+
+def _refused(pipeline: Pipeline, cause: Cause, contract: Contract | None, state: State, hidden: bool) -> CauseOnPage:
+    found = state.refused(Wanted(dataset=cause.dataset, group=cause.group), limit=_SAMPLES)
+    samples = [] if hidden else [_sample(record.reasons[0], contract) for record in found]
+    return CauseOnPage(
+        group=cause.group,
+        rule=cause.reason.rule,
+        column=cause.reason.column,
+        message=_message(cause.reason, contract, hidden),
+        records=cause.records,
+        since=datetime.fromtimestamp(cause.first_at, UTC),
+        samples=list(dict.fromkeys(samples)),
+        command=_command(pipeline, "list", "--dataset", cause.dataset, "--group", cause.group),
+        sink=cause.sink,
+        statuses={"open": cause.records},
+    )
+
+
+def _steps(pipeline: Pipeline, group: Group, reason: Reason) -> list[Step]:
+    """The commands that make sense for records of these statuses, in the order in which they are given."""
+    chosen = ("--group", group.cause)
+    me = '--by "$USER"'
+    made: list[Step] = []
+    if any(status in group.statuses for status in _MENDABLE):
+        column = reason.column or "COLUMN"
+        made.append(Step("Set a column right", f"{_command(pipeline, 'fix', *chosen, '--set', f'{column}=NEW_VALUE')} {me}"))
+    if "patched" in group.statuses or "rule-changed" in group.statuses:
+        made.append(Step("Approve somebody else’s fix", f"{_command(pipeline, 'approve', *chosen)} {me}"))
+    if "approved" in group.statuses:
+        made.append(Step("Send them on, and wait for the sinks", _command(pipeline, "replay", *chosen, "--wait")))
+    made.append(Step("Give them up", f"{_command(pipeline, 'discard', *chosen)} {me} --why 'REASON'"))
+    return made
+
+
+def _command(pipeline: Pipeline, what: str, *arguments: str) -> str:
+    return " ".join(["sluice", "quarantine", what, *(shlex.quote(one) for one in (str(pipeline.file), *arguments))])
+
+
+def _sample(reason: Reason, contract: Contract | None) -> str:
+    """A value as the contract of today lets it be shown: what it calls sensitive by now may have been stored when it was not."""
+    if reason.value is None:
+        return "null"
+    sensitive = {column for column, prop in contract.columns.items() if prop.sensitive} if contract else set()
+    value = reason.value
+    if sensitive and reason.column is None:
+        value = _without(value, sensitive)
+    elif reason.column in sensitive:
+        value = MASKED
+    if not value:
+        return "empty text"
+    return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
+
+
+def _without(value: str, sensitive: set[str]) -> str:
+    """The values of several columns (a JSON object), without those that are sensitive; all is hidden of what is no such thing."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return MASKED
+    if not isinstance(found, dict):
+        return MASKED
+    return json.dumps({name: MASKED if name in sensitive and one is not None else one for name, one in found.items()}, ensure_ascii=False)
+
+
+def _message(reason: Reason, contract: Contract | None, hidden: bool) -> str:
+    """What must hold; where values are hidden without what the record at hand had in its place."""
+    sensitive = contract is not None and any(prop.sensitive for prop in contract.columns.values())
+    message = reason.message.partition(", got ")[0] if hidden or sensitive else reason.message
+    return message if len(message) <= 4 * _LONGEST else message[: 4 * _LONGEST] + "…"

@@ -1,0 +1,87 @@
+"""With `order: strict` a change waits while an earlier one of its key is in quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from journal.local import JournalReader
+from tests.lane_place import TRUNCATE, Place, copied, delete, marker, put, update
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path, "strict")
+    yield place
+    place.close()
+
+
+def test_changes_of_a_key_wait_behind_its_record_and_those_of_others_pass(strict: Place) -> None:
+    strict.take([put("a", -1), put("b", 2), update("a", 3), delete("a"), put("c", -4)])
+    strict.take([put("a", 5), update("b", 6)])
+    assert strict.waits() == {1: ["positive"], 3: ["1"], 4: ["3"], 5: ["positive"], 6: ["4"]}
+    assert strict.passed() == [2, 7]
+    waiting = strict.records()[1]
+    assert waiting.reasons[0].message == f"waits behind {strict.records()[0].id}"
+    assert (waiting.reasons[0].column, waiting.reasons[0].value, waiting.status) == (None, None, "open")
+    assert len({one.group for one in strict.records() if len(one.reasons) == 1 and one.reasons[0].rule == "order"}) == 1
+
+
+def test_a_row_that_breaks_a_rule_and_waits_has_both_reasons(strict: Place) -> None:
+    strict.take([put("a", -1), update("a", -2), update("a", 3)])
+    assert strict.waits() == {1: ["positive"], 2: ["positive", "1"], 3: ["2"]}
+
+
+def test_a_key_change_that_waits_makes_its_new_key_wait_too(strict: Place) -> None:
+    strict.take([put("b", 1), put("a", -2), update("b", 3, old="a"), update("b", 4), update("c", 5, old="b"), put("c", 6), put("d", 7)])
+    assert strict.waits() == {2: ["positive"], 3: ["2"], 4: ["3"], 5: ["4"], 6: ["5"]}
+    assert strict.passed() == [1, 7]
+
+
+def test_batches_and_transactions_are_no_borders(strict: Place) -> None:
+    strict.take([put("a", -1)], [update("a", 2)], [update("b", 3, old="a")])
+    strict.take([update("b", 4)])
+    assert strict.waits() == {1: ["positive"], 2: ["1"], 3: ["2"], 4: ["3"]}
+
+
+def test_lanes_go_on_after_a_crash(strict: Place, tmp_path: Path) -> None:
+    strict.take([put("a", -1), update("b", 2, old="a")])
+    strict.close()
+    again = Place(tmp_path, "strict")
+    again.take([delete("b"), put("c", 1)])
+    assert again.waits() == {1: ["positive"], 2: ["1"], 3: ["2"]}
+    assert again.passed() == [4]
+    again.close()
+
+
+def test_a_truncate_ends_all_lanes(strict: Place) -> None:
+    strict.take([put("a", -1), update("a", 2), TRUNCATE, put("a", 4), put("b", -5), update("b", 6), TRUNCATE, put("b", 8)])
+    strict.take([update("a", 9), update("b", -10), update("b", 11)])
+    assert strict.waits() == {1: ["positive"], 2: ["1"], 5: ["positive"], 6: ["5"], 10: ["positive"], 11: ["10"]}
+    assert strict.passed() == [3, 4, 7, 8, 9]
+
+
+def test_a_copied_row_ends_the_lane_of_its_key(strict: Place) -> None:
+    strict.take([put("a", -1), put("b", -2), put("c", -3)])
+    strict.take(marker("start"), [copied("a", 4), copied("b", -5)], [update("a", 6), update("b", 7)], marker("end"))
+    strict.take([put("c", 8)])
+    assert strict.waits() == {1: ["positive"], 2: ["positive"], 3: ["positive"], 5: ["positive"], 7: ["5"]}
+    assert strict.passed() == [4, 6, 8]
+
+
+def test_with_newest_nothing_waits(tmp_path: Path) -> None:
+    place = Place(tmp_path, "newest")
+    place.take([put("a", -1), update("a", 2), update("b", 3, old="a")])
+    assert place.waits() == {1: ["positive"]}
+    assert place.journal.sitting.newest("orders", {"id": "a"}) == 3
+    place.close()
+
+
+def test_what_waits_counts_as_quarantined(strict: Place) -> None:
+    strict.take([put("a", -1), update("a", 2), put("b", 3)])
+    with JournalReader.open(strict.folder, "commerce") as reader:
+        total, rules = reader.totals()["orders"], reader.rule_totals("orders")
+    assert (total.rows, total.quarantined) == (3, 2)
+    assert (rules["order"].failed, rules["positive"].failed) == (1, 1)
