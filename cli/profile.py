@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 def profile(
     file: Annotated[Path | None, typer.Argument(metavar="PIPELINE_FILE", help="The pipeline file.", show_default=False)] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="Of a pipeline: which dataset; its only one unless said.", show_default=False)
+        str | None, typer.Option("--dataset", metavar="NAME", help="Of a pipeline: which dataset.", show_default=False)
     ] = None,
     dsn: Annotated[
         str | None,
         typer.Option(
             "--dsn",
             metavar="DSN",
-            help="A Postgres server: a libpq string, a URL, or '${NAME}' for a variable of the environment that holds one; '' leaves all to PG*.",
+            help="A Postgres server: a libpq string or URL, '${NAME}' for one from the environment, '' for PG* variables.",
             show_default=False,
         ),
     ] = None,
-    table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="The table there: schema.table.", show_default=False)] = None,
+    table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="There: schema.table.", show_default=False)] = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FILE", help="A CSV, JSON-lines, Parquet or Arrow file.", show_default=False)
     ] = None,
@@ -98,7 +98,8 @@ def _profiled(
 
         return profile_dataset(load_pipeline(file), dataset, sample)
     if dsn is None or table is None:
-        raise ConfigError(f"{'--dsn' if dsn is None else '--table'} is missing", hint="sluice profile --dsn '${PORTAL_DSN}' --table public.orders")
+        missing = "--dsn" if dsn is None else "--table"
+        raise ConfigError(f"{missing} is missing", hint="sluice profile --dsn '${PORTAL_DSN}' --table public.orders")
     from dataflows.profiling import profile_table
 
     return profile_table(dsn, table, sample)

@@ -78,6 +78,7 @@ def read_errors(file: Path) -> Iterator[None]:
 
 
 def unknown_suffix(file: Path) -> ConfigError:
+    """The error for a file of which nobody knows how to read it."""
     known = ", ".join(CSV + JSON + PARQUET + ARROW)
     return ConfigError(f"{file} has no known suffix", hint=f"these are read: {known}")
 
@@ -138,9 +139,7 @@ def csv_batches(file: Path) -> Iterator[pa.RecordBatch]:
             reading = pyarrow.csv.ReadOptions(block_size=larger)
 
 
-def _csv_from(
-    file: Path, parsing: pyarrow.csv.ParseOptions, reading: pyarrow.csv.ReadOptions, skip: int
-) -> Iterator[pa.RecordBatch]:
+def _csv_from(file: Path, parsing: pyarrow.csv.ParseOptions, reading: pyarrow.csv.ReadOptions, skip: int) -> Iterator[pa.RecordBatch]:
     """All rows but the first `skip`."""
     with file.open("rb") as stream:
         head = pyarrow.csv.open_csv(stream, read_options=reading, parse_options=parsing).schema.names

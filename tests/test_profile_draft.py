@@ -7,14 +7,12 @@ import datetime as dt
 import json
 import math
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -22,12 +20,30 @@ from quality.contract_reading import load_contract
 from quality.contract_test import run_contract_test
 from quality.profile.profiling import Profiled, profile_file
 
-HOSTILE_NAMES = ["select", "a b", 'quo"te', "null", "true", "1", "~", "{object}", "${x}", "é", "A", "a", "- x", "# no", "x: y", "'", "*", "\t", "yes"]
-NAMES = st.lists(
-    st.one_of(st.sampled_from(HOSTILE_NAMES), st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)), max_size=5, unique=True
-)
+HOSTILE_NAMES = [
+    "select",
+    "a b",
+    'quo"te',
+    "null",
+    "true",
+    "1",
+    "~",
+    "{object}",
+    "${x}",
+    "é",
+    "A",
+    "a",
+    "- x",
+    "# no",
+    "x: y",
+    "'",
+    "*",
+    "\t",
+]
+ANY_NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+NAMES = st.lists(st.one_of(st.sampled_from(HOSTILE_NAMES), ANY_NAME), max_size=5, unique=True)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-MOMENTS = st.datetimes(dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31))  # noqa: DTZ001
+MOMENTS = st.datetimes(dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31))
 FREE = {
     "words": st.sampled_from(["EUR", "USD", "N/A", "eur", " EUR", "", "null", "2024-01-01", "1", "yes"]),
     "codes": st.from_regex(r"\A[A-Z]{2}-[0-9]{3,5}\Z"),
@@ -96,14 +112,18 @@ def _holds(data: Path) -> Profiled:
     contract.write_text(found.yaml, "utf-8")
     assert load_contract(contract).status == "draft"
     verdict = run_contract_test(contract, data)
-    broken = {result.rule.id: result.answer() for result in verdict.results if not result.success or (result.failed is not None and result.failed.any())}
+    broken = [result.answer() for result in verdict.results if not result.success or (result.failed is not None and result.failed.any())]
     assert not broken, found.yaml
     assert verdict.passed == verdict.rows
     return found
 
 
 HOW = settings(
-    max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
+    max_examples=20,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 
 @HOW

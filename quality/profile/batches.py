@@ -8,6 +8,9 @@ from typing import Literal
 
 import pyarrow as pa
 
+UNFIT = "unfit"
+"""Among the kinds of a column: values that its type cannot hold, which came as null."""
+
 Origin = Literal["text", "json", "arrow", "postgres"]
 
 

@@ -37,7 +37,9 @@ def draft_of(profile: TableProfile) -> Node:
         "id": _identifier(profile.dataset),
         "version": "0.1.0",
         "status": "draft",
-        "description": {"purpose": f"Drafted from {profile.place}. Every rule held on all rows that were looked at; none has been agreed on."},
+        "description": {
+            "purpose": f"Drafted from {profile.place}. Every rule held on all rows that were looked at; nobody has agreed to any."
+        },
         "schema": [root],
     }
 

@@ -13,7 +13,7 @@ from journal.decimals import exact_decimals
 from journal.types import TypedColumn, parse_type
 from quality.contract import Property
 from quality.logical_types import Family, Judged, family_of
-from quality.profile.batches import Field
+from quality.profile.batches import UNFIT, Field
 from quality.profile.texts import Texts
 from quality.typed_columns import as_contract_says, family_of_arrow
 
@@ -63,7 +63,7 @@ def settled(field: Field, arrow: pa.DataType, texts: Texts | None, kinds: frozen
     if field.origin == "json":
         return _json(field, texts, kinds)
     if field.origin == "postgres":
-        return _postgres(field, texts, sensitive)
+        return _postgres(field, texts, kinds, sensitive)
     family = family_of_arrow(arrow)
     if family == "null" or (family == "text" and texts is not None and not texts.values and field.origin == "text"):
         return Held(field, Property(field.name, field.name, 0), "other", False, None)
@@ -105,11 +105,13 @@ def _json(field: Field, texts: Texts | None, kinds: frozenset[str]) -> Held:
     return Held(field, prop, held.family, logical in ("integer", "number", "boolean"), held)
 
 
-def _postgres(field: Field, texts: Texts | None, sensitive: bool) -> Held:
+def _postgres(field: Field, texts: Texts | None, kinds: frozenset[str], sensitive: bool) -> Held:
     kind = field.postgres or "text"
     family = family_of(kind)
     if family == "text" and parse_type(kind).base in ("text", "character varying", "character", "citext"):
         return _text(field, texts, sensitive, kind)
+    if UNFIT in kinds:  # a rule about the type would break for these
+        return Held(field, Property(field.name, field.name, 0), family, False, None)
     prop = Property(field.name, field.name, 0, logical_type=_LOGICAL[family], physical_type=kind)
     return Held(field, prop, family, False, prop.held(kind))
 

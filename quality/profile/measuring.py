@@ -113,9 +113,7 @@ class Measure:
         (count,) = self._row("count(*)", finite)
         if not count:
             return
-        low, high, found.mean, kind = self._row(
-            f"min({name}), max({name}), avg(CAST({name} AS DOUBLE)), any_value(typeof({name}))", finite
-        )
+        low, high, found.mean, kind = self._row(f"min({name}), max({name}), avg(CAST({name} AS DOUBLE)), any_value(typeof({name}))", finite)
         found.least, found.most = _exact(low), _exact(high)
         found.mean = _finite(found.mean)
         found.wide = self._family == "integer" and kind == "DOUBLE"
@@ -160,7 +158,8 @@ class Measure:
             self._figures.histogram = [Bar(low, high, count)]
             return
         bucket = f"least({_BARS - 1}, greatest(0, CAST(floor(({number} - {low!r}::DOUBLE) / {width!r}::DOUBLE) AS INTEGER)))"
-        rows = dict(self._stage.ask(f"SELECT {bucket} AS bucket, count(*) FROM {self._from} WHERE {where} AND {self._name} IS NOT NULL GROUP BY 1"))
+        there = f"{where} AND {self._name} IS NOT NULL"
+        rows = dict(self._stage.ask(f"SELECT {bucket} AS bucket, count(*) FROM {self._from} WHERE {there} GROUP BY 1"))
         self._figures.histogram = [Bar(low + place * width, low + (place + 1) * width, rows.get(place, 0)) for place in range(_BARS)]
 
     def _outliers(self, finite: str, middle: float, count: int) -> None:
@@ -201,8 +200,8 @@ class Measure:
             sane = f"{sane} AND {among}"
         text = f"left({name}::VARCHAR, {_CUT})"
         rows = self._stage.ask(
-            f"SELECT min({text}), count(*) AS n, min(length({name}::VARCHAR)) FROM {self._from} WHERE {sane} GROUP BY {name} ORDER BY n DESC, 1"
-            f" LIMIT {max(_TOP, _WORDS + 1)}"
+            f"SELECT min({text}), count(*) AS n, min(length({name}::VARCHAR)) FROM {self._from} WHERE {sane} GROUP BY {name}"
+            f" ORDER BY n DESC, 1 LIMIT {max(_TOP, _WORDS + 1)}"
         )
         found.top = [Common(value + ("…" if length > _CUT else ""), count, count / filled) for value, count, length in rows[:_TOP]]
         if found.distinct <= _WORDS and found.distinct_error == 0 and self._family == "text" and all(length <= _CUT for *_, length in rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from quality.profile.batches import UNFIT
 from quality.profile.measuring import Figures
 from quality.profile.model import ColumnProfile, Finding, TableProfile
 from quality.profile.texts import Texts
@@ -43,7 +44,9 @@ def _of_all(column: ColumnProfile, kinds: frozenset[str]) -> Iterator[Finding]:
         yield finding("nan", "not a number (NaN)", column.nan)
     if column.infinite:
         yield finding("infinite", "infinite", column.infinite)
-    if len(kinds) > 1 and kinds != {"integer", "number"}:
+    if UNFIT in kinds:
+        yield finding("unfit", "values that no typed column can hold (NaN, infinity, 24:00): counted as null, and no type is drafted")
+    elif len(kinds) > 1 and kinds != {"integer", "number"}:
         yield finding("mixed-types", f"values of several kinds: {', '.join(sorted(kinds))}")
     if column.better:
         what = column.logical if column.format is None else f"{column.logical} ({column.format})"
@@ -71,7 +74,8 @@ def _of_text(column: ColumnProfile, figures: Figures, texts: Texts) -> Iterator[
         yield finding("stand-in", "words that may stand for a missing value", rows, [one.value for one in missing])
     if figures.folded is not None and figures.folded < figures.distinct and column.logical == "string":
         spelled = figures.distinct - figures.folded
-        yield finding("mixed-case", f"{spelled} values differ from another one only in case, or in spaces around them", None, _alike(column))
+        said = "1 value differs from another one" if spelled == 1 else f"{spelled} values differ from another one"
+        yield finding("mixed-case", f"{said} only in case, or in spaces around it", None, _alike(column))
     if column.logical == "string":
         yield from _mixtures(column, texts)
     elif column.logical == "timestamp":

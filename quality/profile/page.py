@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from quality.profile.model import Bar, Scalar
 
@@ -28,6 +31,16 @@ def as_json(found: Profiled) -> dict[str, Any]:
     return plain
 
 
+def as_html(found: Profiled) -> str:
+    """The profile as a page."""
+    pages = Environment(
+        loader=PackageLoader("quality.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.filters |= {"cell": cell, "bars": bars, "share": share}
+    places = {column.name: place for place, column in enumerate(found.profile.columns)}
+    return pages.get_template("profile.html").render(profile=found.profile, places=places, yaml=found.yaml)
+
+
 def cell(value: Scalar | None) -> str:
     """A number, date or time in a table; nothing where there is none."""
     if value is None:
@@ -39,7 +52,7 @@ def cell(value: Scalar | None) -> str:
     return f"{value:,.6g}".replace(",", "\u202f") if 1e-4 <= abs(value) < 1e15 or value == 0 else f"{value:.4g}"
 
 
-def bars(histogram: list[Bar]) -> list[dict[str, Any]]:
+def bars(histogram: Sequence[Bar]) -> list[dict[str, Any]]:
     """Where each bar of a histogram stands in a drawing of 240 by 56: x, y, width, height, and what it says."""
     if not histogram:
         return []

@@ -44,7 +44,7 @@ def profile_batches(batches: Iterable[Batch], known: Known, sample: int | None =
 
 
 def profile_rows(give: Callable[[Look], None], known: Known, sample: int | None = None) -> Profiled:
-    """Profiles what `give` hands to a look. Memory does not grow with the rows; they are kept on disk meanwhile, about as large as Parquet."""
+    """Profiles what `give` hands to a look. Memory does not grow with the rows; they are on disk meanwhile."""
     with Stage() as stage, TemporaryDirectory(prefix="sluice-draft-") as folder:
         look = Look(stage, known, sample)
         give(look)

@@ -31,14 +31,15 @@ class Asked:
 
 
 def candidate_keys(stage: Stage, columns: Sequence[Asked], declared: Sequence[str] = ()) -> list[Key]:
-    """Columns that could be the key, the likeliest first: what the database declares, single ones, then pairs where there is no single one."""
+    """Columns that could be the key, the likeliest first: what the database declares, single ones, or pairs where there is no such."""
     found = [Key(tuple(declared), declared=True)] if declared else []
     if stage.rows >= ENOUGH:
         single = [one for one in columns if _may_identify(one) and one.profile.unique and not one.profile.nulls]
         found += [Key((one.profile.name,)) for one in sorted(single, key=_likelihood)]
         if not single:
             found += _pairs(stage, columns)
-    return list(dict.fromkeys(key for place, key in enumerate(found) if key.columns not in [one.columns for one in found[:place]]))[:_MOST_KEYS]
+    first = {key.columns: key for key in reversed(found)}
+    return [key for key in found if first[key.columns] is key][:_MOST_KEYS]
 
 
 def conditions(stage: Stage, columns: Sequence[Asked]) -> list[Condition]:
@@ -67,7 +68,7 @@ def _likelihood(one: Asked) -> tuple[int, int, int]:
 
 
 def _pairs(stage: Stage, columns: Sequence[Asked]) -> list[Key]:
-    parts = [one for one in columns if _may_identify(one) and not one.profile.nulls and 1 < one.profile.distinct]
+    parts = [one for one in columns if _may_identify(one) and not one.profile.nulls and one.profile.distinct > 1]
     parts = sorted(parts, key=lambda one: -one.profile.distinct)[:_PART_OF_KEY]
     wide = [(a, b) for a, b in combinations(parts, 2) if a.profile.distinct * b.profile.distinct * 1.2 >= stage.rows]
     keys = []
