@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cli.redact import redact
+from pipeline.redact import redact
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

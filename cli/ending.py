@@ -22,8 +22,8 @@ from typer.core import TyperGroup
 
 from cli.answers import error_json, error_line, printable
 from cli.options import settings
-from cli.redact import redact
 from pipeline.errors import ConfigError, Problem, SluiceError
+from pipeline.redact import redact
 
 EXIT_DEFECT = 70
 EXIT_PIPE = 141

@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-from cli.redact import is_secret, redact
 from cli.styles import LogFormat
+from pipeline.redact import is_secret, redact
 
 Event = MutableMapping[str, Any]
 
@@ -53,6 +53,7 @@ def start_logs(verbose: bool = False, style: LogFormat = LogFormat.console, proc
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if verbose else logging.WARNING)
     logging.getLogger("sluice").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells whole addresses, which may be secret
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.alerts import alerts
 from cli.audit import audit
 from cli.check import check
 from cli.contract import contracts
@@ -20,6 +21,7 @@ from cli.resync import resync, snapshot
 from cli.run import run, sync
 from cli.schema import schema
 from cli.status import status
+from cli.steps import approve, discard, fix, replay
 from cli.trace import trace
 from cli.verify import verify
 
@@ -62,8 +64,11 @@ def sluice(
 
 for command in (demo, check, plan, sync, run, status, verify, trace, report, profile, snapshot, resync):
     app.command()(command)
+for step in (fix, approve, replay, discard):
+    quarantine.command()(step)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
+app.add_typer(alerts, name="alerts")
 app.add_typer(audit, name="audit")
 app.add_typer(new, name="new")
 app.command()(schema)

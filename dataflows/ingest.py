@@ -79,16 +79,16 @@ class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
         stop: Stop,
         relieve: Callable[[], bool],
         precedence: Precedence,
+        busy: Callable[[], bool],
         together: bool,
     ) -> None:
-        """`together`: with other processes, which read for this one."""
-        self._precedence = precedence
+        """`busy`: what relieves has more to do. `together`: with other processes, which read for this one."""
+        self._busy, self._precedence = busy, precedence
         self._sources = dict(sources)
         self._order = list(sources)
         self._state = state
         self._stop = stop
-        self._relieve = relieve
-        self._together = together
+        self._relieve, self._together = relieve, together
         self._open: str | None = None
 
     def next_batch(self) -> list[tuple[str, Segment]]:
@@ -118,7 +118,7 @@ class _Intake(StatefulSourcePartition[tuple[str, Segment], None]):
         running = self._precedence(running)
         for name in [self._open] if self._open else running:
             # blocking is right here: nothing else happens in this flow, and the source wakes us
-            segment = self._take(name, _PATIENCE / len(running) if idle else 0.0)
+            segment = self._take(name, _PATIENCE / len(running) if idle and not self._busy() else 0.0)
             if segment is not None:
                 self._open = None if segment.watermark is not None else name
                 self._order.append(self._order.pop(self._order.index(name)))
@@ -380,11 +380,12 @@ def ingest_flow(
     stop: Stop,
     relieve: Callable[[], bool],
     precedence: Precedence = lambda running: running,
+    busy: Callable[[], bool] = lambda: False,
     exchange: Callable[[Dataflow], None] | None = None,
 ) -> Dataflow:
     """sources → judge → journal, in one worker. `exchange` adds what goes to and from processes that read for it."""
     flow = Dataflow(name)
-    stream = op.input("sources", flow, _Sources(_Intake(sources, state, stop, relieve, precedence, exchange is not None)))
+    stream = op.input("sources", flow, _Sources(_Intake(sources, state, stop, relieve, precedence, busy, exchange is not None)))
 
     def judge_segment(segment: Segment) -> list[JudgedSegment]:
         with state.ending.on_error():

@@ -13,24 +13,23 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dataflows.beat import Beat, share
-from dataflows.build import build_gate, build_source, contracts, dataset_name
+from dataflows.build import build_source, contracts, dataset_name
 from dataflows.copy_names import CopyNames
 from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judged_by import JudgedBy
 from dataflows.judging import Judge
 from dataflows.lean import seldom_collect
-from dataflows.lookup_rows import looked_in
 from dataflows.lookups import Lookups, Precedence
-from dataflows.maps import Maps
 from dataflows.observe import Health, HealthServer, IngestMetrics
 from dataflows.process import run_flow
 from dataflows.readers import Readers, exchange
 from dataflows.records import Places, judged_records
+from dataflows.requests import open_requests
+from dataflows.stages import load_stages
 from dataflows.stopping import Stop
 from dataflows.strict_order import StrictOrder
 from dataflows.together import run_together
-from dataflows.versions import Versions
 from dataflows.waiting import Waiting
 from dataflows.worker import ALONE, Worker
 from journal.bell import Ringer
@@ -38,23 +37,20 @@ from journal.local import JournalReader, JournalWriter
 from journal.locks import ProcessLock
 from journal.opening import open_writer
 from journal.processes import INGEST
-from journal.schema import TableSchema
 from journal.state import EVERY_SINK, State
 from pipeline.errors import TerminalError, TransientError
 from pipeline.model import Pipeline
 from sources.base import Source, SourceStatus, TableStatus
 
 if TYPE_CHECKING:
-    from dataflows.earlier_values import EarlierValues
     from quality.contract import Contract
-    from quality.gate import Gate
-    from quality.references import Lookups as LookupsOfRules
 
 log = structlog.get_logger("sluice.ingest")
 
 _PATIENCE = 10.0
 _REQUESTS_EVERY = 1.0
 _TELL_EVERY = 2.0
+_FOR_OWNERS = 0.04  # seconds between two transactions for what they ask for
 
 
 def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
@@ -80,23 +76,18 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
         flow_state = IngestState()
         notes = {name: dict(journal.resume(name).notes) for name in sources}
         record = partial(judged_records, journal.id, Places(pipeline, notes.__getitem__), pipeline.owner)
-        lookups = Lookups(pipeline)
+        stages = load_stages(pipeline, rules, journal)
+        lookups, versions, earlier = stages.lookups, stages.versions, stages.earlier
         waiting = Waiting(pipeline, lookups, lambda: journal.clock)
-        versions = Versions(pipeline)
-        earlier = _earlier(rules, versions)
-        lookups.load(journal.lookups, versions.names | (frozenset() if earlier is None else earlier.names))
-        versions.load(journal.lookups)
-        if earlier is not None:
-            earlier.load(journal.lookups)
         waiting.restore(journal.waiting.all())
         first = journal.next_ordinal
         judged_by = JudgedBy(first, rules, notes.__getitem__)
         judge = Judge(
             first,
-            partial(_gate, rules, earlier, looked_in(lookups)),
+            partial(stages.gate, rules),
             record,
             lambda source, found: notes[source].update(found),
-            Maps(pipeline),
+            stages.maps,
             waiting,
             judged_by,
             versions,
@@ -138,12 +129,16 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
         seldom_collect()
         log.info("ingesting", sources=list(sources), pid=os.getpid())
         relief = Relief(journal, partial(state.passed, journal.id, list(pipeline.sinks)))
+        requests = open_requests(pipeline, rules, journal, state, stages, ringer.ring)
+        held.callback(requests.close)
 
         def relieve() -> bool:
             step.look_after_waiting()
+            if flow_state.handed == flow_state.done:  # else something of a transaction may be on its way
+                requests.work(_FOR_OWNERS)
             return relief()
 
-        flow = partial(ingest_flow, "ingest", sources, judge, step, flow_state, stop, relieve, precedence)
+        flow = partial(ingest_flow, "ingest", sources, judge, step, flow_state, stop, relieve, precedence, lambda: requests.busy)
         if worker.of > 1:
             readers = Readers(divided, begin, worker, stop, flow_state.stop)
             run_together(flow(lambda made: exchange(made, worker, readers, None)), flow_state, worker, stop, report.tell)
@@ -168,20 +163,6 @@ def strict_order(journal: JournalWriter, rules: Mapping[str, Contract]) -> Stric
     """What keeps changes waiting for records of their keys; None where no contract wants it."""
     strict = {name for name, contract in rules.items() if contract.order == "strict"}
     return StrictOrder(journal.id, journal.sitting, strict) if strict else None
-
-
-def _gate(rules: Mapping[str, Contract], earlier: EarlierValues | None, lookups: LookupsOfRules, schema: TableSchema) -> Gate | None:
-    contract = rules.get(schema.dataset)
-    return None if contract is None else build_gate(contract, schema, earlier, lookups)
-
-
-def _earlier(rules: Mapping[str, Contract], versions: Versions) -> EarlierValues | None:
-    """What remembers the values that rules compare changes with; None where there are no such rules."""
-    if not any(rule.scope == "key" for contract in rules.values() for rule in contract.rules):
-        return None
-    from dataflows.earlier_values import EarlierValues
-
-    return EarlierValues(rules, versions)
 
 
 def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState, lookups: Lookups) -> None:
@@ -249,7 +230,9 @@ class _Report:
         if error is not None:
             return replace(status, state="retrying" if isinstance(error, TransientError) else "stopped", error=str(error))
         tables = {table: self._table(name, table, found) for table, found in status.tables.items()}
-        status = replace(status, tables=tables)
+        of = {dataset_name(self._pipeline, name, table) for table in tables}
+        tripped = {dataset: why for dataset, why in self._judge.tripped.copy().items() if dataset in of}
+        status = replace(status, tables=tables, breakers=tripped)
         if (trouble := self._journal.trouble) is not None:
             return replace(status, state="retrying", error=trouble)
         if self._flow.full:

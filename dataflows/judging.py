@@ -17,7 +17,7 @@ from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
-from quality.judgement import UNDECODABLE, Judgement, QuarantinedRow
+from quality.judgement import BREAKER, UNDECODABLE, Judgement, QuarantinedRow
 
 if TYPE_CHECKING:
     from dataflows.earlier_values import EarlierValues
@@ -102,7 +102,8 @@ class JudgedSegment:
 class Judge:
     """Numbers changes and passes them through the gates of their datasets, in order. One for all sources of a pipeline.
 
-    `stopped` maps a dataset that a rule has stopped to the reason, `stopped_tables` (source, table) whose map does not fit any more.
+    `stopped` maps a dataset that a rule has stopped to the reason, `stopped_tables` (source, table) whose map does not fit any more,
+    `tripped` a dataset whose breaker has tripped, whether that has stopped it or lets rows go on with warnings.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Judge:
         self._copies: dict[tuple[str, str, str | None], int] = {}
         self.stopped: dict[str, str] = {}
         self.stopped_tables: dict[tuple[str, str], str] = {}
+        self.tripped: dict[str, str] = {}
 
     def segment(self, segment: Segment) -> JudgedSegment:
         if segment.notes:
@@ -206,6 +208,7 @@ class Judge:
         except ConfigError as error:
             return self._stop(given, error.message)
         judgement = undecodable(batch) if gate is None else gate.judge(batch)
+        self._note_breaker(batch.dataset, judgement)
         if judgement.failure is not None:
             return self._stop(given, judgement.failure.message)
         if judgement.alert is not None:
@@ -253,6 +256,14 @@ class Judge:
         if poor is not None and poor.failed is not None:
             passed &= ~np.isin(batch.ordinal, poor.failed.ordinal)
         return self._earlier.take(batch if passed.all() else batch.take(passed))
+
+    def _note_breaker(self, dataset: str, judgement: Judgement) -> None:
+        failure = judgement.failure
+        said = failure.message if failure is not None and failure.rule == BREAKER else judgement.alert
+        if said is not None:
+            self.tripped[dataset] = said
+        elif judgement.judged:
+            self.tripped.pop(dataset, None)
 
     def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None, Sifted | None]:
         """What goes on of what the contract has passed, what was made of it where it is enriched, what waits, and what was late.

@@ -98,7 +98,11 @@ class RecordShapes:
 
     def given(self, record: QuarantineRecord) -> bool:
         """Whether the record holds a row as its source gave it, which has to go through its map (again)."""
-        if (record.source, record.table) not in self._maps.feeds or not any(one.rule in (MAP, UNDECODABLE) for one in record.reasons):
+        if (record.source, record.table) not in self._maps.feeds:
+            return False
+        if record.given is not None:
+            return bool(record.given)
+        if not any(one.rule in (MAP, UNDECODABLE) for one in record.reasons):
             return False
         given, made = self._pair(record.source, record.table)
         # what the SQL behind a contract (`enrich`) could not take breaks the same rule, and has the dataset's columns

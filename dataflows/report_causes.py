@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from journal.local import JournalReader
-from journal.quarantine import Cause, Reason, Wanted
+from journal.quarantine import STATUSES, Cause, Reason, Wanted
 from journal.state import State
 from journal.trends import Group
 from pipeline.model import Pipeline
@@ -78,7 +78,7 @@ def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader:
         since=datetime.fromtimestamp(found[0].quarantined_at, UTC),
         samples=list(dict.fromkeys(samples)),
         command=_command(pipeline, "list", "--dataset", group.dataset, "--group", group.cause),
-        statuses=dict(group.statuses),
+        statuses={status: group.statuses[status] for status in STATUSES if status in group.statuses},
         steps=_steps(pipeline, group, reason),
     )
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from dataflows.alerts.tick import alert_tick
 from dataflows.audit_tick import AuditTick
 from dataflows.beat import follow_supervisor, share
 from dataflows.observe import Health, HealthServer, WatchMetrics
@@ -55,9 +56,10 @@ class Watched:
     stop: Stop
 
 
-MakeTick = Callable[[Watched], Tick]
+MakeTick = Callable[[Watched], Tick | None]
+"""None where there is nothing to do."""
 
-TICKS: Sequence[MakeTick] = (AuditTick, Sampling)
+TICKS: Sequence[MakeTick] = (AuditTick, Sampling, alert_tick)
 """What makes each of the things that the process does; imports of theirs that take long belong into their first tick."""
 
 
@@ -141,7 +143,7 @@ def watch(pipeline: Pipeline, stop: Stop, ticks: Sequence[MakeTick], held: ExitS
     told = Watching.open(pipeline.state)
     held.callback(told.close)
     watched = Watched(pipeline, WatchMetrics(), stop)
-    done = [_Done(make(watched), watched, told) for make in ticks]
+    done = [_Done(tick, watched, told) for make in ticks if (tick := make(watched)) is not None]
     if WATCH in pipeline.monitoring:
         held.callback(HealthServer(*pipeline.monitoring[WATCH], watched.metrics.registry, lambda: _health(done)).close)
     log.info("watching", ticks=[one.tick.name for one in done], pid=os.getpid())

@@ -87,14 +87,20 @@ class Ledger:
         if times is not None:
             line.first_time = times[0] if line.first_time is None else min(line.first_time, times[0])
             line.last_time = times[1] if line.last_time is None else max(line.last_time, times[1])
+        self._count_rules(dataset, source, rules)
+
+    def _count_rules(self, dataset: str, source: str, rules: Mapping[str, Mapping[str, int]]) -> None:
         for what, counts in rules.items():
             for rule, number in counts.items():
                 tally = self._open.setdefault((dataset, source, rule), Tally())
                 setattr(tally, what, getattr(tally, what) + number)
 
-    def release(self, dataset: str, source: str, rows: int) -> None:
-        """Counts changes that were quarantined and are delivered now."""
-        self._open.setdefault((dataset, source, _CHANGES), Tally()).released += rows
+    def release(self, dataset: str, source: str, rows: int, rules: Mapping[str, Mapping[str, int]]) -> None:
+        """Counts changes that were quarantined and are not any more: delivered now, or `dropped` by a rule. `rules` as for `count`."""
+        line = self._open.setdefault((dataset, source, _CHANGES), Tally())
+        line.released += rows
+        line.dropped += sum(rules.get("dropped", {}).values())
+        self._count_rules(dataset, source, rules)
 
     def write(self, db: sqlite3.Connection, now: float) -> None:
         """Into the open transaction, under the minute of `now`."""

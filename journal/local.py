@@ -13,14 +13,14 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from journal import quarantine, store
+from journal import held, quarantine, store
 from journal.batch import ChangeBatch, CopyMarker
-from journal.codec import Row, decode, encode
+from journal.codec import Row, encode
 from journal.known import Known, Streams, known_of
 from journal.ledger import Ledger, coarsen
 from journal.locks import ProcessLock
 from journal.lookups import LookupLog
-from journal.partition import Pieces
+from journal.partition import Pieces, parts
 from journal.publication import Closing, Publication
 from journal.quarantine import QuarantineRecord, Values
 from journal.reading import JournalReader
@@ -38,6 +38,10 @@ __all__ = ["JournalReader", "JournalWriter", "journal_exists"]
 
 _ENTRY = "insert into entry values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _POSITION = "insert or replace into position values (?, ?, ?, ?, ?, ?)"
+_BESIDE = """
+update position set last_seq = ?, next_ordinal = ?, age = ?, wall = ?
+where source = (select source from position order by last_seq desc, source limit 1)
+"""
 _HELD = "insert into held (stream, rows, op, lsn, nth, time, ordinal, payload) values (?, ?, ?, ?, ?, ?, ?, ?)"
 _COARSEN_EVERY = 3600.0
 _MOST_BYTES = 64 << 20  # of one entry, where it has more than one row
@@ -45,7 +49,7 @@ _MOST_BYTES_SPREAD = 800_000  # where it is to fit into a message
 
 
 class JournalWriter:
-    """Ingest's end of the journal; there is one for each pipeline. One thread at a time.
+    """Ingest's end of the journal; there is one for each pipeline. One thread at a time. Counts go into its `ledger`.
 
     Promise: `commit` makes everything since the last one durable together, in order, and readers see all of it or nothing. After an
     error nothing of the open transaction stays.
@@ -66,8 +70,8 @@ class JournalWriter:
         self._publisher = publisher
         self._path = path
         self._db = db
-        self._ledger = Ledger()
-        self._seal = Seal(path.parent)
+        self.ledger = Ledger()
+        self.seal = Seal(path.parent)
         self._last: list[object] | None = None  # the newest entry, written once it is known whether a commit ends with it
         self._coarsen_at = 0.0
         with reported(self._path):
@@ -87,12 +91,12 @@ class JournalWriter:
         Raises AlreadyRunningError when another process has it, JournalError when it is damaged, newer or another pipeline's, TerminalError
         when it cannot be written.
         """
-        with ExitStack() as held:
-            lock = held.enter_context(ProcessLock(folder, "journal", f"ingest of {pipeline}"))
-            db = held.enter_context(closing(store.open_for_writing(folder, pipeline)))
+        with ExitStack() as kept:
+            lock = kept.enter_context(ProcessLock(folder, "journal", f"ingest of {pipeline}"))
+            db = kept.enter_context(closing(store.open_for_writing(folder, pipeline)))
             store.refuse_copy(db, folder)
             writer = cls(folder / store.FILE, db, lock, limits, partitions)
-            held.pop_all()
+            kept.pop_all()
             return writer
 
     def _load(self) -> None:
@@ -105,7 +109,7 @@ class JournalWriter:
         }
         self._seq = store.last_seq(self._db)
         self._next_ordinal: int = self._db.execute("select coalesce(max(next_ordinal), 1) from position").fetchone()[0]
-        self._ledger.forget()
+        self.ledger.forget()
         self.lookups.reload()
         self.sitting.reload()
         self._last = None
@@ -207,20 +211,23 @@ class JournalWriter:
         self._next_ordinal = max(self._next_ordinal, above + 1)
         self.commit(source, "")
 
-    def append(self, batch: ChangeBatch) -> None:
-        """Changes for the sinks. Raises ValueError unless ordinals go on increasing."""
+    def append(self, batch: ChangeBatch, *, again: bool = False) -> None:
+        """Changes for the sinks; `again`: those of records that were in quarantine, with the ordinals that they had.
+
+        Raises ValueError unless ordinals go on increasing.
+        """
         if not len(batch):
             return
         ordinals = batch.ordinal
-        if ordinals[0] < self._next_ordinal or not (ordinals[1:] > ordinals[:-1]).all():
+        if (not again and ordinals[0] < self._next_ordinal) or not (ordinals[1:] > ordinals[:-1]).all():
             raise ValueError(f"ordinals of {batch.dataset} do not increase from {self._next_ordinal} on")
         for partition, piece in self._pieces.of(batch):
-            for part in _parts(piece, _MOST_BYTES_SPREAD if self._partitions else _MOST_BYTES):
+            for part in parts(piece, _MOST_BYTES_SPREAD if self._partitions else _MOST_BYTES):
                 row = encode(part)
                 with self._writing():
                     stream = self._stream(batch.schema, batch.source, batch.table, batch.sink, partition)
-                    self._entry(stream, store.CHANGES, row)
-        self._next_ordinal = int(ordinals[-1]) + 1
+                    self._entry(stream, store.REPLAYED if again else store.CHANGES, row)
+        self._next_ordinal = max(self._next_ordinal, int(ordinals[-1]) + 1)
 
     def mark(self, marker: CopyMarker) -> None:
         """A copy begins, ends, or is given up. When it begins or is given up, what is held for it is forgotten."""
@@ -237,7 +244,7 @@ class JournalWriter:
 
     def hold(self, batch: ChangeBatch) -> None:
         """Keeps changes back until `released`. Their ordinals mean nothing yet."""
-        for part in _parts(batch, _MOST_BYTES):
+        for part in parts(batch, _MOST_BYTES):
             row = encode(part)
             with self._writing():
                 self._db.execute(_HELD, (self._stream(batch.schema, batch.source, batch.table, batch.sink), *row))
@@ -247,23 +254,7 @@ class JournalWriter:
 
         What is held meanwhile stays.
         """
-        with self._writing():
-            streams = self._streams.of(source, table, sink)
-            last = self._db.execute("select max(id) from held").fetchone()[0]
-        places = ", ".join("?" * len(streams))
-        given = 0
-        while last is not None:
-            with self._writing():
-                found = self._db.execute(
-                    "select id, stream, rows, op, lsn, nth, time, ordinal, payload from held"
-                    f" where stream in ({places}) and id > ? and id <= ? order by id limit 1",
-                    (*streams, given, last),
-                ).fetchone()
-                if found is None:
-                    return
-                given = found[0]
-                self._db.execute("delete from held where id = ?", (given,))
-            yield decode([Row(*found[2:])], self._streams[found[1]])
+        return held.released(self._db, self._writing, self._streams, (source, table, sink))
 
     def note(self, source: str, notes: Mapping[str, str]) -> None:
         """Keeps small facts of a source, by name; see Segment.notes."""
@@ -274,7 +265,7 @@ class JournalWriter:
         """Keeps records that are not delivered. Ordinals go on above theirs."""
         if records:
             with self._writing():
-                quarantine.write(self._db, records, self._seal)
+                quarantine.write(self._db, records, self.seal)
                 self.sitting.add(records)
             self._next_ordinal = max(self._next_ordinal, 1 + max(record.ordinal for record in records))
 
@@ -304,20 +295,43 @@ class JournalWriter:
         """
         rules = {"dropped": dropped or {}, "warned": warned or {}, "failed": failed or {}, "evaluated": evaluated or {}}
         with self._writing():
-            self._ledger.count(dataset, source, rows, quarantined, (first_ordinal, last_ordinal), times, rules)
+            self.ledger.count(dataset, source, rows, quarantined, (first_ordinal, last_ordinal), times, rules)
         self._next_ordinal = max(self._next_ordinal, last_ordinal + 1)
+
+    @contextmanager
+    def view(self) -> Iterator[sqlite3.Connection]:
+        """As the journal is now, with what is open, for the other modules of this room, which change nothing."""
+        with reported(self._path):
+            yield self._db
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """The open transaction, for the other modules of this room."""
+        with self._writing():
+            yield self._db
 
     def commit(self, source: str, watermark: str) -> int:
         """Everything since the last commit becomes durable, with the source's position. Returns the seq of the last entry."""
         with self._writing():
-            age, wall = self._age + time.monotonic(), time.time()
-            if self._last is not None:
-                self._last[-3:-1] = [int(wall * 1e6), age]
-                self._flush()
-            self._ledger.write(self._db, wall)
-            self._db.execute(_POSITION, (source, watermark, self._seq, self._next_ordinal, age, wall))
+            self._db.execute(_POSITION, (source, watermark, self._seq, self._next_ordinal, *self._end()))
             self._commit()
         return self._seq
+
+    def commit_beside(self) -> int:
+        """The same for what came of no source: all of them stand where they stood. Something must have come of one before."""
+        with self._writing():
+            self._db.execute(_BESIDE, (self._seq, self._next_ordinal, *self._end()))
+            self._commit()
+        return self._seq
+
+    def _end(self) -> tuple[float, float]:
+        """Writes what the open transaction has still in memory. Returns when it ends, by both clocks."""
+        age, wall = self._age + time.monotonic(), time.time()
+        if self._last is not None:
+            self._last[-3:-1] = [int(wall * 1e6), age]
+            self._flush()
+        self.ledger.write(self._db, wall)
+        return age, wall
 
     def _commit(self) -> None:
         if self._publisher is not None:
@@ -377,20 +391,10 @@ class JournalWriter:
 
     def close(self) -> None:
         """Rolls back what is open."""
-        with ExitStack() as held:
-            held.enter_context(closing(self._lock))
-            held.enter_context(closing(self._db))
+        with ExitStack() as open_:
+            open_.enter_context(closing(self._lock))
+            open_.enter_context(closing(self._db))
             if self._publisher is not None:
-                held.enter_context(closing(self._publisher))
+                open_.enter_context(closing(self._publisher))
             if self._db.in_transaction:
                 self._db.execute("rollback")
-
-
-def _parts(batch: ChangeBatch, most_bytes: int) -> Iterator[ChangeBatch]:
-    """The batch in pieces that a reader can well have in memory."""
-    if batch.nbytes <= most_bytes or len(batch) < 2:
-        yield batch
-        return
-    middle = len(batch) // 2
-    yield from _parts(batch.slice(0, middle), most_bytes)
-    yield from _parts(batch.slice(middle, len(batch)), most_bytes)

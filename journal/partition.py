@@ -39,6 +39,16 @@ class Pieces:
             yield from spread(batch, self._partitions)
 
 
+def parts(batch: ChangeBatch, most_bytes: int) -> Iterator[ChangeBatch]:
+    """The batch in pieces that a reader can well have in memory."""
+    if batch.nbytes <= most_bytes or len(batch) < 2:
+        yield batch
+        return
+    middle = len(batch) // 2
+    yield from parts(batch.slice(0, middle), most_bytes)
+    yield from parts(batch.slice(middle, len(batch)), most_bytes)
+
+
 def spread(batch: ChangeBatch, partitions: int) -> Iterator[tuple[int | None, ChangeBatch]]:
     """A batch in pieces, each with its partition, from 0; within a partition in the batch's order.
 

@@ -57,6 +57,12 @@ class Processes:
         """Whether a process that lives holds a lock."""
         return self.since(lock) is not None
 
+    def foremost(self, lock: str) -> bool:
+        """Whether no process of another folder has held a lock for longer than the one of this folder."""
+        others = [since for _, since in self._elsewhere(lock)]
+        here = held_since(self._folder, lock)
+        return not others or (here is not None and here <= min(others))
+
     def machines(self, lock: str) -> list[str]:
         """Where the processes live that hold a lock."""
         return sorted({machine for machine, _ in self._held(lock)})

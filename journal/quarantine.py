@@ -17,6 +17,9 @@ RESOLVED = ("resolved", "superseded", "discarded")
 STATUSES = (*UNRESOLVED, *RESOLVED)
 """What a record can be: the first of them wait for somebody, or for something."""
 
+TO_REPLAY = "status in ('approved', 'replaying')"
+"""The condition of the index over those, word by word as a query has to have it."""
+
 Values = Mapping[str, str | bytes | None]
 """Column -> Postgres' text, None for null, or bytes that are no text. A column which the log did not carry is not in it."""
 
@@ -42,6 +45,7 @@ class QuarantineRecord:
     raw            what was received, by column; before and after: the old and the new row, as far as the log carried them
     sensitive      the contract calls a column confidential or restricted: what was received is sealed where it is kept
     replay         number of the request that it is, or was last, replayed by; erased_at (seconds): when its values were forgotten
+    given          1: its row is as its source gave it, before any map, though the reasons do not say so
     message        what was received where the source has messages: JSON of key, value (base64, or null) and headers [[name, base64]];
                    of what only a sink refused the headers of its trace context alone, if it had one
     """
@@ -74,6 +78,7 @@ class QuarantineRecord:
     resolution: str | None = None
     replay: int | None = None
     erased_at: float | None = None
+    given: int | None = None
     message: str | None = None
     sensitive: bool = False
 
@@ -275,6 +280,12 @@ def causes(db: sqlite3.Connection, dataset: str | None = None) -> list[Cause]:
 def open_records(db: sqlite3.Connection) -> dict[str, int]:
     """How many records of each dataset are not resolved."""
     return dict(db.execute(f"select dataset, count(*) from quarantine where {_WAITS} group by dataset"))
+
+
+def with_status(db: sqlite3.Connection, statuses: Sequence[str]) -> dict[str, int]:
+    """How many records of each dataset have one of these statuses."""
+    places = ", ".join("?" * len(statuses))
+    return dict(db.execute(f"select dataset, count(*) from quarantine where status in ({places}) group by dataset", statuses))
 
 
 def open_keys(db: sqlite3.Connection, dataset: str) -> list[Values]:

@@ -295,6 +295,11 @@ class JournalReader:
         with self._view() as db:
             return quarantine.open_records(db)
 
+    def statuses(self, *statuses: str) -> dict[str, int]:
+        """How many records of each dataset have one of these statuses."""
+        with self._view() as db:
+            return quarantine.with_status(db, statuses)
+
     def quarantined_keys(self, dataset: str) -> list[Values]:
         """The keys of a dataset's open records."""
         with self._view() as db:

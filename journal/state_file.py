@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from journal.alert_tables import alert_tables
 from journal.audit_tables import audit_tables
 from journal.history_table import history_table
 from journal.locks import ProcessLock
@@ -65,7 +66,7 @@ done = sa.Table(
     sa.Column("requested_at", sa.Float, nullable=False),  # of the request that is answered
     sa.Column("done_at", sa.Float, nullable=False),
 )
-_NUMBERS = {"ordinal": sa.BigInteger(), "committed_at": sa.BigInteger(), "attempts": sa.Integer(), "replay": sa.BigInteger()}
+_NUMBERS = {name: sa.BigInteger() for name in ("ordinal", "committed_at", "replay")} | {"attempts": sa.Integer(), "given": sa.Integer()}
 _TIMES = {"resolved_at": sa.Float(), "quarantined_at": sa.Float(), "erased_at": sa.Float()}
 refused = sa.Table(
     "refused",
@@ -79,6 +80,7 @@ refused = sa.Table(
     sa.Index("refused_in_order", "ordinal", "id"),
 )
 passed = passage_table(_tables)
+alert, message = alert_tables(_tables)
 history = history_table(_tables)
 # what runs in a state folder: the locks that processes hold, as JSON, with the time at which they took them
 folder = sa.Table(
@@ -101,7 +103,21 @@ tick = sa.Table(
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 audits = audit_tables(_tables)
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, history, folder, tick, *audits))
+# what owners ask of who writes the journal, and the answers; see inbox.py
+_ASKED = (("at", sa.Float), ("content", sa.Text))
+asked = sa.Table("owner_request", _tables, sa.Column("id", sa.Text, primary_key=True), *(sa.Column(*c, nullable=False) for c in _ASKED))
+answered = sa.Table("owner_answer", _tables, sa.Column("id", sa.Text, primary_key=True), *(sa.Column(*c, nullable=False) for c in _ASKED))
+# how far the audit trail of a journal was when somebody looked: what is cut off of it is missed
+head = sa.Table(
+    "trail_head",
+    _tables,
+    sa.Column("journal", sa.Text, primary_key=True),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+)
+_watched = (history, tick, alert, message, *audits)
+_owners = (asked, answered, head)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, *_watched, *_owners))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""

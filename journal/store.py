@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from journal import lookups, sitting, trends, waiting
+from journal import lookups, quarantine, sitting, trends, waiting
 from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
@@ -83,11 +83,17 @@ _NEW_TABLES = (
     *sitting.TABLES,
     trends.INDEX,
 )
+_NEW_INDEXES = (
+    "create index if not exists audit_by_request on audit (json_extract(detail, '$.request'))",
+    f"create index if not exists quarantine_to_replay on quarantine (status, ordinal) where {quarantine.TO_REPLAY}",
+    "create index if not exists quarantine_by_replay on quarantine (replay) where replay is not null",
+)
 _NEW_COLUMNS = (
     ("stream", "partition", "integer"),
     ("ledger", "released", "integer not null default 0"),
     ("quarantine", "replay", "integer"),
     ("quarantine", "erased_at", "real"),
+    ("quarantine", "given", "integer"),
 )
 """Table, column and its declaration: in the order in which they came, behind those that `_TABLES` has."""
 
@@ -130,6 +136,8 @@ def _add(db: sqlite3.Connection) -> None:
     for table, column, declared in _NEW_COLUMNS:
         if not any(name == column for _, name, *_ in db.execute(f"pragma table_info({table})")):
             db.execute(f"alter table {table} add column {column} {declared}")
+    for statement in _NEW_INDEXES:
+        db.execute(statement)
 
 
 def remove(folder: Path) -> None:

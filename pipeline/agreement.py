@@ -50,12 +50,15 @@ class Agreement:
         sources: Mapping[str, SourceBlock],
         datasets: Mapping[str, Dataset],
         sinks: Mapping[str, SinkBlock],
+        channels: Mapping[str, Iterable[str]],
         report: Report,
         complete: bool,
     ) -> None:
+        """`channels`: name -> the datasets that a channel of alerts is for."""
         self.sources = sources
         self.datasets = datasets
         self.sinks = sinks
+        self.channels = channels
         self.report = report
         self.complete = complete
         self.tables = {name: tables_of(source.config.tables) for name, source in sources.items() if hasattr(source.config, "tables")}
@@ -68,6 +71,7 @@ class Agreement:
         for sink in self.sinks.values():
             self._routes(sink, known)
         self._targets(known)
+        self._told(known)
 
     def _feeds(self) -> dict[Feed, str]:
         taken: dict[Feed, str] = {}
@@ -118,12 +122,21 @@ class Agreement:
 
     def _routes(self, sink: SinkBlock, known: set[str]) -> None:
         for route in (sink.routes or {}).values():
-            may_come = any(
-                fnmatchcase(route.dataset, p[-1].replace("[", "[[]")) for tables in self.tables.values() for p in tables.patterns
-            )
-            if route.dataset not in known and not may_come and self.complete:
+            if self._is_none(route.dataset, known):
                 path = ("sinks", sink.name, "datasets", route.dataset)
                 self.report(f"the sink `{sink.name}` takes `{route.dataset}`, which is not a dataset", path, nearest(route.dataset, known))
+
+    def _is_none(self, dataset: str, known: set[str]) -> bool:
+        """Whether there is, and will be, no such dataset."""
+        patterns = [parts[-1].replace("[", "[[]") for tables in self.tables.values() for parts in tables.patterns]
+        return self.complete and dataset not in known and not any(fnmatchcase(dataset, pattern) for pattern in patterns)
+
+    def _told(self, known: set[str]) -> None:
+        for channel, datasets in self.channels.items():
+            for dataset in datasets:
+                if self._is_none(dataset, known):
+                    path = ("alerts", "channels", channel, "datasets")
+                    self.report(f"the channel `{channel}` is for `{dataset}`, which is not a dataset", path, nearest(dataset, known))
 
     def _targets(self, known: set[str]) -> None:
         """Two writers of one table would take turns to undo each other."""

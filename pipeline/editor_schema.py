@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.alerts import CHANNELS, AlertsBlock
 from pipeline.file import DatasetBlock, LookupBlock, PipelineFile
 from pipeline.kinds import kinds
 
@@ -25,6 +27,8 @@ def editor_schema() -> Schema:
     root["properties"]["sinks"]["additionalProperties"] = _by_type("sinks", definitions)
     root["properties"]["datasets"]["additionalProperties"] = _reference(DatasetBlock, definitions)
     root["properties"]["lookups"]["additionalProperties"] = _reference(LookupBlock, definitions)
+    root["properties"]["alerts"] |= _reference(AlertsBlock, definitions)
+    definitions[AlertsBlock.__name__]["properties"]["channels"]["additionalProperties"] = _one_of(CHANNELS, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_with_variables(root),
@@ -47,17 +51,24 @@ def _reference(model: type[BaseModel], definitions: Schema) -> Schema:
 
 
 def _by_type(group: str, definitions: Schema) -> Schema:
-    """A block whose `type` decides what else is in it."""
+    """The blocks of the sources, or of the sinks, that are installed."""
     found = {name: point.load() for name, point in sorted(kinds(f"sluice.{group}").items())}
+    schema = _one_of({name: kind.Config for name, kind in found.items()}, definitions)
+    if group == "sinks":
+        for kind, branch in zip(found.values(), schema["allOf"], strict=True):
+            branch["then"]["properties"]["datasets"] = _routes(kind.Route, definitions)
+    return schema
+
+
+def _one_of(models: Mapping[str, type[BaseModel]], definitions: Schema) -> Schema:
+    """A block whose `type` decides what else is in it."""
     branches = []
-    for name, kind in found.items():
-        block = _model(kind.Config, definitions)
+    for name, model in models.items():
+        block = _model(model, definitions)
         block["properties"] = {"type": {"const": name}, **block["properties"]}
         block["required"] = ["type", *block.get("required", ())]
-        if group == "sinks":
-            block["properties"]["datasets"] = _routes(kind.Route, definitions)
         branches.append({"if": {"properties": {"type": {"const": name}}, "required": ["type"]}, "then": block})
-    return {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(found)}}, "allOf": branches}
+    return {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(models)}}, "allOf": branches}
 
 
 def _routes(model: type[BaseModel], definitions: Schema) -> Schema:

@@ -191,6 +191,8 @@ class PipelineFile(Block):
     """Where changes are kept until every sink has them."""
     monitoring: MonitoringBlock | None = None
     """Where each process answers /health and /metrics; without it none does."""
+    alerts: Any = None
+    """Who is told of trouble, and how often; without it nobody is."""
     sources: Annotated[dict[Name, Any], Field(min_length=1)]
     """Name -> source. `type` says of which kind."""
     datasets: dict[DatasetName, Any] = Field(default_factory=dict)

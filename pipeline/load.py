@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline.agreement import Agreement
+from pipeline.alerts import CHANNELS, Alerts, AlertsBlock, Channel
 from pipeline.document import Document, Step, read_document
 from pipeline.errors import ConfigError, Problem
 from pipeline.file import DatasetBlock, FeedBlock, JournalBlock, LookupBlock, MonitoringBlock, PipelineFile, RouteBlock, is_name
@@ -77,8 +78,12 @@ class _Loading:
         called = written.pipeline if written is not None else ""
         sinks = {name: sink for name, block in _mapping(content, "sinks") if (sink := self.sink(name, block, called))}
         sinks = {name: replace(sink, left_out=alone) for name, sink in sinks.items()}
-        Agreement(sources, datasets, sinks, self.report, complete=not self.problems).check()
-        monitoring = self.monitoring(written.monitoring, sinks, datasets) if written is not None and written.monitoring is not None else {}
+        complete = not self.problems
+        alerts = self.alerts(content["alerts"]) if content.get("alerts") is not None else None
+        filters = {} if alerts is None else alerts.filters()
+        Agreement(sources, datasets, sinks, filters, self.report, complete).check()
+        watched = content.get("alerts") is not None or any(dataset.contract is not None for dataset in datasets.values())
+        monitoring = self.monitoring(written.monitoring, sinks, watched) if written is not None and written.monitoring is not None else {}
         problems = list(dict.fromkeys(sorted(self.problems, key=lambda problem: problem.line or 0)))
         if written is None or problems:
             return Reading(self.document, problems, datasets, sinks, None)
@@ -93,6 +98,7 @@ class _Loading:
             sinks=sinks,
             lookups=lookups,
             monitoring=monitoring,
+            alerts=alerts,
         )
         return Reading(self.document, (), datasets, sinks, pipeline)
 
@@ -249,15 +255,36 @@ class _Loading:
             )
         return file
 
-    def monitoring(
-        self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock], datasets: Mapping[str, Dataset]
-    ) -> dict[str, tuple[str, int]]:
-        watch = ["watch"] if any(dataset.contract is not None for dataset in datasets.values()) else []
+    def monitoring(self, block: MonitoringBlock, sinks: Mapping[str, SinkBlock], watched: bool) -> dict[str, tuple[str, int]]:
+        watch = ["watch"] if watched else []
         processes = ["ingest", *(f"deliver:{name}" for name in sinks), *watch]
         last = block.port + len(processes) - 1
         if last > _LAST_PORT:
             self.report(f"the {len(processes)} processes need the ports up to {last}", ("monitoring", "port"))
         return {process: (block.host, block.port + i) for i, process in enumerate(processes)}
+
+    def alerts(self, content: object) -> Alerts | None:
+        written = self.validated(AlertsBlock, content, ("alerts",))
+        blocks = _mapping(content, "channels") if isinstance(content, dict) else []
+        channels = {name: channel for name, block in blocks if (channel := self.channel(name, block))}
+        if written is None or len(channels) < len(blocks):
+            return None
+        if not any(channel.default for channel in channels.values()):
+            hint = "write `default: true` in one that is for no `owners` and `datasets` alone"
+            self.report("no channel of `alerts` is the default: what nobody is named for would reach nobody", ("alerts", "channels"), hint)
+        return Alerts(channels, written.group_wait, written.cool_down, written.repeat, written.approval_after)
+
+    def channel(self, name: str, content: object) -> Channel | None:
+        path: Keys = ("alerts", "channels", name)
+        if not isinstance(content, dict):
+            self.report(f"`alerts.channels.{name}` is not a block of keys", path, f"begin with `type`; known: {', '.join(CHANNELS)}")
+            return None
+        kind = content.get("type")
+        if not isinstance(kind, str) or kind not in CHANNELS:
+            said = "has no `type`" if kind is None else f"has an unknown type `{kind}`"
+            self.report(f"`alerts.channels.{name}` {said}", (*path, "type"), nearest(str(kind), CHANNELS))
+            return None
+        return self.validated(CHANNELS[kind], {key: value for key, value in content.items() if key != "type"}, path)
 
 
 def _journal(written: JournalBlock) -> JournalConfig:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationInfo
+
+if TYPE_CHECKING:
+    from pipeline.alerts import Alerts
 
 
 class Block(BaseModel):
@@ -154,11 +157,12 @@ class Pipeline:
     sinks: Mapping[str, SinkBlock]
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
     monitoring: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # process (`ingest`, `deliver:SINK`, `watch`) -> host and port
+    alerts: Alerts | None = None
 
     @property
     def watched(self) -> bool:
-        """Whether there is anything to audit: a dataset with a contract."""
-        return any(dataset.contract is not None for dataset in self.datasets.values())
+        """Whether there is anything to look after: a dataset with a contract, or somebody who is told of trouble."""
+        return self.alerts is not None or any(dataset.contract is not None for dataset in self.datasets.values())
 
     def dataset_of(self, source: str, table: str) -> str | None:
         """The entry of `datasets` that names this table, if one does."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from pipeline.document import read_document
+from pipeline.errors import ConfigError
 from pipeline.names import nearest
 from quality.kernels import compile_expectation
 from quality.kernels.registry import SET_EXPECTATIONS
@@ -34,6 +34,7 @@ AMONG_OTHERS = frozenset(
 _SETTINGS = ("action", "on", "mostly")
 # these may name columns that are not there
 _ABOUT_THE_TABLE = ("expect_column_to_exist", "expect_table_", "ExpectColumnToExist", "ExpectTable")
+_IMPLEMENTATION = Path("implementation")  # no file: the text of an entry
 _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
 
 
@@ -209,9 +210,9 @@ def _expectation(implementation: object, place: Place, mostly: float | None) -> 
 def _parsed(implementation: object) -> Mapping[str, Any]:
     if isinstance(implementation, str):
         try:
-            implementation = YAML(typ="safe", pure=True).load(implementation)  # JSON is YAML
-        except (YAMLError, ValueError) as error:
-            reason = getattr(error, "problem", None) or str(error)
+            implementation = read_document(_IMPLEMENTATION, fill=False, text=implementation).content  # JSON is YAML
+        except ConfigError as error:
+            reason = error.problems[0].message.removeprefix("not valid YAML: ")
             raise RuleError(f"the implementation is neither YAML nor JSON: {reason}", part="implementation") from error
     if not isinstance(implementation, Mapping):
         raise RuleError("the implementation is a mapping with `type` and `kwargs`", part="implementation")

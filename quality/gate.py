@@ -27,7 +27,7 @@ from quality.breaker import BreakerState
 from quality.chains import ChainRules, Memory
 from quality.contract import Contract
 from quality.frame import Frame
-from quality.judgement import MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow
+from quality.judgement import BREAKER, MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow
 from quality.kernels.verdict import RowVerdict
 from quality.latest import latest_of_each_key
 from quality.logical_types import Judged
@@ -141,7 +141,7 @@ class Gate:
         alert = self._breaker.count(len(rows) + void, len(reasons) + void) if self._breaker is not None else None
         if alert is not None and self._breaker is not None:
             if self._breaker.action == "pause":
-                return _stopped(batch, Failure("breaker", min(reasons, default=0), len(reasons), alert))
+                return _stopped(batch, Failure(BREAKER, min(reasons, default=0), len(reasons), alert))
             warnings.update(reason.rule for found in reasons.values() for reason in found)
             reasons = {}
         self._defects(batch, reasons)

@@ -17,6 +17,9 @@ MASKED = "***"
 UNDECODABLE = "undecodable"
 """The rule that a value breaks which cannot be held as text (bytes that are not UTF-8, a NUL)."""
 
+BREAKER = "breaker"
+"""What stands for a rule where the breaker has tripped."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:

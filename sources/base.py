@@ -96,6 +96,7 @@ class SourceStatus:
 
     lag_messages     messages that are there and not durable yet, for sources that count in these
     unknown_fields   field that records have and the schema lacks -> records it was in, since the start
+    breakers         dataset whose breaker has tripped -> why; the gate's word, not the source's
     """
 
     state: str  # "starting" | "copying" | "streaming" | "retrying" | "paused" | "stopped"
@@ -111,6 +112,7 @@ class SourceStatus:
     lag_messages: int | None = None
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
     tables: Mapping[str, TableStatus] = field(default_factory=dict)
+    breakers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

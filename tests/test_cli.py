@@ -21,9 +21,9 @@ from cli.ending import tell
 from cli.logs import start_logs
 from cli.main import app
 from cli.options import settings
-from cli.redact import redact
 from cli.styles import LogFormat
 from pipeline.errors import ConfigError, PreflightError, Problem, Refused, TransientError
+from pipeline.redact import redact
 from tests.invoking import sluice
 
 ROOT = Path(__file__).parents[1]

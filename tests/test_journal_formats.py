@@ -25,7 +25,9 @@ def _of_format_two(folder: Path) -> None:
     with closing(sqlite3.connect(folder / store.FILE)) as db:
         for table in ("audit", "sitting"):
             db.execute(f"drop table {table}")
-        for table, column in (("ledger", "released"), ("quarantine", "replay"), ("quarantine", "erased_at")):
+        for index in ("quarantine_to_replay", "quarantine_by_replay"):
+            db.execute(f"drop index {index}")
+        for table, column in (("ledger", "released"), *(("quarantine", name) for name in ("replay", "erased_at", "given"))):
             db.execute(f"alter table {table} drop column {column}")
         db.execute("pragma user_version = 2")
         db.commit()

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from pipeline.alerts import CHANNELS, AlertsBlock
 from pipeline.file import DatasetBlock, FeedBlock, JournalBlock, MonitoringBlock, PipelineFile, RouteBlock
 from pipeline.kinds import kinds
 
@@ -21,6 +22,8 @@ def _blocks() -> dict[str, tuple[type[BaseModel], int]]:
         "The file": (PipelineFile, 0),
         "`journal`": (JournalBlock, 0),
         "`monitoring`": (MonitoringBlock, 0),
+        "`alerts`": (AlertsBlock, 0),
+        **{f"`{name}` channel": (model, 0) for name, model in CHANNELS.items()},
         "Datasets": (DatasetBlock, 0),
         "Datasets, from": (FeedBlock, 1),
         "Routes": (RouteBlock, 0),

@@ -84,7 +84,7 @@ def test_nulls_blanks_and_repeated_values_are_counted(tmp_path: Path) -> None:
     file = _file(tmp_path, "gaps.csv", word=[None, "", "  ", "a", "a", "b"], n=[1, 2, 3, 4, 5, 6])
     word = _column(profile_file(file), "word")
     assert (word.nulls, word.empty, word.blank, word.distinct, word.repeated) == (1, 1, 1, 4, 1)
-    assert [(one.value, one.rows) for one in word.top][0] == ("a", 2)
+    assert next((one.value, one.rows) for one in word.top) == ("a", 2)
 
 
 def test_keys_are_single_columns_or_else_pairs(tmp_path: Path) -> None:
@@ -199,8 +199,8 @@ def test_a_table_of_a_server_is_profiled_and_its_draft_holds_at_the_gate(databas
     database18.execute(
         'CREATE TABLE "Odd name" ("select" bigint PRIMARY KEY, email text, price numeric, fee numeric(8,2), born date, at timestamptz, '
         "clock time, u uuid, doc jsonb, list int[], raw bytea, ip inet, digits text, flag boolean, inf timestamptz)",
-        "INSERT INTO \"Odd name\" SELECT n, 'p' || n || '@example.org', n / 3.0, n, date '2024-01-01' + n, now(), '10:00', gen_random_uuid(), "
-        "'{\"a\": 1}', ARRAY[n], '\\x00ff', '10.0.0.1', n::text, n % 2 = 0, 'infinity' FROM generate_series(1, 50) n",
+        "INSERT INTO \"Odd name\" SELECT n, 'p' || n || '@example.org', n / 3.0, n, date '2024-01-01' + n, now(), '10:00', "
+        "gen_random_uuid(), '{\"a\": 1}', ARRAY[n], '\\x00ff', '10.0.0.1', n::text, n % 2 = 0, 'infinity' FROM generate_series(1, 50) n",
     )
     out = tmp_path / "odd.odcs.yaml"
     ended = sluice("profile", "--dsn", "${SHOP_DSN}", "--table", 'public."Odd name"', "--out", out, SHOP_DSN=database18.dsn)

@@ -1,0 +1,234 @@
+"""`quarantine fix`, `approve`, `discard` and `replay`: what owners do with records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import AsJson, Log, PipelineFile, Verbose, as_arguments, speak
+from cli.styles import LogFormat
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.model import Pipeline
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Records, by their ids.", show_default=False)]
+GroupOf = Annotated[str | None, typer.Option("--group", help="All records with this cause.", show_default=False)]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does it.", show_default=False)]
+Timeout = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="How long an answer is waited for.")]
+
+_SHOWN = 20
+
+
+def fix(
+    file: PipelineFile,
+    by: By,
+    ids: Ids = None,
+    group: GroupOf = None,
+    values: Annotated[list[str] | None, typer.Option("--set", metavar="COLUMN=VALUE", help="Sets a column.", show_default=False)] = None,
+    nulls: Annotated[list[str] | None, typer.Option("--null", metavar="COLUMN", help="Sets a column to null.", show_default=False)] = None,
+    expressions: Annotated[
+        list[str] | None,
+        typer.Option("--expr", metavar="COLUMN=SQL", help="Sets a column to an expression over the record's row.", show_default=False),
+    ] = None,
+    timeout: Timeout = 300.0,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Log = LogFormat.console,
+) -> None:
+    """Sets columns of records: of all that are named, or of none. What was received stays as it was.
+
+    Somebody else approves it then, and it can be replayed.
+
+    \b
+    Examples:
+      sluice quarantine fix pipeline.yaml 4f1c2a9e-1042 --set amount=12.50 --by ann@example.com
+      sluice quarantine fix pipeline.yaml --group 1c0b77aa --expr "amount=abs(amount)" --by ann@example.com
+    """
+    speak(verbose, log_format)
+    found = _pairs("--set", values)
+    nothing = dict.fromkeys(nulls or ())
+    computed = _pairs("--expr", expressions)
+    if not (found or nothing or computed):
+        raise ConfigError("nothing is said to be set", hint="--set COLUMN=VALUE, --null COLUMN or --expr COLUMN=SQL")
+    twice = [name for name in found if name in nothing or name in computed] + [name for name in nothing if name in computed]
+    if twice:
+        raise ConfigError(f"`{twice[0]}` is set twice")
+    content = {"action": "fix", **_which(ids, group), "by": by, "set": {**found, **nothing}, "expr": computed}
+    _finish(
+        file, content, timeout, json, "fixed", f"they wait for somebody to approve them: `sluice quarantine approve {file} … --by NAME`"
+    )
+
+
+def approve(
+    file: PipelineFile,
+    by: By,
+    ids: Ids = None,
+    group: GroupOf = None,
+    timeout: Timeout = 300.0,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Log = LogFormat.console,
+) -> None:
+    """Approves records that were fixed by somebody else, or whose rules have changed, so that they can be replayed.
+
+    \b
+    Example:
+      sluice quarantine approve pipeline.yaml --group 1c0b77aa --by bo@example.com
+    """
+    speak(verbose, log_format)
+    content = {"action": "approve", **_which(ids, group), "by": by}
+    _finish(file, content, timeout, json, "approved", f"`sluice quarantine replay {file} --approved` sends them on")
+
+
+def discard(
+    file: PipelineFile,
+    by: By,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Why they are not wanted.", show_default=False)],
+    ids: Ids = None,
+    group: GroupOf = None,
+    timeout: Timeout = 300.0,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Log = LogFormat.console,
+) -> None:
+    """Gives records up. They stay in quarantine, and count as quarantined, but wait for nobody any more.
+
+    \b
+    Example:
+      sluice quarantine discard pipeline.yaml 4f1c2a9e-1042 --by ann@example.com --why "a test order"
+    """
+    speak(verbose, log_format)
+    _finish(file, {"action": "discard", **_which(ids, group), "by": by, "why": why}, timeout, json, "discarded", None)
+
+
+def replay(
+    file: PipelineFile,
+    ids: Ids = None,
+    group: GroupOf = None,
+    approved: Annotated[bool, typer.Option("--approved", help="All records that are approved.")] = False,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="With --approved: of this dataset.", show_default=False)] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; else the system's user.", show_default=False)] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until every sink holds them.")] = False,
+    timeout: Timeout = 300.0,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Log = LogFormat.console,
+) -> None:
+    """Sends approved records through the whole contract again, and on to the sinks with the place in the stream that they had.
+
+    \b
+    Examples:
+      sluice quarantine replay pipeline.yaml --approved --wait
+      sluice quarantine replay pipeline.yaml 4f1c2a9e-1042
+    """
+    speak(verbose, log_format)
+    if dataset is not None and not approved:
+        raise ConfigError("--dataset goes with --approved")
+    if approved and (ids or group):
+        raise ConfigError("--approved means all that are approved: name no records beside it")
+    content = {"action": "replay", **({"dataset": dataset} if approved else _which(ids, group)), "by": by}
+    pipeline, answer = _asked(file, content, timeout)
+    from cli.answers import answer_json
+    from dataflows.delivered import wait_until_delivered
+    from journal import handling
+    from journal.opening import open_reader
+
+    records: list[dict[str, Any]] = []
+    if answer["number"] is not None:
+        with open_reader(pipeline) as reader, reader.view() as (db, _):
+            records = [{"id": name, "status": status} for name, _, status in handling.replayed(db, answer["number"])]
+    undelivered: list[str] = []
+    if wait and answer.get("seq"):
+        undelivered = wait_until_delivered(pipeline, answer["seq"], timeout, ["run", str(file), *as_arguments(verbose, log_format)])
+    outcome = answer.get("outcome", {})
+    told = {
+        "replayed": answer["done"],
+        "resolved": outcome.get("resolved", 0),
+        "failed_again": outcome.get("failed-again", 0),
+        "superseded": outcome.get("superseded", 0),
+        "waiting": outcome.get("replaying", 0),
+        "not_approved": answer["could_not"],
+        "records": [*records, *answer["records"]],
+        "audit_head": answer["head"],
+    }
+    if wait:
+        told["undelivered"] = undelivered
+    if json:
+        answer_json(told)
+    else:
+        _say_replayed(told, file)
+    raise typer.Exit(max(answer["code"], 1 if undelivered else 0))
+
+
+def _say_replayed(told: dict[str, Any], file: Path) -> None:
+    from cli.answers import answer_line
+
+    parts = [f"{told['replayed']} records replayed: {told['resolved']} resolved"]
+    parts += [f"{told[name]} {words}" for name, words in (("failed_again", "failed again"), ("superseded", "superseded")) if told[name]]
+    answer_line(", ".join(parts))
+    if told["waiting"]:
+        answer_line(f"{told['waiting']} wait until the copy of their table is made")
+    if told["failed_again"]:
+        answer_line(f"`sluice quarantine list {file} --status failed-again` says why")
+    _say_refused(told["not_approved"], [one for one in told["records"] if "why" in one])
+    for sink in told.get("undelivered", ()):
+        answer_line(f"the sink {sink} does not hold them yet")
+
+
+def _finish(file: Path, content: dict[str, Any], timeout: float, json: bool, word: str, then: str | None) -> None:
+    from cli.answers import answer_json, answer_line
+
+    _, answer = _asked(file, content, timeout)
+    if json:
+        told = {word: answer["done"], "could_not": answer["could_not"], "records": answer["records"], "audit_head": answer["head"]}
+        answer_json(told)
+    else:
+        answer_line(f"{answer['done']} record{'' if answer['done'] == 1 else 's'} {word}")
+        _say_refused(answer["could_not"], answer["records"])
+        if then is not None and answer["done"]:
+            answer_line(then)
+    raise typer.Exit(answer["code"])
+
+
+def _say_refused(number: int, records: list[dict[str, Any]]) -> None:
+    from cli.answers import answer_line, printable
+
+    for one in records[:_SHOWN]:
+        answer_line(printable(f"{one['id']}: {one['why']}"))
+    if number > min(len(records), _SHOWN):
+        answer_line(f"and {number - min(len(records), _SHOWN)} more")
+
+
+def _asked(file: Path, content: dict[str, Any], timeout: float) -> tuple[Pipeline, dict[str, Any]]:
+    """The answer. Raises what was answered in place of one."""
+    from dataflows.asking import ask
+    from pipeline.errors import EXIT_USAGE, TerminalError
+    from pipeline.load import load_pipeline
+
+    pipeline = load_pipeline(file)
+    answer = ask(pipeline, content, timeout)
+    if (error := answer.get("error")) is not None:
+        kind = ConfigError if answer["code"] == EXIT_USAGE else TerminalError
+        raise kind(error["message"], hint=error["hint"])
+    return pipeline, answer
+
+
+def _which(ids: list[str] | None, group: str | None) -> dict[str, Any]:
+    if bool(ids) == bool(group):
+        raise ConfigError("name records by their ids, or all of a cause with --group", hint="`sluice quarantine list` has both")
+    return {"group": group} if group else {"ids": list(dict.fromkeys(ids or ()))}
+
+
+def _pairs(option: str, written: list[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in written or ():
+        name, sign, value = one.partition("=")
+        if not sign or not name.strip():
+            raise ConfigError(f"{option} {one!r} names no column", hint=f"{option} COLUMN=…")
+        if name.strip() in found:
+            raise ConfigError(f"`{name.strip()}` is set twice")
+        found[name.strip()] = value
+    return found

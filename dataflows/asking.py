@@ -1,0 +1,86 @@
+"""The way of a command to the one process that may do what it asks for: through the inbox, or, where none runs, by becoming it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from typing import Any
+
+from dataflows.build import contracts
+from dataflows.requests import open_requests
+from dataflows.stages import load_stages
+from journal import audit_trail
+from journal.bell import Ringer
+from journal.inbox import Inbox, Request
+from journal.locks import ProcessLock, is_held
+from journal.opening import has_journal, open_writer, tell
+from journal.processes import INGEST, Processes
+from journal.state import State
+from pipeline.errors import AlreadyRunningError, ConfigError, TransientError
+from pipeline.model import Pipeline
+
+TIMEOUT = 300.0
+"""Seconds for which an answer is waited for."""
+
+_LOOK = 0.05
+_TURN = 4.0  # seconds after which an ingest that is about to start may have the journal
+_BREATH = 0.3
+
+
+def ask(pipeline: Pipeline, content: Mapping[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
+    """Has something done with records, and returns the answer; `content` as the steps want it.
+
+    Raises ConfigError where nothing has run yet, TransientError where no answer comes in time: the request stays.
+    """
+    if not has_journal(pipeline):
+        raise ConfigError("nothing is in quarantine: nothing has run here yet")
+    with closing(Inbox(pipeline.state)) as inbox:
+        request = inbox.ask({**content, "system_user": audit_trail.system_user()})
+        tell(pipeline)
+        deadline = time.monotonic() + timeout
+        while (answer := inbox.answered(request)) is None:
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"{request.action} was not answered within {timeout:.0f} s",
+                    hint="it is not lost: it is carried out as soon as ingest, or the next command, can do it",
+                )
+            if _free(pipeline):
+                _do_it_here(pipeline, inbox, request, deadline)
+            else:
+                time.sleep(_LOOK)
+        return answer
+
+
+def _free(pipeline: Pipeline) -> bool:
+    """Whether no ingest runs, here or elsewhere."""
+    if is_held(pipeline.state, INGEST):
+        return False
+    if pipeline.journal.kafka is None:
+        return True
+    with closing(State.open(pipeline.state)) as state:
+        return not Processes(pipeline, state).elsewhere(INGEST)
+
+
+def _do_it_here(pipeline: Pipeline, inbox: Inbox, request: Request, deadline: float) -> None:
+    """Carries out what is open, for a while, in place of ingest."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(ProcessLock(pipeline.state, INGEST, f"a command of {pipeline.name}"))
+        except AlreadyRunningError:  # somebody was faster, and does it
+            return
+        state = held.enter_context(closing(State.open(pipeline.state)))
+        rules = contracts(pipeline)
+        journal = held.enter_context(open_writer(pipeline))
+        ringer = held.enter_context(closing(Ringer(pipeline.state, list(pipeline.sinks))))
+        requests = open_requests(pipeline, rules, journal, state, load_stages(pipeline, rules, journal), ringer.ring)
+        held.callback(requests.close)
+        turn = time.monotonic() + _TURN
+        requests.look()
+        while time.monotonic() < min(turn, deadline):
+            requests.work(1.0)
+            if inbox.answered(request) is not None or requests.over:
+                return
+            if not requests.busy:
+                time.sleep(_LOOK)
+    time.sleep(_BREATH)

@@ -1,0 +1,232 @@
+"""Records of quarantine that go on: through the whole contract that is in force now, and into the journal with the place that they had.
+
+What becomes of a piece of them is one transaction of the journal: its changes for the sinks, the counts, the records' ends and the audit
+trail. So each is delivered once, whatever is killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from dataflows.given import resume_from
+from dataflows.judging import undecodable
+from dataflows.records_as_changes import RecordShapes, changes_of
+from dataflows.stages import Stages
+from dataflows.superseded import still_new
+from journal import audit_trail, handling
+from journal.audit_trail import Step
+from journal.batch import ChangeBatch
+from journal.local import JournalWriter
+from journal.quarantine import QuarantineRecord, Reason
+from journal.schema import TableSchema
+from pipeline.errors import ConfigError, SluiceError
+
+if TYPE_CHECKING:
+    from quality.contract import Contract
+    from quality.gate import Gate
+
+log = structlog.get_logger("sluice.ingest")
+
+REPLAY = "replay"
+"""The rule that a record breaks which cannot be judged again: its table, or a map for it, is not as it was."""
+
+NEWER = "a newer change of its key has passed since"
+
+Place = tuple[str, str]
+
+
+@dataclass(slots=True, eq=False)
+class _Became:
+    """What became of the records of one table and shape."""
+
+    dataset: str
+    source: str
+    records: Mapping[int, QuarantineRecord]  # by ordinal
+    passed: ChangeBatch | None = None
+    news: ChangeBatch | None = None
+    earlier: ChangeBatch | None = None
+    failed: dict[int, QuarantineRecord] = field(default_factory=dict)
+    superseded: set[int] = field(default_factory=set)
+    dropped: dict[str, list[int]] = field(default_factory=dict)
+    warned: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def gone(self) -> dict[int, str]:
+        """Ordinal -> the rule by which it was dropped."""
+        return {ordinal: rule for rule, ordinals in self.dropped.items() for ordinal in ordinals}
+
+    @property
+    def delivered(self) -> list[int]:
+        ended = self.failed.keys() | self.superseded | self.gone.keys()
+        return [ordinal for ordinal in self.records if ordinal not in ended]
+
+    def fail(self, ordinal: int, reasons: Sequence[Reason], given: bool, contract: Contract | None) -> None:
+        before = self.records[ordinal]
+        self.failed[ordinal] = replace(
+            before,
+            reasons=tuple(reasons),
+            attempts=before.attempts + 1,
+            given=int(given),
+            contract=contract.id if contract else None,
+            contract_version=contract.version if contract else None,
+            rules_hash=contract.fingerprint if contract else None,
+            patch=None,  # which the journal has: nothing of it is written
+        )
+
+
+class Replay:
+    """Takes what is `replaying` through everything, piece by piece. Of the one process, and the thread, that writes the journal."""
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        contracts: Mapping[str, Contract],
+        stages: Stages,
+        blocked: Callable[[], Collection[Place]],
+        ring: Callable[[], None],
+    ) -> None:
+        """Tables that are `blocked` (source, table) have to wait."""
+        self._journal = journal
+        self._contracts = {name: _lenient(contract) for name, contract in contracts.items()}
+        self._stages = stages
+        self._blocked = blocked
+        self._ring = ring
+        self._gates: dict[str, Gate | None] = {}
+
+    @property
+    def due(self) -> bool:
+        """Whether any record is to be replayed. Takes microseconds."""
+        with self._journal.view() as db:
+            return handling.replaying(db)
+
+    def step(self, most: int) -> int:
+        """Takes the next records through, at most so many, and commits. Returns how many; 0 where none can go on now."""
+        with self._journal.view() as db:
+            records = handling.to_replay(db, self._journal.seal, most, self._blocked())
+        shapes = RecordShapes(self._stages.maps, lambda source: resume_from(self._journal.resume(source)).schemas)
+        for place, some in _by_shape(records, shapes).items():
+            self._write(self._become(some, shapes, given=place[2]))
+        if records:
+            self._journal.commit_beside()
+            self._ring()
+        return len(records)
+
+    def _become(self, records: Sequence[QuarantineRecord], shapes: RecordShapes, *, given: bool) -> _Became:
+        first = records[0]
+        became = _Became(first.dataset, first.source, {one.ordinal: one for one in records})
+        try:
+            self._judge(changes_of(records, shapes.of(first)), became, given=given)
+        except SluiceError as error:  # nothing can be judged that way: every record says so
+            log.warning("records cannot be replayed", dataset=first.dataset, error=error.message)
+            became.failed, became.superseded, became.dropped, became.passed = {}, set(), {}, None
+            for ordinal in became.records:
+                became.fail(ordinal, [Reason(REPLAY, None, error.message, None)], given, None)
+        return became
+
+    def _judge(self, batch: ChangeBatch, became: _Became, *, given: bool) -> None:
+        """Raises ConfigError where the table does not fit its map, its contract or the lookups any more."""
+        stages = self._stages
+        if given and (mapped := stages.maps.apply(batch)) is not None:
+            batch = mapped.passed
+            if mapped.failed is not None:
+                for ordinal, row in zip(mapped.failed.ordinal.tolist(), mapped.rows, strict=True):
+                    became.fail(ordinal, row.reasons, given, None)
+        batch, stale = still_new(batch, self._journal.sitting.newest)
+        became.superseded |= stale
+        gate = self._gate(batch.schema)
+        contract = None if gate is None else gate.contract
+        judgement = undecodable(batch) if gate is None else gate.judge(batch)
+        if judgement.failure is not None:  # a rule that cannot be judged
+            raise ConfigError(judgement.failure.message)
+        for row in judgement.quarantined:
+            became.fail(int(batch.ordinal[row.row]), row.reasons, given, contract)
+        became.dropped = {rule: batch.ordinal[rows].tolist() for rule, rows in judgement.dropped.items()}
+        became.warned = judgement.warnings
+        passed = batch if judgement.passed.all() else batch.take(judgement.passed)
+        bound = stages.enrichments.bound(passed.schema)
+        if bound is not None:  # what would have to wait for a lookup can be replayed again once that is there
+            made = bound.feed.apply(passed)
+            passed = made.passed
+            if made.failed is not None:
+                for ordinal, row in zip(made.failed.ordinal.tolist(), made.rows, strict=True):
+                    became.fail(ordinal, row.reasons, given, contract)
+        stages.versions.check(passed.schema)
+        stages.lookups.check(passed)
+        sifted = stages.versions.sift(passed)
+        if sifted.late:
+            became.superseded |= set(sifted.gone.tolist())
+        became.passed, became.news = sifted.passed, sifted.news
+        stages.lookups.take(sifted.passed)
+        if stages.earlier is not None:
+            ended = np.array(sorted(became.failed.keys() | became.superseded | became.gone.keys()), np.int64)
+            became.earlier = stages.earlier.take(batch.take(~np.isin(batch.ordinal, ended)))
+
+    def _gate(self, schema: TableSchema) -> Gate | None:
+        if schema.encoded not in self._gates:
+            self._gates[schema.encoded] = self._stages.gate(self._contracts, schema)
+        return self._gates[schema.encoded]
+
+    def _write(self, became: _Became) -> None:
+        """Into the open transaction."""
+        journal, now = self._journal, time.time()
+        if became.passed is not None and len(became.passed):
+            journal.append(became.passed, again=True)
+            journal.sitting.passed(became.passed)
+            self._stages.lookups.keep(became.passed, journal.lookups)
+        if became.news is not None:
+            self._stages.versions.keep(became.news, journal.lookups)
+        if became.earlier is not None and self._stages.earlier is not None:
+            self._stages.earlier.keep(became.earlier, journal.lookups)
+        delivered, gone = became.delivered, became.gone
+        dropped = {rule: len(rows) for rule, rows in became.dropped.items()}
+        rows = len(delivered) + len(gone)
+        journal.ledger.release(became.dataset, became.source, rows, {"dropped": dropped, "warned": became.warned})
+        with journal.changing() as db:
+            handling.settle(db, delivered, "resolved", "delivered", now)
+            for rule, ordinals in became.dropped.items():
+                handling.settle(db, ordinals, "resolved", f"dropped by the rule {rule}", now)
+            handling.settle(db, sorted(became.superseded), "superseded", NEWER, now)
+            handling.fail(db, list(became.failed.values()))
+            ends = {"resolved": [*delivered, *gone], "superseded": became.superseded, "failed-again": became.failed}
+            for action, ended in ends.items():
+                self._tell(became, action, sorted(ended))
+        journal.sitting.remove(became.records[one] for one in sorted({*delivered, *gone, *became.superseded}))
+
+    def _tell(self, became: _Became, action: str, ordinals: Sequence[int]) -> None:
+        """In the trail, under the name of who asked for it."""
+        asked: dict[int | None, list[int]] = {}
+        for ordinal in ordinals:
+            asked.setdefault(became.records[ordinal].replay, []).append(ordinal)
+        with self._journal.changing() as db:
+            for number, some in asked.items():
+                by, user, request = audit_trail.asked(db, number)
+                detail: dict[str, object] = {"replay": number, "request": request} if number is not None else {"replay": None}
+                if action == "failed-again":
+                    detail["rules"] = sorted({reason.rule for ordinal in some for reason in became.failed[ordinal].reasons})
+                audit_trail.add(db, Step(action, by, became.dataset, some, detail, user))
+
+
+def _lenient(contract: Contract) -> Contract:
+    """The contract for records that are judged again: none of them stops its table, nor counts as one more bad row of many."""
+    from quality.rules import Action
+
+    rules = [replace(rule, action=Action.QUARANTINE) if rule.action is Action.FAIL else rule for rule in contract.rules]
+    return replace(contract, breaker=None, rules=rules)
+
+
+def _by_shape(records: Sequence[QuarantineRecord], shapes: RecordShapes) -> dict[tuple[str, str, bool], list[QuarantineRecord]]:
+    """By source, table, and whether they are as the source gave them; each in the order of the stream."""
+    found: dict[tuple[str, str, bool], list[QuarantineRecord]] = {}
+    for one in records:
+        try:
+            given = shapes.given(one)
+        except ConfigError:  # told when its changes are made
+            given = False
+        found.setdefault((one.source, one.table, given), []).append(one)
+    return found

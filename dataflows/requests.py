@@ -1,0 +1,191 @@
+"""Carries out what owners ask for, between two transactions of the sources: a little at a time, so that the stream goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from dataflows import steps
+from dataflows.build import dataset_name
+from dataflows.copy_names import CopyNames
+from dataflows.replay import Place, Replay
+from dataflows.stages import Stages
+from dataflows.steps import Answer, Desk, Doing
+from journal import audit_trail, handling, store
+from journal.inbox import Inbox, Request
+from journal.local import JournalWriter
+from journal.state import EVERY_SINK, State
+from pipeline.agreement import tables_of
+from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
+from pipeline.model import Pipeline
+from pipeline.names import split_name
+
+if TYPE_CHECKING:
+    from quality.contract import Contract
+
+log = structlog.get_logger("sluice.ingest")
+
+LOOK_EVERY = 0.2  # seconds
+
+_STEPS = {"fix": steps.fix, "import": steps.fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}
+_FEWEST, _MOST = 200, 20_000  # records of a piece
+_LONG = 0.04  # seconds that a piece may take, about
+
+
+class Requests:
+    """The open requests of a pipeline, and the records that are replayed. Of the thread that writes the journal."""
+
+    def __init__(self, desk: Desk, inbox: Inbox, replay: Replay) -> None:
+        self._desk = desk
+        self._inbox = inbox
+        self._replay = replay
+        self._doing: dict[str, tuple[Request, Doing]] = {}
+        self._watched: dict[str, tuple[Request, Answer]] = {}  # replays that have not come to their end
+        self._look_at = 0.0
+        self._piece = _FEWEST
+        self._replaying = replay.due
+        self._rest_until = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to do at once."""
+        return bool(self._doing) or (self._replaying and time.monotonic() >= self._rest_until)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left of what was asked for."""
+        return not (self._doing or self._watched or self._replaying)
+
+    @property
+    def held_up(self) -> bool:
+        """Whether records wait for something else than this."""
+        return self._replaying and time.monotonic() < self._rest_until
+
+    def look(self) -> None:
+        """Takes new requests."""
+        self._look_at = time.monotonic() + LOOK_EVERY
+        for request in self._inbox.open():
+            if request.id not in self._doing and request.id not in self._watched:
+                self._begin(request)
+
+    def _begin(self, request: Request) -> None:
+        step = _STEPS.get(request.action)
+        if step is None:
+            self._answer(request, refused(ConfigError(f"nobody here knows how to {request.action}", hint="upgrade this installation")))
+            return
+        log.info("request", action=request.action, by=request.content.get("by"), request=request.id)
+        self._doing[request.id] = request, step(self._desk, request)
+
+    def work(self, seconds: float) -> None:
+        """Does pieces of what there is to do, for about so long."""
+        until = time.monotonic() + seconds
+        if time.monotonic() >= self._look_at:
+            self.look()
+        while self.busy:
+            if self._doing:
+                self._advance(*next(iter(self._doing.values())))
+            elif self._replaying:
+                self._let_go()
+            if time.monotonic() >= until:
+                return
+
+    def _advance(self, request: Request, doing: Doing) -> None:
+        """The next piece of a request."""
+        try:
+            next(doing)
+        except StopIteration as ended:
+            del self._doing[request.id]
+            answer: Answer = ended.value
+            if request.action == "replay" and answer["number"] is not None:
+                self._watched[request.id] = request, answer
+                self._replaying = True
+                self._rest_until = 0.0
+                self._look_over()
+            else:
+                self._answer(request, answer)
+        except TransientError:
+            raise
+        except JournalError:
+            raise
+        except SluiceError as error:  # what is asked for cannot be; the stream goes on
+            del self._doing[request.id]
+            self._answer(request, refused(error))
+
+    def _let_go(self) -> None:
+        began = time.monotonic()
+        done = self._replay.step(self._piece)
+        took = time.monotonic() - began
+        if done:
+            fitting = int(done * _LONG / max(took, 1e-4))
+            self._piece = max(_FEWEST, min(_MOST, (self._piece + fitting) // 2 if done == self._piece else self._piece))
+        else:
+            self._replaying = self._replay.due
+            self._rest_until = time.monotonic() + 1.0  # what is left waits for its table
+        self._look_over()
+
+    def _look_over(self) -> None:
+        """Answers replays of which every record has come to an end."""
+        for request, answer in list(self._watched.values()):
+            with self._desk.journal.view() as db:
+                statuses = handling.outcome(db, answer["number"])
+            if statuses.get("replaying") and not self.held_up:
+                continue
+            del self._watched[request.id]
+            failed = statuses.get("failed-again", 0)
+            answer["code"] = 1 if answer["code"] or ("ids" in request.content and failed) else 0
+            with self._desk.journal.view() as db:
+                seq = store.last_seq(db)
+            self._answer(request, {**answer, "outcome": statuses, "seq": seq})
+
+    def _answer(self, request: Request, answer: Mapping[str, Any]) -> None:
+        with self._desk.journal.view() as db:
+            n, of = audit_trail.head(db)
+        with suppress(SluiceError):
+            self._inbox.keep_head(self._desk.journal.id, n, of)
+        self._inbox.answer(request, {**answer, "head": {"n": n, "hash": of}})
+
+    def close(self) -> None:
+        for _, doing in self._doing.values():
+            doing.close()
+        self._inbox.close()
+
+
+def refused(error: SluiceError) -> Answer:
+    """The answer to what cannot be done."""
+    return {"code": error.exit_code, "error": {"message": error.message, "hint": error.hint}}
+
+
+def open_requests(
+    pipeline: Pipeline, rules: Mapping[str, Contract], journal: JournalWriter, state: State, stages: Stages, ring: Callable[[], None]
+) -> Requests:
+    """What serves the owners of a pipeline, in the process that writes its journal."""
+    desk = Desk(journal, rules, stages.maps, partial(_home, pipeline))
+    return Requests(desk, Inbox(pipeline.state), Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring))
+
+
+def _home(pipeline: Pipeline, source: str, table: str, dataset: str) -> str | None:
+    """Why changes of a table cannot go on to a dataset any more, if they cannot."""
+    block = pipeline.sources.get(source)
+    if block is None:
+        return f"the pipeline has no source {source} any more: put it back, or discard the record"
+    tables = getattr(block.config, "tables", None)
+    read = block.stream == table if block.stream is not None else tables is None or tables_of(tables).holds(split_name(table))
+    if not read:
+        return f"{table} of the source {source} is not in the pipeline any more: put it back, or discard the record"
+    if (now := dataset_name(pipeline, source, table)) != dataset:
+        return f"{table} of the source {source} is the dataset {now} now, and no longer {dataset}: discard the record"
+    return None
+
+
+def _being_copied(pipeline: Pipeline, journal: JournalWriter, state: State) -> set[Place]:
+    """Tables that are copied, or are to be: a sink passes over what comes until it has the copy, or sweeps it away with what that lacks."""
+    with journal.view() as db:
+        tables = db.execute("select source, table_name, copy from tables").fetchall()
+    wanted = {name for sink, names in state.copy_requests().items() if sink == EVERY_SINK or sink in pipeline.sinks for name in names}
+    names = CopyNames(pipeline)
+    return {(source, table) for source, table, copy in tables if copy == "begun" or (wanted and names.at(source, table) in wanted)}

@@ -1,0 +1,319 @@
+"""What owners do with records: fix, approve, discard, replay. Each is a generator that does a piece, commits it, and gives way.
+
+A piece and the line of the audit trail that tells of it are one transaction, and the line names the request: one that is begun again after
+a death goes on behind what the trail says is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from dataflows.given import resume_from
+from dataflows.mending import Fix, as_typed
+from dataflows.records_as_changes import RecordShapes, changes_of
+from journal import audit_trail, handling
+from journal.audit_trail import Step
+from journal.handling import MENDABLE, Standing
+from journal.inbox import Request
+from journal.local import JournalWriter
+from journal.quarantine import UNRESOLVED, QuarantineRecord, Values
+from journal.schema import TableSchema
+from pipeline.errors import ConfigError, TerminalError
+
+if TYPE_CHECKING:
+    from dataflows.maps import Maps
+    from quality.contract import Contract
+
+PIECE = 2000
+"""Records that are done at once."""
+
+_NAMED = 20  # records of a group that are named where they could not be done
+
+Answer = dict[str, Any]
+Doing = Generator[None, None, Answer]
+Refusal = Callable[[Standing], str | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Desk:
+    """What the steps work with. `home` says why a record of a table cannot go on in this pipeline, if it cannot."""
+
+    journal: JournalWriter
+    contracts: Mapping[str, Contract]
+    maps: Maps
+    home: Callable[[str, str, str], str | None]
+
+    @property
+    def shapes(self) -> RecordShapes:
+        return RecordShapes(self.maps, lambda source: resume_from(self.journal.resume(source)).schemas)
+
+
+@dataclass(slots=True, eq=False)
+class _Count:
+    """What was done for a request, and what could not be: id, status and why, of a group the first of them."""
+
+    named: bool
+    done: int = 0
+    refused: int = 0
+    why: list[Answer] = field(default_factory=list)
+
+    def refuse(self, one: Standing, why: str) -> None:
+        self.refused += 1
+        if self.named or len(self.why) < _NAMED:
+            self.why.append({"id": one.id, "status": one.status, "why": why})
+
+    def answer(self, **more: object) -> Answer:
+        code = 1 if (self.refused and (self.named or not self.done)) else 0
+        return {"code": code, "done": self.done, "could_not": self.refused, "records": self.why, **more}
+
+
+def begun(desk: Desk, request: Request) -> tuple[int, int, int | None]:
+    """How far a request is that was begun before: its last record, how many are done, and up to which it goes; 0, 0, None for a new one."""
+    with desk.journal.view() as db:
+        return audit_trail.progress(db, request.id)
+
+
+def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, after: int) -> Iterator[list[Standing]]:
+    """The records that a request means, piece by piece; named ones all at once. Raises ConfigError for one that is not there."""
+    content = request.content
+    if (ids := content.get("ids")) is not None:
+        with desk.journal.view() as db:
+            found = handling.named(db, ids)
+        missing = sorted(set(ids) - {one.id for one in found})
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise ConfigError(f"there is no record {missing[0]}{more} in quarantine", hint="`sluice quarantine list` lists them")
+        yield [one for one in found if one.ordinal > after]
+        return
+    group, dataset = content.get("group"), content.get("dataset")
+    with desk.journal.view() as db:
+        if group is not None and not handling.counted(db, group):
+            raise ConfigError(f"there is no group {group} in quarantine", hint="`sluice quarantine list` has each record's group")
+    while True:
+        with desk.journal.view() as db:
+            if group is not None:
+                some = handling.of_group(db, group, statuses, after, upto, PIECE)
+            else:
+                some = handling.approved(db, dataset, after, upto, PIECE)
+        if not some:
+            return
+        after = some[-1].ordinal
+        yield some
+
+
+def _upto(desk: Desk, known: int | None) -> int:
+    """Records that come while a request is worked on are not meant."""
+    with desk.journal.view() as db:
+        return handling.newest(db) if known is None else known
+
+
+def _by(request: Request) -> str:
+    name = str(request.content.get("by") or "").strip()
+    if not name:
+        raise ConfigError("nobody is named who does it", hint="--by NAME")
+    return name
+
+
+def _told(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standing], **detail: object) -> None:
+    """A line for each dataset, inside the open transaction."""
+    content = request.content
+    told = {"request": request.id, "upto": upto, **detail}
+    if content.get("group") is not None:
+        told["group"] = content["group"]
+    by_dataset: dict[str, list[int]] = {}
+    for one in some:
+        by_dataset.setdefault(one.dataset, []).append(one.ordinal)
+    with desk.journal.changing() as db:
+        for dataset, ordinals in by_dataset.items():
+            audit_trail.add(db, Step(request.action, by, dataset, ordinals, told, content.get("system_user")))
+
+
+def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[int]], None], by: str, **detail: object) -> Doing:
+    """Does the same with every record of a request that may be, and says of the others why not."""
+    after, done, known = begun(desk, request)
+    upto = _upto(desk, known)
+    count = _Count("ids" in request.content, done)
+    for some in _selected(desk, request, UNRESOLVED, upto, after):
+        good: list[Standing] = []
+        for one in some:
+            why = refusal(one)
+            if why is None:
+                good.append(one)
+            else:
+                count.refuse(one, why)
+        if good:
+            with desk.journal.changing():
+                do([one.ordinal for one in good])
+                _told(desk, request, by, upto, good, **detail)
+            desk.journal.commit_beside()
+            count.done += len(good)
+        yield
+    return count.answer()
+
+
+def approve(desk: Desk, request: Request) -> Doing:
+    """Records may be replayed, says somebody who is not the one that set their columns."""
+    by = _by(request)
+    rules = {name: frozenset(rule.id for rule in contract.rules) for name, contract in desk.contracts.items()}
+
+    def refusal(one: Standing) -> str | None:
+        if one.status == "approved":
+            return f"it is approved already, by {one.approved_by}"
+        if one.status == "replaying":
+            return "it is being replayed"
+        if one.status not in UNRESOLVED:
+            return f"it is {one.status}"
+        if one.status in ("open", "failed-again") and one.rules & rules.get(one.dataset, frozenset()):
+            return "nothing about it has changed: fix it, or change its contract"
+        contract = desk.contracts.get(one.dataset)
+        alone = contract is not None and contract.approval == "self"
+        if one.patched_by is not None and not alone and one.patched_by.strip().casefold() == by.casefold():
+            return f"{one.patched_by} has fixed it, so somebody else has to approve it"
+        return None
+
+    def do(ordinals: Sequence[int]) -> None:
+        with desk.journal.changing() as db:
+            handling.approve(db, ordinals, by)
+
+    return (yield from _each(desk, request, refusal, do, by))
+
+
+def discard(desk: Desk, request: Request) -> Doing:
+    """Records are given up, for a reason."""
+    by, why = _by(request), str(request.content.get("why") or "").strip()
+    if not why:
+        raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+
+    def refusal(one: Standing) -> str | None:
+        return None if one.status in MENDABLE else _not_now(one)
+
+    def do(ordinals: Sequence[int]) -> None:
+        with desk.journal.changing() as db:
+            desk.journal.sitting.remove(handling.records(db, ordinals, desk.journal.seal))
+            handling.settle(db, ordinals, "discarded", why, time.time())
+
+    return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why)))
+
+
+def _not_now(one: Standing) -> str:
+    return "it is being replayed" if one.status == "replaying" else f"it is {one.status}"
+
+
+def replay(desk: Desk, request: Request) -> Doing:
+    """Approved records are sent on their way: from here on they are `replaying`, whatever is killed. What becomes of them comes later."""
+    by = str(request.content.get("by") or "").strip() or str(request.content.get("system_user") or audit_trail.SELF)
+    homes: dict[tuple[str, str, str], str | None] = {}
+    number: list[int] = []
+
+    def refusal(one: Standing) -> str | None:
+        if one.status == "replaying":
+            return "it is being replayed already"
+        if one.status != "approved":
+            return f"it is {one.status}, and not approved"
+        place = (one.source, one.table, one.dataset)
+        if place not in homes:
+            homes[place] = desk.home(*place)
+        return homes[place]
+
+    def do(ordinals: Sequence[int]) -> None:
+        with desk.journal.changing() as db:
+            if not number:
+                number.append(audit_trail.first_of(db, request.id) or audit_trail.head(db)[0] + 1)
+            handling.send(db, ordinals, number[0])
+
+    answer = yield from _each(desk, request, refusal, do, by)
+    with desk.journal.view() as db:
+        found = audit_trail.first_of(db, request.id)
+    return {**answer, "number": found}
+
+
+def fix(desk: Desk, request: Request) -> Doing:
+    """Sets columns of records: of all that are meant, or of none."""
+    by, content = _by(request), request.content
+    after, done, known = begun(desk, request)
+    upto = _upto(desk, known)
+    fixing = _Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
+    if not done:
+        number = 0
+        for some in _selected(desk, request, UNRESOLVED, upto, 0):
+            named = "ids" in content
+            taken = [one for one in some if named or one.status in MENDABLE]
+            for one in taken:
+                if one.status not in MENDABLE:
+                    raise TerminalError(f"{one.id} cannot be fixed: {_not_now(one)}", hint="`sluice quarantine show` tells its story")
+            fixing.patched(taken)
+            number += len(taken)
+            yield
+        if not number:
+            raise TerminalError("no record of the group waits to be fixed")
+    told = {"set": content.get("set"), "expr": content.get("expr"), "patches": content.get("patches")}
+    columns = sorted(fixing.columns)
+    for some in _selected(desk, request, MENDABLE, upto, after):
+        records = fixing.patched([one for one in some if one.status in MENDABLE])
+        if records:
+            good = [one for one in some if one.status in MENDABLE]
+            with desk.journal.changing() as db:
+                handling.patch(db, records, by, desk.journal.seal)
+                _told(desk, request, by, upto, good, columns=columns, digest=audit_trail.digest(told))
+            desk.journal.commit_beside()
+            done += len(records)
+        yield
+    return {"code": 0, "done": done, "could_not": 0, "records": []}
+
+
+class _Fixing:
+    """One fix, bound to the columns of each table that it meets."""
+
+    def __init__(
+        self, desk: Desk, values: Mapping[str, str | None], expressions: Mapping[str, str], patches: Mapping[str, Mapping[str, str | None]]
+    ) -> None:
+        """`patches`: by record, where each is to have its own values."""
+        self._desk = desk
+        self._shapes = desk.shapes
+        self._values = values
+        self._expressions = expressions
+        self._patches = patches
+        self._bound: dict[str, Fix] = {}
+        self.columns = {*values, *expressions, *(name for patch in patches.values() for name in patch)}
+
+    def patched(self, some: Sequence[Standing]) -> list[QuarantineRecord]:
+        """The records with their patches. Raises ConfigError where any cannot be set so."""
+        with self._desk.journal.view() as db:
+            records = handling.records(db, [one.ordinal for one in some], self._desk.journal.seal)
+        found: list[QuarantineRecord] = []
+        by_shape: dict[str, tuple[TableSchema, list[QuarantineRecord]]] = {}
+        for one in records:
+            schema = self._shapes.of(one)
+            by_shape.setdefault(f"{one.source} {one.table} {schema.encoded}", (schema, []))[1].append(one)
+        for schema, alike in by_shape.values():
+            patches = self._own(schema, alike) if self._patches else self._common(schema, alike)
+            found += [replace(one, patch={**(one.patch or {}), **patch}) for one, patch in zip(alike, patches, strict=True)]
+        return sorted(found, key=lambda one: one.ordinal)
+
+    def _common(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:
+        if schema.encoded not in self._bound:
+            self._bound[schema.encoded] = Fix(schema, self._values, self._expressions)
+        texts, bad = self._bound[schema.encoded].run(changes_of(records, schema))
+        if bad:
+            row = min(bad)
+            more = f" (and {len(bad) - 1} more records)" if len(bad) > 1 else ""
+            raise ConfigError(f"{records[row].id}{more}: {bad[row]}", hint="nothing was changed")
+        names = list(texts)
+        return [dict(zip(names, row, strict=True)) for row in zip(*(texts[name].to_pylist() for name in names), strict=True)]
+
+    def _own(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:
+        patches: list[dict[str, str | bytes | None]] = [{} for _ in records]
+        for name in sorted({name for one in records for name in self._patches[one.id]}):
+            rows = [row for row, one in enumerate(records) if name in self._patches[one.id]]
+            if name not in schema.types:
+                raise ConfigError(f"{records[rows[0]].id}: {schema.dataset} has no column `{name}`", hint="nothing was changed")
+            texts, bad = as_typed(schema, name, [self._patches[records[row].id][name] for row in rows])
+            if bad:
+                said = "\n".join(f"{records[rows[at]].id}: {why}" for at, why in sorted(bad.items()))
+                raise ConfigError(said, hint="nothing was changed")
+            for row, text in zip(rows, texts.to_pylist(), strict=True):
+                patches[row][name] = text
+        return [dict(patch) for patch in patches]

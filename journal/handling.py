@@ -1,0 +1,184 @@
+"""How records go from one status to the next: many at once, in the open transaction of whoever writes the journal.
+
+The same statements serve records that single sinks refused, which are in a table of the same columns.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+from journal.quarantine import COLUMNS, TO_REPLAY, UNRESOLVED, QuarantineRecord, encoded, from_row, sealed
+from journal.sealing import Seal
+
+MENDABLE = tuple(status for status in UNRESOLVED if status != "replaying")
+"""What a record may be while somebody sets its columns, or discards it."""
+
+_LONGEST = 18  # digits of an ordinal
+
+
+class Standing(NamedTuple):
+    """A record as far as it decides what may be done with it."""
+
+    ordinal: int
+    id: str
+    dataset: str
+    source: str
+    table: str
+    status: str
+    reasons: str
+    patched_by: str | None
+    approved_by: str | None
+    replay: int | None
+
+    @property
+    def rules(self) -> frozenset[str]:
+        """The rules that it broke."""
+        return frozenset(reason["rule"] for reason in json.loads(self.reasons))
+
+
+_STANDING = "ordinal, id, dataset, source, table_name, status, reasons, patched_by, approved_by, replay"
+_AMONG = "ordinal in (select value from json_each(?))"
+
+
+def ordinal_of(name: str) -> int | None:
+    """The ordinal that a record's id tells; None for what is no id."""
+    parts = name.split("-")
+    found = parts[1] if len(parts) > 1 else ""
+    return int(found) if found.isascii() and found.isdecimal() and len(found) <= _LONGEST else None
+
+
+def named(db: sqlite3.Connection, ids: Collection[str]) -> list[Standing]:
+    """The records with these ids, in the order of the stream; ids of none are left out."""
+    ordinals = sorted({number for name in ids if (number := ordinal_of(name)) is not None})
+    wanted = frozenset(ids)
+    return [one for one in standings(db, ordinals) if one.id in wanted]
+
+
+def standings(db: sqlite3.Connection, ordinals: Sequence[int]) -> list[Standing]:
+    """The records with these ordinals, in the order of the stream."""
+    query = f"select {_STANDING} from quarantine where {_AMONG} order by ordinal"
+    return [Standing(*row) for row in db.execute(query, (json.dumps(ordinals),))]
+
+
+def of_group(db: sqlite3.Connection, group: str, statuses: Sequence[str], after: int, upto: int, limit: int) -> list[Standing]:
+    """Records of a cause behind one ordinal, up to another, in the order of the stream."""
+    one = db.execute("select dataset from quarantine where cause = ? limit 1", (group,)).fetchone()  # a cause is one of a dataset
+    query = "select ordinal from quarantine where cause = ? and status = ? and dataset = ? and ordinal > ? and ordinal <= ?"
+    found: list[list[tuple[int]]] = []
+    for status in statuses if one is not None else ():  # within one status the index has them in their order
+        given = (group, status, *one, after, upto, limit)
+        found.append(db.execute(f"{query} order by ordinal limit ?", given).fetchall())
+    ordinals = [ordinal for (ordinal,) in heapq.merge(*found)]
+    return standings(db, ordinals[:limit])
+
+
+def approved(db: sqlite3.Connection, dataset: str | None, after: int, upto: int, limit: int) -> list[Standing]:
+    """Approved records, likewise; of one dataset where it is named."""
+    condition = "" if dataset is None else " and dataset = :dataset"
+    query = (
+        f"select {_STANDING} from quarantine where {TO_REPLAY} and status = 'approved' and ordinal > :after and ordinal <= :upto{condition}"
+        " order by ordinal limit :limit"
+    )
+    given = {"after": after, "upto": upto, "dataset": dataset, "limit": limit}
+    return [Standing(*row) for row in db.execute(query, given)]
+
+
+def newest(db: sqlite3.Connection) -> int:
+    """The last record in the order of the stream; 0 where there is none."""
+    found: int | None = db.execute("select max(ordinal) from quarantine").fetchone()[0]
+    return found or 0
+
+
+def counted(db: sqlite3.Connection, group: str) -> dict[str, int]:
+    """Status -> how many records of a cause there are."""
+    return dict(db.execute("select status, count(*) from quarantine where cause = ? group by status", (group,)))
+
+
+def records(db: sqlite3.Connection, ordinals: Sequence[int], seal: Seal) -> list[QuarantineRecord]:
+    """Whole records, in the order of the stream."""
+    query = f"select {', '.join(COLUMNS)} from quarantine where {_AMONG} order by ordinal"
+    return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in db.execute(query, (json.dumps(ordinals),))]
+
+
+def patch(db: sqlite3.Connection, patched: Sequence[QuarantineRecord], by: str, seal: Seal) -> None:
+    """Keeps what stands in records in place of values that were received: all of their `patch`."""
+    rows = [(_patch(record, seal), by, record.ordinal) for record in patched]
+    db.executemany("update quarantine set patch = ?, patched_by = ?, approved_by = null, status = 'patched' where ordinal = ?", rows)
+
+
+def _patch(record: QuarantineRecord, seal: Seal) -> str | None:
+    text = encoded(record.patch)
+    return sealed(text, record.id, "patch", seal) if record.sensitive else text
+
+
+def approve(db: sqlite3.Connection, ordinals: Sequence[int], by: str) -> None:
+    """They may be replayed."""
+    db.execute(f"update quarantine set status = 'approved', approved_by = ? where {_AMONG}", (by, json.dumps(ordinals)))
+
+
+def send(db: sqlite3.Connection, ordinals: Sequence[int], number: int) -> None:
+    """They are replayed from now on, for a request."""
+    db.execute(f"update quarantine set status = 'replaying', replay = ? where {_AMONG}", (number, json.dumps(ordinals)))
+
+
+def settle(db: sqlite3.Connection, ordinals: Sequence[int], status: str, why: str, at: float) -> None:
+    """They have come to their end."""
+    query = f"update quarantine set status = ?, resolution = ?, resolved_at = ? where {_AMONG}"
+    db.execute(query, (status, why, at, json.dumps(ordinals)))
+
+
+def fail(db: sqlite3.Connection, failed: Sequence[QuarantineRecord]) -> None:
+    """Keeps why records failed again: of them nothing but that changes."""
+    rows = [
+        (
+            *(json.dumps([asdict(reason) for reason in one.reasons]), one.group, one.pattern),
+            *(one.contract, one.contract_version, one.rules_hash, one.given, one.attempts, one.ordinal),
+        )
+        for one in failed
+    ]
+    db.executemany(
+        """update quarantine set reasons = ?, cause = ?, pattern = ?, contract = ?, contract_version = ?, rules_hash = ?, given = ?,
+            attempts = ?, status = 'failed-again', approved_by = null where ordinal = ?""",
+        rows,
+    )
+
+
+def to_replay(db: sqlite3.Connection, seal: Seal, limit: int, but: Collection[tuple[str, str]] = ()) -> list[QuarantineRecord]:
+    """The next records that are replayed, in the order of the stream, without those of some tables (source, table)."""
+    query = (
+        f"select {', '.join(COLUMNS)} from quarantine where {TO_REPLAY} and status = 'replaying' and not exists"
+        " (select 1 from json_each(?) it where it.value ->> 0 = source and it.value ->> 1 = table_name) order by ordinal limit ?"
+    )
+    rows = db.execute(query, (json.dumps([list(one) for one in but]), limit))
+    return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in rows]
+
+
+def replaying(db: sqlite3.Connection) -> bool:
+    """Whether any record is replayed. Takes microseconds."""
+    return db.execute(f"select 1 from quarantine where {TO_REPLAY} and status = 'replaying' limit 1").fetchone() is not None
+
+
+def replayed(db: sqlite3.Connection, number: int) -> Iterator[tuple[str, str, str]]:
+    """(id, dataset, status) of the records of a request, as they are now."""
+    yield from db.execute("select id, dataset, status from quarantine where replay = ? order by ordinal", (number,))
+
+
+def mark_changed(db: sqlite3.Connection, dataset: str, fingerprint: str | None, rules: Collection[str], current: str | None) -> list[int]:
+    """Records that were judged by rules of which one is another one now, or gone: `rules` of those with this fingerprint."""
+    query = """select ordinal from quarantine where dataset = :dataset and status in ('open', 'failed-again')
+        and rules_hash is :fingerprint and rules_hash is not :current
+        and exists (select 1 from json_each(reasons) it, json_each(:rules) gone where it.value ->> 'rule' = gone.value) order by ordinal"""
+    given = {"dataset": dataset, "fingerprint": fingerprint, "rules": json.dumps(sorted(rules)), "current": current}
+    ordinals = [ordinal for (ordinal,) in db.execute(query, given)]
+    db.execute(f"update quarantine set status = 'rule-changed' where {_AMONG}", (json.dumps(ordinals),))
+    return ordinals
+
+
+def outcome(db: sqlite3.Connection, number: int) -> dict[str, int]:
+    """Status -> how many records of a request there are, as they are now."""
+    return dict(db.execute("select status, count(*) from quarantine where replay = ? group by status", (number,)))

@@ -1,0 +1,54 @@
+"""What may be told outside of the house: no secrets, and no values of datasets that have sensitive columns."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from journal.quarantine import Reason
+from pipeline.redact import redact
+from quality.contract import Contract
+from quality.judgement import MASKED
+
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|=\s*\([^)]*\)|\([^()]*\)(?=\s*=)")
+_TELLING = re.compile(r"[0-9]*[^\W\d_]*[0-9][\w.:-]*|[^\s@]+@[^\s@]+")
+
+
+def error_told(error: str, *, sensitive: bool) -> str:
+    """What an error says, in one line: its first; where values may be in it, without what is quoted, has digits or is an address."""
+    first = redact(error).strip().partition("\n")[0]
+    if not sensitive:
+        return first
+    return _TELLING.sub(MASKED, _QUOTED.sub(MASKED, first))
+
+
+def cause_told(reason: Reason, pattern: str, contract: Contract | None, *, sensitive: bool) -> str:
+    """What records are held back for: the rule, the column, what must hold; never a value.
+
+    The shape of the values is told of columns that the contract does not call sensitive. Where it does call any so, what a rule says comes
+    from the contract alone, as the message of a record may quote it.
+    """
+    where = f"{reason.rule} on {reason.column}" if reason.column else reason.rule
+    if not sensitive:
+        return f"{where}: {reason.message}; values like {pattern}"
+    rule = None if contract is None else next((rule for rule in contract.rules if rule.id == reason.rule), None)
+    said = where if rule is None else f"{where}: {rule.says}"
+    known = None if contract is None or reason.column is None else contract.columns.get(reason.column)
+    return f"{said}; values like {pattern}" if known is not None and not known.sensitive else said
+
+
+def command(*words: str) -> str:
+    """A command for a shell, to be copied: also where a name has a line's end in it."""
+    return " ".join(_word(word) for word in words)
+
+
+def _word(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    shown = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(char if char.isprintable() else _escape(char) for char in shown) + "'"
+
+
+def _escape(char: str) -> str:
+    """As bash reads it within $'…'."""
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))

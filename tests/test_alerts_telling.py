@@ -1,0 +1,435 @@
+"""From what is on disk to what owners read: told once, through restarts, channels that are away, and names that nobody would choose."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pyarrow as pa
+import pytest
+
+from dataflows.alerts.carrying import AwayError, Carrier
+from dataflows.alerts.telling import Telling
+from dataflows.backoff import Backoff
+from dataflows.stopping import Stop
+from journal.alerting import AlertBook, Message
+from journal.audits import Audits
+from journal.batch import Op, batch_from_columns
+from journal.local import JournalWriter
+from journal.quarantine import QuarantineRecord, Reason, record_id
+from journal.schema import Column, TableSchema
+from journal.state import State
+from pipeline.errors import Refused
+from pipeline.load import load_pipeline
+from pipeline.model import JournalConfig
+from quality.alerts.payload import moment
+from tests.http_inbox import Inbox, inbox
+from tests.invoking import sluice
+from tests.waiting import wait_for
+
+NOW = float(int(time.time()))
+SCHEMA = TableSchema("orders", (Column("id", "bigint"), Column("email", "text"), Column("amount", "numeric")), ("id",))
+PAYLOAD_SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "alert.schema.json").read_text("utf-8"))
+CONTRACT = """
+apiVersion: v3.1.0
+kind: DataContract
+id: orders
+version: 1.0.0
+status: active
+team: {name: checkout}
+schema:
+  - name: orders
+    properties:
+      - {name: id, logicalType: integer, primaryKey: true}
+      - {name: email, logicalType: string, classification: confidential, logicalTypeOptions: {format: email}}
+      - {name: amount, logicalType: number, logicalTypeOptions: {minimum: 0}}
+slaProperties:
+  - {property: freshness, value: 1, unit: h}
+  - {property: completeness, value: 90, unit: percent}
+"""
+PIPELINE = """
+pipeline: shop
+state: .sluice
+owner: ann@example.com
+sources:
+  portal: {type: postgres, dsn: "host=127.0.0.1 port=1 dbname=nowhere", tables: [public.orders, public.customers]}
+datasets:
+  orders: {from: portal.public.orders, contract: orders.yaml}
+sinks:
+  lake: {type: duckdb, path: lake.duckdb}
+alerts:
+  group_wait: 30s
+  channels:
+    desk: {type: webhook, url: "URL/desk", default: true}
+"""
+
+
+class Shop:
+    """A pipeline with a journal and a state, as its processes leave them, and somebody who watches it under a clock set by hand."""
+
+    def __init__(self, folder: Path, web: Inbox) -> None:
+        self.folder = folder
+        self.web = web
+        self.now = NOW
+        self.ended = False
+        self.file = folder / "the pipeline.yaml"
+        self.file.write_text(PIPELINE.replace("URL", web.url))
+        (folder / "orders.yaml").write_text(CONTRACT)
+        self.pipeline = load_pipeline(self.file, {})
+        self.state = State.open(self.pipeline.state)
+        self.book = AlertBook.open(self.pipeline.state)
+        self.journal = JournalWriter.open(self.pipeline.state, "shop", JournalConfig(1 << 30))
+        self._stop = Stop()
+        self.telling = self._telling()
+
+    def _telling(self) -> Telling:
+        assert self.pipeline.alerts is not None
+        return Telling(self.pipeline, self.pipeline.alerts, self._stop)
+
+    def restart(self) -> None:
+        """As after `kill -9`: nothing of the old one is left but what is on disk."""
+        self._stop.set()
+        self._stop = Stop()
+        self.telling = self._telling()
+
+    def tick(self, after: float = 0.0) -> list[Any]:
+        """Looks once, that much later; returns the payloads of what is told, once they have been sent."""
+        self.now += after
+        known = {message.id for message in self.book.messages()}
+        self.telling.tick(self.now)
+        new = [message.id for message in self.book.messages() if message.id not in known]
+        wait_for(lambda: not self.book.unsent(), message="messages to be sent")
+        sent = {posted.json["id"]: posted.json for posted in self.web.posted}
+        return [sent[number] for number in new]
+
+    def told(self) -> list[Any]:
+        """What is told once the wait for others is over."""
+        self.tick()
+        return self.tick(30)
+
+    def arrive(self, rows: int, bad: list[QuarantineRecord], *, first: int = 1, age: float = 0.0) -> None:
+        good = rows - len(bad)
+        if good:
+            columns = [pa.array([str(n) for n in range(good)]), pa.array(["a@b"] * good), pa.array(["5"] * good)]
+            at = first + len(bad)
+            self.journal.append(batch_from_columns(SCHEMA, columns, Op.INSERT, source="portal", table="public.orders", first=at))
+        self.journal.quarantine(bad)
+        when = int((self.now - age) * 1e6)
+        self.journal.count(
+            "orders",
+            source="portal",
+            rows=rows,
+            quarantined=len(bad),
+            first_ordinal=first,
+            last_ordinal=first + rows - 1,
+            times=(when, when),
+        )
+        self.journal.commit("portal", "{}")
+
+    def record(self, ordinal: int, *, column: str = "amount", value: str = "-3", rule: str = "amount-minimum-1") -> QuarantineRecord:
+        return QuarantineRecord(
+            id=record_id(self.journal.id, ordinal),
+            dataset="orders",
+            source="portal",
+            table="public.orders",
+            operation="insert",
+            key={"id": str(ordinal)},
+            position="0/1",
+            ordinal=ordinal,
+            committed_at=int(NOW * 1e6),
+            raw={"id": str(ordinal), "email": "leak@example.com", "amount": value},
+            before=None,
+            after=None,
+            reasons=(Reason(rule, column, f"must hold, got {value!r}", value),),
+            quarantined_at=NOW - 60,
+        )
+
+    def portal(self, tables: dict[str, Any] | None = None, **status: Any) -> None:
+        """What the source says of itself."""
+        self.state.source_status("portal", {"state": "streaming", "tables": tables or {}, **status})
+
+    def lake(self, state: str, error: str | None = None, seq: int = 0) -> None:
+        self.state.sink_progress("lake", state=state, error=error, journal=self.journal.id, seq=seq, cursor=None)
+
+    def close(self) -> None:
+        self._stop.set()
+        self.telling.close()
+        if not self.ended:
+            self.journal.close()
+        self.state.close()
+        self.book.close()
+
+
+@pytest.fixture
+def web() -> Iterator[Inbox]:
+    with inbox() as made:
+        yield made
+
+
+@pytest.fixture
+def shop(tmp_path: Path, web: Inbox) -> Iterator[Shop]:
+    with closing(Shop(tmp_path, web)) as made:
+        yield made
+
+
+def test_before_anything_has_run_nothing_is_told(tmp_path: Path, web: Inbox) -> None:
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE.replace("URL", web.url))
+    (tmp_path / "orders.yaml").write_text(CONTRACT)
+    pipeline = load_pipeline(tmp_path / "pipeline.yaml", {})
+    assert pipeline.alerts is not None
+    with closing(Telling(pipeline, pipeline.alerts, Stop())) as telling:
+        telling.tick(NOW)
+        telling.tick(NOW + 100)
+    assert not web.posted
+
+
+def test_causes_are_told_once_in_one_message_with_counts_shares_and_the_command(shop: Shop) -> None:
+    bad = [shop.record(n) for n in range(1, 8)] + [shop.record(8, column="email", value="***", rule="email-format-1")]
+    shop.arrive(1000, bad)
+    (told,) = shop.told()
+    jsonschema.validate(told, PAYLOAD_SCHEMA)
+    assert told["title"] == "orders: 2 new causes in quarantine (8 records)"
+    assert (told["kind"], told["dataset"], told["owner"], told["pipeline"]) == ("alert", "orders", "checkout", "shop")
+    amount, email = told["alerts"]
+    assert (amount["count"], amount["share"], amount["since"]) == (7, 0.007, moment(NOW - 60))
+    assert email["count"] == 1
+    words = shlex.split(amount["command"])
+    assert words[:4] == ["sluice", "quarantine", "list", str(shop.file)]
+    assert words[4:6] == ["--dataset", "orders"]
+    listed = sluice(*words[1:], "--json")
+    assert len(listed.json) == 7
+    assert [shop.tick(600) for _ in range(3)] == [[], [], []]
+
+
+def test_no_value_of_a_record_is_told_where_any_column_is_sensitive(shop: Shop) -> None:
+    secret = "leak@example.com"
+    shop.arrive(100, [shop.record(1, column="email", value=secret, rule="email-format-1"), shop.record(2, value="-987654")])
+    shop.portal({"public.orders": {"state": "stopped", "error": f'bad value "{secret}" (-987654)\nDETAIL: {secret}'}})
+    shop.lake("stopped", f"password=hunter2 Key (email)=({secret}) exists, 987654")
+    told = json.dumps(
+        [shop.told(), [message.payload for message in shop.book.messages()], [one.content for one in shop.book.known().values()]]
+    )
+    for hidden in ("leak", "987654", "hunter2", "DETAIL"):
+        assert hidden not in told
+    assert "amount-minimum-1 on amount" in told
+    assert "the sink lake has stopped" in told
+    assert not [hidden for hidden in ("leak", "987654", "hunter2") if hidden in sluice("alerts", "list", shop.file, "--json").out]
+
+
+def test_what_stops_is_told_to_those_whom_it_concerns_and_so_is_that_it_goes_on(shop: Shop) -> None:
+    shop.portal({"public.orders": {"state": "stopped", "error": "the column amount is gone"}, "public.customers": {"state": "streaming"}})
+    shop.lake("stopped", "the disk is gone\n  hint: mend it")
+    table, sink = sorted(shop.told(), key=lambda told: told["sink"] or "")
+    assert (table["title"], table["owner"]) == ("orders: stopped", "checkout")
+    assert table["alerts"][0]["what"] == "the table public.orders of portal has stopped: the column amount is gone"
+    assert (sink["title"], sink["owner"], sink["sink"]) == ("sink lake: stopped", "ann@example.com", "lake")
+    assert shlex.split(sink["alerts"][0]["command"]) == ["sluice", "status", str(shop.file)]
+    shop.portal({"public.orders": {"state": "streaming", "error": None}})
+    shop.lake("running")
+    assert shop.tick(10) == []
+    over = shop.tick(30)
+    assert sorted(told["title"] for told in over) == ["orders: over: stopped", "sink lake: over: stopped"]
+    for told in over:
+        jsonschema.validate(told, PAYLOAD_SCHEMA)
+        assert (told["kind"], told["alerts"][0]["state"]) == ("recovery", "over")
+    assert shop.tick(5000) == []
+
+
+def test_a_breaker_is_told_as_one_thing_not_as_a_stopped_table_too(shop: Shop) -> None:
+    said = "600 of the last 10000 rows break rules that hold them back; the contract's breaker allows 0.05 of 10000"
+    shop.portal({"public.orders": {"state": "stopped", "error": said}}, breakers={"orders": said})
+    (told,) = shop.told()
+    assert [line["kind"] for line in told["alerts"]] == ["breaker"]
+    assert said in told["alerts"][0]["what"]
+
+
+def test_promises_that_are_not_kept_are_told_and_that_they_are_kept_again(shop: Shop) -> None:
+    shop.arrive(100, [shop.record(n) for n in range(1, 12)], age=3500)
+    (told,) = shop.told()
+    assert {line["kind"] for line in told["alerts"]} == {"quarantine", "completeness"}
+    complete = next(line for line in told["alerts"] if line["kind"] == "completeness")
+    assert (complete["count"], complete["share"]) == (11, 0.11)
+    assert shop.tick(80) == []
+    (told,) = shop.tick(30)
+    assert told["title"] == "orders: not fresh"
+    assert "none is older than 1 h" in told["alerts"][0]["what"]
+    shop.arrive(900, [], first=101)
+    shop.tick(10)
+    (told,) = shop.tick(30)
+    assert told["title"] == "orders: over: not complete, not fresh"
+
+
+def test_incidents_of_the_auditor_are_told(shop: Shop) -> None:
+    with closing(Audits.open(shop.pipeline.state)) as audits:
+        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "two engines differ on 3 rows"}, NOW - 100)
+        (told,) = shop.told()
+        (line,) = told["alerts"]
+        assert (line["kind"], line["what"]) == ("incident", "disagreement: two engines differ on 3 rows (rule amount-minimum-1)")
+        audits.over("orders", "disagreement", NOW)
+    shop.tick(10)
+    assert [told["kind"] for told in shop.tick(30)] == ["recovery"]
+
+
+def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop: Shop) -> None:
+    shop.file.write_text(shop.file.read_text().replace("group_wait: 30s", "approval_after: 1h"))
+    shop.pipeline = load_pipeline(shop.file, {})
+    shop.restart()
+    shop.arrive(1000, [replace(shop.record(n), status="patched") for n in (1, 2, 3)])
+    (told,) = shop.told()
+    assert [line["kind"] for line in told["alerts"]] == ["quarantine"]
+    assert shop.tick(3500) == []
+    (told,) = shop.tick(100)
+    assert [(line["kind"], line["count"]) for line in told["alerts"]] == [("approval", 3), ("freshness", None)]
+    assert shlex.split(told["alerts"][0]["command"])[-2:] == ["--status", "patched"]
+
+
+def test_a_journal_that_cannot_be_read_ends_no_alert_and_keeps_none_of_the_others_back(shop: Shop) -> None:
+    shop.arrive(1000, [shop.record(1)])
+    assert len(shop.told()) == 1
+    file = shop.pipeline.state / "journal.db"
+    shop.journal.close()
+    shop.ended = True
+    whole = file.read_bytes()
+    file.write_bytes(b"not a journal" * 1000)
+    shop.lake("stopped", "gone")
+    shop.restart()
+    assert [told["title"] for told in shop.told()] == ["sink lake: stopped"]
+    file.write_bytes(whole)
+    assert shop.tick(100) == []
+
+
+def test_a_thousand_causes_are_one_message_of_a_bounded_size(shop: Shop) -> None:
+    shop.arrive(1000, [shop.record(n, rule=f"rule-{n}-\n<b>" + "x" * 5000) for n in range(1, 1001)])
+    (told,) = shop.told()
+    jsonschema.validate(told, PAYLOAD_SCHEMA)
+    assert told["title"] == "orders: 1,000 new causes in quarantine, not complete (1,000 records)"
+    assert (len(told["alerts"]), told["more"]) == (20, 82)
+    assert [(line["what"], line["count"]) for line in told["alerts"][1:2]] == [("further causes in quarantine", 900)]
+    assert len(json.dumps(told)) < 50_000
+    assert shop.tick(60) == []
+
+
+def test_nothing_is_told_again_after_a_restart(shop: Shop) -> None:
+    shop.arrive(100, [shop.record(1)])
+    assert len(shop.told()) == 1
+    shop.lake("stopped", "gone")
+    shop.tick(10)
+    shop.restart()
+    assert shop.tick(29) == []
+    shop.restart()
+    assert [told["title"] for told in shop.tick(1)] == ["sink lake: stopped"]
+    shop.restart()
+    assert shop.tick(100) == []
+    assert len({posted.json["id"] for posted in shop.web.posted}) == len(shop.web.posted) == 2
+
+
+def test_a_channel_that_is_away_keeps_nobody_else_waiting_and_gets_its_messages_later_under_their_ids(tmp_path: Path, web: Inbox) -> None:
+    stop = Stop()
+    with closing(AlertBook.open(tmp_path)) as book, inbox() as hung:
+        hung.hanging.set()
+        both = [Message.new(name, {}, {"version": 1, "title": name}, NOW) for name in ("away", "here")]
+        book.decided([], [], both)
+        answers: list[Exception | None] = [AwayError("gone"), AwayError("gone"), None]
+        sent: list[str] = []
+
+        def away(message: Message) -> str | None:
+            sent.append(message.id)
+            answer = answers.pop(0)
+            if answer is not None:
+                raise answer
+            return None
+
+        def here(message: Message) -> str | None:
+            return "half of it"
+
+        Carrier("away", away, book, stop, Backoff(first=0.2, most=0.2)).wake()
+        Carrier("here", here, book, stop).wake()
+        wait_for(lambda: [message.channel for message in book.unsent()] == ["away"], message="the channel that is there")
+        wait_for(lambda: not book.unsent(), message="the channel that was away")
+        assert sent == [both[0].id] * 3
+        told = {message.channel: message for message in book.messages()}
+        assert (told["away"].sent, told["away"].attempts) == (True, 3)
+        assert (told["here"].sent, told["here"].error) == (True, "half of it")
+
+
+def test_a_message_that_is_refused_too_old_or_broken_is_given_up_and_the_next_is_sent(tmp_path: Path) -> None:
+    with closing(AlertBook.open(tmp_path)) as book:
+        texts = ["refused", "old", "broken", "good"]
+        book.decided([], [], [Message.new("it", {}, {"version": 1, "title": text}, NOW - 5 * 86_400 + n) for n, text in enumerate(texts)])
+
+        def send(message: Message) -> str | None:
+            errors = {"refused": Refused("no"), "old": AwayError("gone"), "broken": ValueError("secret")}
+            if message.payload["title"] in errors:
+                raise errors[message.payload["title"]]
+            return None
+
+        Carrier("it", send, book, Stop()).wake()
+        wait_for(lambda: not book.unsent(), message="all of them")
+        ended = [(message.payload["title"], message.sent, message.error) for message in book.messages()]
+        assert ended == [
+            ("refused", False, "no"),
+            ("old", False, "gone"),
+            ("broken", False, "it cannot be sent: ValueError"),
+            ("good", True, None),
+        ]
+
+
+def test_what_was_meant_for_a_channel_that_is_gone_is_given_up(shop: Shop) -> None:
+    shop.book.decided([], [], [Message.new("chat", {}, {"version": 1, "title": "t", "kind": "alert"}, NOW)])
+    shop.tick()
+    (message,) = shop.book.messages()
+    assert (message.sent, message.error) == (False, "the pipeline file has no channel chat any more")
+
+
+def test_alerts_list_tells_what_is_open_and_what_was_sent(shop: Shop) -> None:
+    shop.arrive(100, [shop.record(1)])
+    shop.tick()
+    first = sluice("alerts", "list", shop.file, "--json").json
+    assert [(one["kind"], one["told_at"]) for one in first["open"]] == [("quarantine", None)]
+    assert first["messages"] == []
+    shop.tick(30)
+    told = sluice("alerts", "list", shop.file, "--json").json
+    assert [(one["kind"], one["count"], one["told_at"]) for one in told["open"]] == [("quarantine", 1, moment(NOW + 30))]
+    (message,) = told["messages"]
+    assert (message["channel"], message["state"], message["attempts"], message["error"]) == ("desk", "sent", 1, None)
+    shown = sluice("alerts", "list", shop.file).out
+    assert "amount-minimum-1 on amount" in shown
+    assert told["open"][0]["command"] in shown
+    assert "sent" in shown
+
+
+def test_alerts_test_tries_each_channel_and_says_what_happened(shop: Shop) -> None:
+    done = sluice("alerts", "test", shop.file)
+    assert (done.code, done.out) == (0, f"desk: sent to {shop.web.url}\n")
+    (posted,) = shop.web.posted
+    jsonschema.validate(posted.json, PAYLOAD_SCHEMA)
+    assert posted.json["kind"] == "test"
+    shop.web.answers = [(500, "out of order")]
+    failed = sluice("alerts", "test", shop.file, "--channel", "desk", "--json")
+    assert failed.code == 1
+    assert failed.json == [
+        {
+            "channel": "desk",
+            "place": shop.web.url,
+            "sent": False,
+            "error": f"{shop.web.url} answers 500 Internal Server Error: out of order",
+        }
+    ]
+    unknown = sluice("alerts", "test", shop.file, "--channel", "desc")
+    assert unknown.code == 2
+    assert "did you mean desk?" in unknown.err
+    assert sluice("alerts", "test", shop.file, "--to", "nobody").code == 2
+    shop.file.write_text(shop.file.read_text().partition("alerts:")[0])
+    assert "names nobody to be told" in sluice("alerts", "test", shop.file).err
+
+
+def test_the_example_of_the_page_is_as_its_schema_says() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "alerts.md").read_text("utf-8")
+    jsonschema.validate(json.loads(page.split("```json\n")[1].split("```")[0]), PAYLOAD_SCHEMA)
