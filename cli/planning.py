@@ -213,6 +213,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "pipeline": plan.pipeline.name,
         "ok": plan.exit_code == 0,
         "problems": [problem_json(problem) for problem in plan.problems],
+        "notes": plan.notes,
         "journal": {"actions": plan.journal.actions, "error": _error(plan.journal.error)},
         "sources": {
             name: {

@@ -141,7 +141,7 @@ class _Standing:
         waiting: Counter[str] = Counter({} if self._reader is None else self._reader.open_quarantine())
         for (_, dataset), number in self._state.open_refused().items():
             waiting[dataset] += number
-        answer = {}
+        answer: dict[str, Any] = {}
         for name in self._names():
             tally = self._totals.get(name, Tally())
             answer[name] = {

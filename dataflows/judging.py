@@ -250,11 +250,8 @@ class Judge:
         """What later changes are to be compared with: of what the gate let pass all but what went no further."""
         if self._earlier is None:
             return None
-        passed = judgement.passed.copy()
-        if sifted is not None and sifted.late:
-            passed &= ~np.isin(batch.ordinal, sifted.gone)
-        if poor is not None and poor.failed is not None:
-            passed &= ~np.isin(batch.ordinal, poor.failed.ordinal)
+        gone = [*([] if sifted is None else [sifted.gone]), *([] if poor is None or poor.failed is None else [poor.failed.ordinal])]
+        passed = judgement.passed & ~np.isin(batch.ordinal, np.concatenate([np.zeros(0, np.int64), *gone]))
         return self._earlier.take(batch if passed.all() else batch.take(passed))
 
     def _note_breaker(self, dataset: str, judgement: Judgement) -> None:

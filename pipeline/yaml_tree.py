@@ -143,7 +143,7 @@ class _Tree:
             self.problems.append(Problem(f"the tag {tag} means nothing here", self.file, line, "leave it out"))
         node: Node
         if isinstance(event, ScalarEvent):
-            node = Scalar(line, event.value, event.style is None and tag not in ("!", _CORE + "str"))
+            node = Scalar(line, self.paired(event.value, line), event.style is None and tag not in ("!", _CORE + "str"))
         else:
             node = Items(line) if isinstance(event, SequenceStartEvent) else Pairs(line)
         if event.anchor is not None:
@@ -153,6 +153,15 @@ class _Tree:
             self.open.append(node)
             if len(self.open) > _DEEPEST:
                 raise self.refuse(f"more than {_DEEPEST} levels deep", line, "a bracket that nobody closes?")
+
+    def paired(self, text: str, line: int) -> str:
+        """JSON writes a character beyond U+FFFF as two escapes, which YAML reads as two characters that are none."""
+        if not any("\ud800" <= letter <= "\udfff" for letter in text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise self.refuse("half a character (a surrogate of UTF-16)", line) from None
 
     def place(self, node: Node, line: int) -> None:
         if not self.open:

@@ -26,9 +26,6 @@ from tests.invoking import sluice
 from tests.journal_cases import SOURCE, changes
 from tests.test_cli_check import CONTRACT, PIPELINE
 
-_BETTER = CONTRACT.replace("version: 1.0.0", "version: 1.1.0").replace("minimum: 0", "minimum: -1")
-_BREAKING = CONTRACT.replace("version: 1.0.0", "version: 2.0.0").replace("- name: orders\n", "- name: orders\n", 1)
-
 
 class Place:
     """A pipeline whose journal is there."""
@@ -39,10 +36,10 @@ class Place:
         self.file.write_text(PIPELINE)
         self.write("1.0.0")
 
-    def write(self, version: str, *, approval: str = "four-eyes", more: str = "") -> str:
-        """The contract's file: `approval: self` where it was four-eyes is breaking, `more` is a rule."""
+    def write(self, version: str, *, approval: str = "four-eyes") -> str:
+        """The contract's file. `self` where it was four-eyes is breaking."""
         custom = f"    customProperties: [{{property: approval, value: {approval}}}]\n"
-        text = CONTRACT.replace("version: 1.0.0", f"version: {version}").rstrip("\n") + f"\n{custom}{more}"
+        text = CONTRACT.replace("version: 1.0.0", f"version: {version}").rstrip("\n") + f"\n{custom}"
         self.contract.write_text(text)
         return text
 
