@@ -23,12 +23,14 @@ from journal.alerting import AlertBook, Message
 from journal.audits import Audits
 from journal.batch import Op, batch_from_columns
 from journal.local import JournalReader, JournalWriter
+from journal.locks import ProcessLock
+from journal.processes import WATCH
 from journal.quarantine import QuarantineRecord, Reason, record_id
 from journal.schema import Column, TableSchema
-from journal.state import State
+from journal.state import Folder, State
 from pipeline.errors import Refused
 from pipeline.load import load_pipeline
-from pipeline.model import JournalConfig
+from pipeline.model import JournalConfig, KafkaJournal
 from quality.alerts.payload import moment
 from sinks.base import Cursor
 from tests.http_inbox import Inbox, inbox
@@ -301,6 +303,24 @@ def test_a_journal_that_cannot_be_read_ends_no_alert_and_keeps_none_of_the_other
     assert [told["title"] for told in shop.told()] == ["sink lake: stopped"]
     file.write_bytes(whole)
     assert shop.tick(100) == []
+
+
+def test_of_several_machines_the_one_tells_that_has_watched_longest(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.lake("stopped", "gone")
+    others = [Folder("elsewhere", {WATCH: NOW - 100}, time.time())]
+    monkeypatch.setattr(State, "elsewhere", lambda state: others)
+    monkeypatch.setattr("journal.opening.catch_up", lambda pipeline: None)
+    shop.pipeline = replace(shop.pipeline, journal=JournalConfig(kafka=KafkaJournal("none:1", "sluice", 1)))
+    shop.restart()
+    with ProcessLock(shop.pipeline.state, WATCH, "watch"):
+        assert shop.told() == []
+        others[0] = replace(others[0], running={WATCH: time.time() + 100})
+        assert len(shop.told()) == 1
+    others[0] = replace(others[0], running={WATCH: NOW - 100})
+    shop.lake("running")
+    assert shop.told() == []
+    others.clear()
+    assert len(shop.told()) == 1
 
 
 def test_a_thousand_causes_are_one_message_of_a_bounded_size(shop: Shop) -> None:

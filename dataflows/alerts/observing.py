@@ -15,7 +15,7 @@ from dataflows.build import dataset_name
 from journal.alerting import Kept
 from journal.audits import Audits
 from journal.local import JournalReader
-from journal.opening import find_reader
+from journal.opening import has_journal
 from journal.quarantine import Cause
 from journal.state import SourceReport, State
 from pipeline.errors import SluiceError
@@ -63,12 +63,13 @@ class Observing:
         return Seen([self._lasting(condition) for condition in conditions], blind)
 
     def _opened(self) -> JournalReader | None:
-        """The journal; opened anew where it is another file than before. None before the first run."""
+        """The journal, up to date; opened anew where it is another file than before. None before the first run."""
+        there = has_journal(self._pipeline)  # brings a copy of topics up to date
         if self._reader is not None and self._reader.gone():
             self._reader.close()
             self._reader = None
-        if self._reader is None:
-            self._reader = find_reader(self._pipeline)
+        if self._reader is None and there:
+            self._reader = JournalReader.open(self._pipeline.state, self._pipeline.name)
             self._causes = None
         return self._reader
 
