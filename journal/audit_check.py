@@ -83,7 +83,7 @@ def check(db: sqlite3.Connection, kept: tuple[int, str] | None = None, noted: st
         seen |= rest[-1] == noted
         if kept is not None and n == kept[0]:
             kept_hash = rest[-1]
-    if kept is not None and kept_hash != kept[1]:
+    if kept is not None and kept[0] and kept_hash != kept[1]:
         cut = (
             f"it ends at line {checked.n}, and had {kept[0]} lines" if kept[0] > checked.n else f"line {kept[0]} is another one than it was"
         )
