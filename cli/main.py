@@ -14,8 +14,10 @@ from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
 from cli.ending import Commands
+from cli.forget import forget
 from cli.new import new
 from cli.plan import plan
+from cli.profile import profile
 from cli.quarantine import quarantine
 from cli.report import report
 from cli.resync import resync, snapshot
@@ -63,9 +65,9 @@ def sluice(
     """
 
 
-for command in (demo, check, plan, sync, run, status, verify, trace, report, snapshot, resync):
+for command in (demo, check, plan, sync, run, status, verify, trace, report, profile, snapshot, resync):
     app.command()(command)
-for step in (fix, approve, replay, discard):
+for step in (fix, approve, replay, discard, forget):
     quarantine.command()(step)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")

@@ -62,7 +62,8 @@ class Windows:
         gone = 0 if not before else standing.passed - standing.behind
         if not before and standing.passed != standing.behind:
             self.balance = Balance(standing.passed - standing.behind)
-        return AuditPlace(self._dataset, self._reader.id, before, self._reader.ordinal_at(before), gone, gone, self._now)
+        seen = self._reader.ordinal_at(before) if before else 0
+        return AuditPlace(self._dataset, self._reader.id, before, seen, gone, gone, self._now)
 
     def _resumed(self, place: AuditPlace) -> AuditPlace:
         standing = self.standing

@@ -10,16 +10,16 @@ from pathlib import Path
 from journal.audit_check import check
 from journal.inbox import Inbox
 from journal.local import JournalReader
+from tests.fix_life import Life
 from tests.replay_victim import carry_out
-from tests.test_quarantine_life import Life, life  # noqa: F401
 
 _ROOT = Path(__file__).parent.parent
 
 
 def _delivered(folder: Path) -> list[int]:
-    life = Life.__new__(Life)
-    life.state_folder = folder / ".sluice" / "shop"
-    return [ordinal for ordinal, _ in life.delivered()]
+    copy = Life.__new__(Life)
+    copy.state_folder = folder / ".sluice" / "shop"
+    return [ordinal for ordinal, _ in copy.delivered()]
 
 
 def _sound(folder: Path) -> dict[str, int]:

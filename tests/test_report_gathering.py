@@ -19,6 +19,8 @@ from dataflows.sampling import Sampling
 from dataflows.stopping import Stop
 from dataflows.watch import Watched
 from journal import trends
+from journal.audit_trail import SELF, Step, add
+from journal.audits import Audited, Audits
 from journal.history import KEPT, History, Sample
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Reason
@@ -140,7 +142,7 @@ def test_what_can_be_done_follows_from_the_statuses(shop: Shop) -> None:
     told, _ = shop.report()
     (cause,) = told["causes"]
     assert cause["statuses"] == {"patched": 1, "approved": 2}
-    assert [step["command"].split()[2] for step in cause["steps"]] == ["approve", "replay", "discard"]
+    assert [step["command"].split()[2] for step in cause["steps"]] == ["replay", "approve", "discard"]
     assert told["open_quarantine"] == 3
     assert told["statuses"] == {"patched": 1, "approved": 2, "resolved": 1}
     (pending,) = told["pending"]
@@ -237,6 +239,50 @@ def test_effectiveness_counts_how_soon_records_were_seen_and_resolved(shop: Shop
     index = json.loads((shop.folder / "out" / "index.json").read_text())
     (owner,) = index["owners"]
     assert (owner["owner"], owner["effectiveness"][0]["resolve"]) == ("ann@example.com", pytest.approx(50))
+
+
+def test_a_step_of_a_person_counts_once_however_many_lines_tell_of_it(shop: Shop) -> None:
+    shop.fill(held(100))
+    with shop.journal() as writer, writer.changing() as db:
+        for by, request in (("ann@example.com", "r1"), ("ann@example.com", "r1"), ("bo@example.com", "r2"), (SELF, "r1")):
+            add(db, Step("fix", by, "orders", [100], {"request": request}))
+        add(db, Step("discard", "bo@example.com", "orders", [100]))
+        writer.commit_beside()
+    told, _ = shop.report()
+    assert {line["window"]: line["steps"] for line in told["effectiveness"]} == dict.fromkeys(
+        ("24 hours", "7 days", "30 days", "since the beginning"), 3
+    )
+
+
+def test_a_disagreement_of_the_engines_is_told_with_both_verdicts_and_without_what_is_confidential(shop: Shop) -> None:
+    shop.fill()
+    row = {
+        "ordinal": 4,
+        "position": "0/1",
+        "key": {"id": "4"},
+        "values": {"amount": "4711-secret"},
+        "gate": "passed",
+        "reference": "failed",
+    }
+    line = Audited("orders", "j", 4, "amount-positive", "differs", "gx", rows=50, at=time.time())
+    with closing(Audits.open(shop.pipeline.state)) as audits:
+        audits.seen("orders", "freshness", "freshness", {"message": "it is old"}, time.time() - 50)
+        audits.seen("orders", "disagreement", "amount-positive", {"message": "they differ on 1 row", "rows": [row]}, time.time() - 90)
+        audits.keep(
+            [line, replace(line, rule="", verdict="passes"), replace(line, last=5, verdict="agrees"), replace(line, last=6, verdict="none")]
+        )
+    told, page = shop.report()
+    assert (told["verdict"], told["headline"]) == ("bad", "Two engines do not agree")
+    assert [one["kind"] for one in told["incidents"]] == ["disagreement", "freshness"]
+    assert told["incidents"][0]["samples"] == ["id=4, amount=4711-secret; the gate: passed; Great Expectations: failed"]
+    assert {name: told["agreement"][name] for name in ("windows", "rows", "differ", "unjudged")} == {
+        "windows": 2, "rows": 100, "differ": 1, "unjudged": 1,
+    }  # fmt: skip
+    assert "they differ on 1 row" in page
+    sensitive = _CONTRACT.replace("logicalType: number\n", "logicalType: number\n        classification: restricted\n")
+    (shop.folder / "orders.yaml").write_text(contract_of(sensitive))
+    told, page = shop.report()
+    assert "4711-secret" not in page + json.dumps(told)
 
 
 def test_columns_that_come_and_go_are_told(shop: Shop) -> None:
