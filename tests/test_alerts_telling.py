@@ -240,6 +240,8 @@ def test_what_stops_is_told_to_those_whom_it_concerns_and_so_is_that_it_goes_on(
 def test_a_breaker_is_told_as_one_thing_not_as_a_stopped_table_too(shop: Shop) -> None:
     said = "600 of the last 10000 rows break rules that hold them back; the contract's breaker allows 0.05 of 10000"
     shop.portal({"public.orders": {"state": "stopped", "error": said}}, breakers={"orders": said})
+    with closing(Audits.open(shop.pipeline.state)) as audits:
+        audits.seen("orders", "breaker", "", {"message": said}, NOW)
     (told,) = shop.told()
     assert [line["kind"] for line in told["alerts"]] == ["breaker"]
     assert said in told["alerts"][0]["what"]
@@ -247,14 +249,14 @@ def test_a_breaker_is_told_as_one_thing_not_as_a_stopped_table_too(shop: Shop) -
 
 def test_what_the_auditor_finds_is_told_and_that_it_is_over(shop: Shop) -> None:
     with closing(Audits.open(shop.pipeline.state)) as audits:
-        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "two engines differ", "count": 3}, NOW - 100)
+        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "they differ on 'leak'", "count": 3}, NOW - 100)
         audits.seen("orders", "freshness", "freshness", {"message": "the newest change was committed 3 h ago; 1 h are promised"}, NOW - 50)
         audits.seen("customers", "freshness", "freshness", {"message": "of a dataset that is not audited any more"}, NOW - 50)
         (told,) = shop.told()
         jsonschema.validate(told, PAYLOAD_SCHEMA)
         assert told["title"] == "orders: incident of the auditor, not fresh"
         assert [(line["kind"], line["what"], line["count"]) for line in told["alerts"]] == [
-            ("incident", "disagreement: two engines differ (rule amount-minimum-1)", 3),
+            ("incident", "disagreement: they differ on *** (rule amount-minimum-1)", 3),
             ("freshness", "the newest change was committed 3 h ago; 1 h are promised", None),
         ]
         assert told["alerts"][1]["since"] == moment(NOW - 50)
