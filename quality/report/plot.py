@@ -121,7 +121,7 @@ def count(number: float) -> str:
     for limit, unit, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(number) >= limit:
             return f"{float(f'{number / unit:.3g}'):,g}{letter}"
-    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.3g}"
+    return f"{number:,.0f}" if abs(number) >= 100 or float(number).is_integer() else f"{number:.3g}"
 
 
 def percent(share: float | None) -> str:
