@@ -315,9 +315,7 @@ class Judge:
         if one.mapped is None:
             spoiled = [QuarantinedRow(row, (Reason(WAITED, None, one.why, None),)) for row in range(len(batch))]
             judgement = Judgement(np.zeros(len(batch), np.bool_), spoiled)
-            if self._order is not None:
-                judgement = self._order.applied(batch, judgement)
-            rows = list(judgement.quarantined)
+            rows = list((judgement if self._order is None else self._order.applied(batch, judgement)).quarantined)
             passed, records = batch.slice(0, 0), list(self._record(batch, rows, gate))
         else:
             mapped = one.mapped if self._order is None else self._order.enriched(batch, one.mapped)
@@ -379,8 +377,8 @@ class Judge:
 
 
 def _for_sink(record: QuarantineRecord, sink: str) -> QuarantineRecord:
-    said = f"; the copy for the sink {sink} is without it"
-    return replace(record, reasons=tuple(replace(reason, message=reason.message + said) for reason in record.reasons))
+    reasons = (replace(one, message=f"{one.message}; the copy for the sink {sink} is without it") for one in record.reasons)
+    return replace(record, reasons=tuple(reasons))
 
 
 def _late(sifted: Sifted | None) -> dict[str, int]:
