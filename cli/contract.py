@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import AsJson, Log, Verbose, speak
 from cli.styles import LogFormat
+from pipeline.errors import EXIT_NO
+
+if TYPE_CHECKING:
+    from quality.contract_diff import ContractDiff
 
 contracts = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -17,11 +21,12 @@ _ROWS_SHOWN = 10
 
 @contracts.callback()
 def _contract() -> None:
-    """Judges data by a contract, without any server.
+    """Judges data by a contract, and compares and approves versions of contracts, without any server.
 
     \b
-    Example:
+    Examples:
       sluice contract test contracts/orders.odcs.yaml --data orders.csv
+      sluice contract diff old.odcs.yaml contracts/orders.odcs.yaml
     """
 
 
@@ -79,3 +84,51 @@ def _show(answer: dict[str, Any], *, success: bool) -> None:
             rows.append([rule["id"], rule["engine"], "", "" if rule["success"] else "fails", f"observed {rule['observed']}"])
     answer_table(["rule", "engine", "evaluated", "failed", "rows"], rows, right=["evaluated", "failed"])
     answer_line(f"{amount(answer['passed'])} of {amount(answer['rows'])} rows pass; the contract is {'kept' if success else 'broken'}")
+
+
+@contracts.command("diff")
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="OLD", help="The contract as it was.", show_default=False)],
+    after: Annotated[Path, typer.Argument(metavar="NEW", help="The contract as it is to be.", show_default=False)],
+    json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Log = LogFormat.console,
+) -> None:
+    """Says every change between two versions of a contract, and whether others can go on as they are.
+
+    Exit code 0 when the versions are compatible, 1 when a change is breaking, 2 for a contract that isn't sound.
+
+    \b
+    Examples:
+      sluice contract diff old.odcs.yaml contracts/orders.odcs.yaml
+      sluice contract diff old.odcs.yaml contracts/orders.odcs.yaml --json
+    """
+    speak(verbose, log_format)
+    from cli.answers import answer_json
+    from quality.contract_diff import compare
+    from quality.contract_reading import load_contract
+
+    found = compare(load_contract(before), load_contract(after))
+    if json:
+        answer_json(found.answer())
+    else:
+        show_diff(found)
+    raise typer.Exit(EXIT_NO if found.breaking else 0)
+
+
+def show_diff(found: ContractDiff) -> None:
+    """The changes as a table, and the verdict."""
+    from cli.answers import answer_line, answer_table
+
+    if found.changes:
+        rows = [[one.effect, one.kind, one.subject, one.says, one.before, one.after, one.line] for one in found.changes]
+        answer_table(["effect", "what", "of", "says", "before", "after", "line"], rows, right=["line"])
+    ends = f"{found.before.version} to {found.after.version}"
+    if not found.changes:
+        answer_line(f"{ends}: nothing has changed")
+    elif found.breaking:
+        answer_line(f"{ends}: breaking; {len(found.breaking)} of {len(found.changes)} changes have to be approved")
+    else:
+        answer_line(f"{ends}: compatible")
+    if found.version_problem:
+        answer_line(f"note: {found.version_problem}")

@@ -8,12 +8,16 @@ import typer
 
 from cli.alerts import alerts
 from cli.audit import audit
+from cli.audit_trail import list_ as list_trail
+from cli.audit_trail import verify as verify_trail
 from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
 from cli.ending import Commands
+from cli.forget import forget
 from cli.new import new
 from cli.plan import plan
+from cli.profile import profile
 from cli.quarantine import quarantine
 from cli.report import report
 from cli.resync import resync, snapshot
@@ -61,13 +65,15 @@ def sluice(
     """
 
 
-for command in (demo, check, plan, sync, run, status, verify, trace, report, snapshot, resync):
+for command in (demo, check, plan, sync, run, status, verify, trace, report, profile, snapshot, resync):
     app.command()(command)
-for step in (fix, approve, replay, discard):
+for step in (fix, approve, replay, discard, forget):
     quarantine.command()(step)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
 app.add_typer(alerts, name="alerts")
+audit.command("verify")(verify_trail)
+audit.command("list")(list_trail)
 app.add_typer(audit, name="audit")
 app.add_typer(new, name="new")
 app.command()(schema)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from quality.references import strange_lookups
 from quality.rules import Rule, Scope
 from sinks.routing import route_problems
 
+_KIND = re.compile(rb"""^["']?kind["']?[ ]*:[ ]*["']?DataContract["']?[ ]*(#.*)?\r?$""", re.MULTILINE)
+_HEAD = 1 << 20  # bytes in which a contract says that it is one: larger ones are refused
 _WHERE_IT_RUNS = {
     Scope.ROW: "the gate, each row",
     Scope.BATCH: "the gate, rows of a batch together",
@@ -49,6 +52,12 @@ def check_file(file: Path) -> Checked:
 def is_contract(file: Path) -> bool:
     """Whether a file is a contract, by what is in it. Raises ConfigError for one that cannot be read."""
     try:
+        with file.open("rb") as source:
+            if _KIND.search(source.read(_HEAD)):
+                return True
+    except (OSError, ValueError):
+        pass  # read_document says why
+    try:
         content = read_document(file, {}).content
     except ConfigError as error:
         if any(problem.line for problem in error.problems):
@@ -56,13 +65,19 @@ def is_contract(file: Path) -> bool:
         raise
     if not isinstance(content, dict):
         return False
-    return content.get("kind") == "DataContract" or ("apiVersion" in content and not {"pipeline", "sources", "sinks"} & content.keys())
+    return (
+        content.get("kind") == "DataContract"
+        or "dataContractSpecification" in content
+        or ("apiVersion" in content and not {"pipeline", "sources", "sinks"} & content.keys())
+    )
 
 
 def _check_contract(file: Path) -> Checked:
     try:
         contract = load_contract(file)
     except ConfigError as error:
+        if not any(problem.line for problem in error.problems):
+            raise
         return Checked("contract", list(error.problems))
     return Checked("contract", _engine_problems(contract), _set_rules(contract), {contract.dataset: contract})
 
@@ -92,10 +107,24 @@ def _check_pipeline(reading: Reading) -> Checked:
         found.problems += map_problems(reading.pipeline)
         shapes |= enriched_schemas(reading.pipeline, found.problems)
         found.problems += order_problems(reading, shapes)
+    if reading.pipeline is not None:
+        found.notes += _owners_that_are_none(reading.pipeline, found.contracts.values())
     for sink in reading.sinks.values():
         for route in (sink.routes or {}).values():
             found.problems += _route_problems(reading, sink.name, route, shapes.get(route.dataset))
     return found
+
+
+def _owners_that_are_none(pipeline: Pipeline, contracts: Iterable[Contract]) -> list[str]:
+    """Of channels of alerts that nothing would ever come by."""
+    known = {contract.owner for contract in contracts} | {pipeline.owner}
+    channels = pipeline.alerts.channels if pipeline.alerts is not None else {}
+    return [
+        f"the channel `{name}` is for the owner `{owner}`, whom no contract names"
+        for name, channel in channels.items()
+        for owner in channel.owners
+        if owner not in known
+    ]
 
 
 def schema_of(contract: Contract, dataset: str, key: Sequence[str] = ()) -> TableSchema:

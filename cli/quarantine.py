@@ -157,7 +157,7 @@ def _whole(found: Quarantine, masks: Masks, wanted: Wanted) -> Iterator[dict[str
     from cli.records import shown
 
     for record in found.records(wanted):
-        yield shown(record, masks, found)
+        yield shown(record, masks, found, story=False)
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
@@ -190,6 +190,10 @@ def _record(told: dict[str, Any]) -> None:
         "status",
         "group",
         "owner",
+        "patched_by",
+        "approved_by",
+        "resolved_at",
+        "resolution",
     ):
         if told[name] is not None:
             answer_line(f"{name.replace('_', ' '):15} {printable(str(told[name]))}")
@@ -200,8 +204,13 @@ def _record(told: dict[str, Any]) -> None:
     answer_table(["rule", "column", "what must hold", "value"], reasons)
     answer_line()
     before = told["before"] or {}
-    rows = [[name, _cut(value), _cut(before.get(name, ""))] for name, value in told["raw"].items()]
-    answer_table(["column", "received", "before"], rows)
+    patch = told["patch"] or {}
+    columns = [*told["raw"], *(name for name in patch if name not in told["raw"])]
+    rows = [[name, *(_cut(row[name]) if name in row else "" for row in (told["raw"], before, patch))] for name in columns]
+    answer_table(["column", "received", "before", "fixed"], rows)
+    answer_line()
+    steps = [[one["at"], one["step"], one["by"], ", ".join(one.get("columns", one.get("rules", [])))] for one in told["audit"]]
+    answer_table(["at", "step", "by", "what"], steps)
 
 
 def _cut(value: object) -> str:

@@ -14,6 +14,7 @@ import structlog
 
 from dataflows.map_answer import MAP
 from dataflows.records import trace_id
+from journal import audit_trail
 from journal.opening import find_reader
 from journal.quarantine import QuarantineRecord, Values, Wanted
 from journal.sealing import SealedValues
@@ -98,6 +99,19 @@ class Quarantine:
     def _looked_up(self, records: Sequence[QuarantineRecord]) -> dict[str, bool]:
         newer = frozenset() if self._reader is None else self._reader.newer([one for one in records if one.sink is None])
         return {one.id: one.status == "superseded" or one.id in newer for one in records}
+
+    def steps(self, record: QuarantineRecord) -> list[dict[str, Any]]:
+        """What was done with the record, as the audit trail tells it."""
+        if self._reader is None:
+            return []
+        with self._reader.view() as (db, _):
+            lines = audit_trail.of_record(db, record.ordinal, record.sink)
+        names = ("columns", "rules", "group", "replay")
+        return [
+            {"at": moment(line.at), "step": line.action, "by": line.by, "system_user": line.system_user, "line": line.n}
+            | {name: line.detail[name] for name in names if line.detail.get(name) is not None}
+            for line in lines
+        ]
 
     def trace(self, record: QuarantineRecord) -> str | None:
         """The id of the trace that the record belongs to; None where the journal is gone."""
@@ -203,8 +217,8 @@ def _typed(value: str | None, kind: str | None) -> object:
     return value == "t" if kind == "boolean" and value in ("t", "f") else value
 
 
-def shown(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[str, Any]:
-    """The whole record, as `show --json` gives it: values are Postgres' text."""
+def shown(record: QuarantineRecord, masks: Masks, found: Quarantine, *, story: bool = True) -> dict[str, Any]:
+    """The whole record, as `show --json` gives it: values are Postgres' text. Without its `story` it says less of what was done with it."""
     trace = found.trace(record)
     return {
         **listed(record, masks, found),
@@ -223,5 +237,8 @@ def shown(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[str
         "approved_by": record.approved_by,
         "resolved_at": moment(record.resolved_at),
         "resolution": record.resolution,
-        "audit": [{"at": moment(record.quarantined_at), "step": "quarantined", "by": record.sink or "gate"}],
+        "audit": [
+            {"at": moment(record.quarantined_at), "step": "quarantined", "by": record.sink or "gate"},
+            *(found.steps(record) if story else ()),
+        ],
     }

@@ -48,18 +48,16 @@ def fix(
       sluice quarantine fix pipeline.yaml --group 1c0b77aa --expr "amount=abs(amount)" --by ann@example.com
     """
     speak(verbose, log_format)
-    found = _pairs("--set", values)
+    found = pairs("--set", values)
     nothing = dict.fromkeys(nulls or ())
-    computed = _pairs("--expr", expressions)
+    computed = pairs("--expr", expressions)
     if not (found or nothing or computed):
         raise ConfigError("nothing is said to be set", hint="--set COLUMN=VALUE, --null COLUMN or --expr COLUMN=SQL")
     twice = [name for name in found if name in nothing or name in computed] + [name for name in nothing if name in computed]
     if twice:
         raise ConfigError(f"`{twice[0]}` is set twice")
     content = {"action": "fix", **_which(ids, group), "by": by, "set": {**found, **nothing}, "expr": computed}
-    _finish(
-        file, content, timeout, json, "fixed", f"they wait for somebody to approve them: `sluice quarantine approve {file} … --by NAME`"
-    )
+    finish(file, content, timeout, json, "fixed", f"they wait for somebody to approve them: `sluice quarantine approve {file} … --by NAME`")
 
 
 def approve(
@@ -80,7 +78,7 @@ def approve(
     """
     speak(verbose, log_format)
     content = {"action": "approve", **_which(ids, group), "by": by}
-    _finish(file, content, timeout, json, "approved", f"`sluice quarantine replay {file} --approved` sends them on")
+    finish(file, content, timeout, json, "approved", f"`sluice quarantine replay {file} --approved` sends them on")
 
 
 def discard(
@@ -101,7 +99,7 @@ def discard(
       sluice quarantine discard pipeline.yaml 4f1c2a9e-1042 --by ann@example.com --why "a test order"
     """
     speak(verbose, log_format)
-    _finish(file, {"action": "discard", **_which(ids, group), "by": by, "why": why}, timeout, json, "discarded", None)
+    finish(file, {"action": "discard", **_which(ids, group), "by": by, "why": why}, timeout, json, "discarded", None)
 
 
 def replay(
@@ -181,7 +179,8 @@ def _say_replayed(told: dict[str, Any], file: Path) -> None:
         answer_line(f"the sink {sink} does not hold them yet")
 
 
-def _finish(file: Path, content: dict[str, Any], timeout: float, json: bool, word: str, then: str | None) -> None:
+def finish(file: Path, content: dict[str, Any], timeout: float, json: bool, word: str, then: str | None) -> None:
+    """Asks for something, says what came of it, and ends the command. Raises what was answered in place of an answer."""
     from cli.answers import answer_json, answer_line
 
     _, answer = _asked(file, content, timeout)
@@ -225,7 +224,8 @@ def _which(ids: list[str] | None, group: str | None) -> dict[str, Any]:
     return {"group": group} if group else {"ids": list(dict.fromkeys(ids or ()))}
 
 
-def _pairs(option: str, written: list[str] | None) -> dict[str, str]:
+def pairs(option: str, written: list[str] | None) -> dict[str, str]:
+    """COLUMN=VALUE, as they are written behind an option. Raises ConfigError."""
     found: dict[str, str] = {}
     for one in written or ():
         name, sign, value = one.partition("=")

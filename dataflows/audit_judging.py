@@ -23,7 +23,7 @@ from journal.schema import TableSchema
 from journal.sealing import SealedError
 from journal.windows import Piece
 from pipeline.errors import ConfigError
-from quality.auditor import DISAGREEMENT, LET_THROUGH, NO_VERDICT, RULE, Auditor, Contested, Finding, Trouble
+from quality.auditor import DISAGREEMENT, GATE, NO_VERDICT, RULE, Auditor, Contested, Finding, Trouble
 from quality.contract import Contract
 from quality.judgement import MASKED
 from quality.kernels.gx import Reference
@@ -34,7 +34,7 @@ Place = Callable[[ChangeBatch, int], str]
 
 _ROWS_TOLD = 20
 _JUDGED = (Op.INSERT, Op.READ, Op.UPDATE)
-KINDS = (RULE, DISAGREEMENT, LET_THROUGH, NO_VERDICT)
+KINDS = (RULE, DISAGREEMENT, GATE, NO_VERDICT)
 """Kinds of incidents that a window shows, or shows no more."""
 
 
@@ -93,7 +93,7 @@ class DatasetAudit:
         batches = [piece.batch for piece in window.fresh]
         ordinals = [int(one) for batch in batches for one in (batch.ordinal.min(), batch.ordinal.max())]
         times = [int(one) for batch in batches for one in (batch.time.min(), batch.time.max())]
-        engines = any(kind in (DISAGREEMENT, LET_THROUGH) for kind, _ in verdict.seen)
+        engines = any(kind in (DISAGREEMENT, GATE) for kind, _ in verdict.seen)
         rows = sum(map(len, batches)) + len(window.records)
         whole = Audited(
             window.dataset, window.place.journal, window.place.seq, "", "differs" if engines else "agrees", "", rows, at,
@@ -162,7 +162,7 @@ class DatasetAudit:
         if not window.fresh:
             return
         batch = _joined([*window.older, *window.fresh], self.contract)
-        batch = batch.slice(max(0, len(batch) - max(self.contract.audit.window, 1)), len(batch))
+        batch = batch.slice(max(0, len(batch) - window.size), len(batch))
         auditor = self._auditor(batch.schema, self._around.plain(batch.schema))
         for finding in auditor.sets(batch):
             self._take(verdict, finding, partial(self._told_row, batch, placed=False))

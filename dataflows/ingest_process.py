@@ -15,6 +15,7 @@ import structlog
 from dataflows.beat import Beat, share
 from dataflows.build import build_source, contracts, dataset_name
 from dataflows.copy_names import CopyNames
+from dataflows.erasing import Retention
 from dataflows.given import resume_from
 from dataflows.ingest import IngestState, JournalStep, Relief, ingest_flow
 from dataflows.judged_by import JudgedBy
@@ -131,11 +132,13 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
         relief = Relief(journal, partial(state.passed, journal.id, list(pipeline.sinks)))
         requests = open_requests(pipeline, rules, journal, state, stages, ringer.ring)
         held.callback(requests.close)
+        retention = Retention(journal, pipeline.state, rules)
 
         def relieve() -> bool:
             step.look_after_waiting()
             if flow_state.handed == flow_state.done:  # else something of a transaction may be on its way
                 requests.work(_FOR_OWNERS)
+                retention.tick()
             return relief()
 
         flow = partial(ingest_flow, "ingest", sources, judge, step, flow_state, stop, relieve, precedence, lambda: requests.busy)

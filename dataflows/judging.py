@@ -85,6 +85,12 @@ class MapsOfFeeds(Protocol):
 LATE = "order_by"
 """The rule by which a row is dropped that comes behind a newer version of it."""
 
+RESUMED = (
+    "`sluice quarantine list` says what is wrong; mend the source, or the contract, then start ingest again:"
+    " changes are kept meanwhile, and are judged then, with a count of the breaker's that begins anew"
+)
+"""How a dataset goes on that its breaker has paused."""
+
 WAITED = "lookup"
 """The rule that a row breaks which cannot be let go any more, and waited for a lookup."""
 
@@ -210,9 +216,8 @@ class Judge:
         judgement = undecodable(batch) if gate is None else gate.judge(batch)
         self._note_breaker(batch.dataset, judgement)
         if judgement.failure is not None:
-            return self._stop(given, judgement.failure.message)
-        if judgement.alert is not None:
-            log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
+            way_out = f"\n  hint: {RESUMED}" if judgement.failure.rule == BREAKER else ""
+            return self._stop(given, judgement.failure.message + way_out)
         if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
             unmapped = self._recorded(mapped, gate)
         if self._order is not None:
@@ -250,20 +255,19 @@ class Judge:
         """What later changes are to be compared with: of what the gate let pass all but what went no further."""
         if self._earlier is None:
             return None
-        passed = judgement.passed.copy()
-        if sifted is not None and sifted.late:
-            passed &= ~np.isin(batch.ordinal, sifted.gone)
-        if poor is not None and poor.failed is not None:
-            passed &= ~np.isin(batch.ordinal, poor.failed.ordinal)
+        gone = [*([] if sifted is None else [sifted.gone]), *([] if poor is None or poor.failed is None else [poor.failed.ordinal])]
+        passed = judgement.passed & ~np.isin(batch.ordinal, np.concatenate([np.zeros(0, np.int64), *gone]))
         return self._earlier.take(batch if passed.all() else batch.take(passed))
 
     def _note_breaker(self, dataset: str, judgement: Judgement) -> None:
         failure = judgement.failure
         said = failure.message if failure is not None and failure.rule == BREAKER else judgement.alert
         if said is not None:
+            if dataset not in self.tripped and judgement.alert is not None:  # one that stops the table says so itself
+                log.warning("too many bad rows: they go on, with warnings", dataset=dataset, why=said)
             self.tripped[dataset] = said
-        elif judgement.judged:
-            self.tripped.pop(dataset, None)
+        elif judgement.judged and self.tripped.pop(dataset, None) is not None:
+            log.info("enough rows are good again", dataset=dataset)
 
     def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None, Sifted | None]:
         """What goes on of what the contract has passed, what was made of it where it is enriched, what waits, and what was late.

@@ -11,6 +11,7 @@ from journal import trends
 from journal.history import History, Line, Sample
 from journal.ledger import Tally
 from journal.local import JournalReader
+from journal.quarantine import STATUSES
 from journal.state import State
 from journal.trends import Flow, Group, Waiting
 from pipeline.model import Pipeline
@@ -81,6 +82,7 @@ class QualityNumbers:
         for one in (self._waiting.get(dataset), self.refused.get(dataset)):
             for status, number in one.statuses.items() if one else ():
                 found.add(status, number, one.oldest if one else None)
+        found.statuses = {status: found.statuses[status] for status in STATUSES if status in found.statuses}
         return found
 
     def freshness(self, dataset: str) -> float | None:

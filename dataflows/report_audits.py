@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from journal import audits
 from journal.audits import Audits
+from quality.judgement import MASKED
 from quality.report.model import Agreement, Incident
 
+if TYPE_CHECKING:
+    from quality.contract import Contract
+
 _SAMPLES = 3
+_ENGINES = {"gate": "the gate", "ours": "judged again", "reference": "Great Expectations"}
 _LONGEST = 160
 _RULES_OF_ROWS = ("agrees", "differs", "none")
 
 
-def incidents_of(dataset: str, found: Audits) -> list[Incident]:
-    """The open incidents of a dataset, the newest first."""
-    return [_incident(one) for one in reversed(found.incidents(dataset))]
+def incidents_of(dataset: str, found: Audits, contract: Contract | None) -> list[Incident]:
+    """The open incidents of a dataset, the gravest first, then the newest."""
+    made = [_incident(one, contract) for one in reversed(found.incidents(dataset))]
+    return sorted(made, key=lambda one: not one.grave)
 
 
 def agreement_of(dataset: str, found: Audits, since: float) -> Agreement | None:
@@ -34,15 +40,28 @@ def agreement_of(dataset: str, found: Audits, since: float) -> Agreement | None:
     )
 
 
-def _incident(one: audits.Incident) -> Incident:
+def _incident(one: audits.Incident, contract: Contract | None) -> Incident:
     said = str(one.detail.get("message") or one.kind)
-    return Incident(one.kind, said[: 4 * _LONGEST], _time(one.since), _time(one.last), one.count, one.rule, _samples(one.detail))
+    samples = [] if contract is None else _samples(one.detail, contract)
+    return Incident(one.kind, said[: 4 * _LONGEST], _time(one.since), _time(one.last), one.count, one.rule, samples)
 
 
-def _samples(detail: dict[str, Any]) -> list[str]:
-    """What was found, if the incident says so; masked where the contract says so, by whoever wrote it."""
+def _samples(detail: dict[str, Any], contract: Contract) -> list[str]:
+    """Rows that show it, with what each engine says of them. Whoever wrote them has masked them; what is confidential since, is here."""
+    hidden = {column for column, prop in contract.columns.items() if prop.sensitive}
     rows = detail.get("rows")
-    return [str(row)[:_LONGEST] for row in rows[:_SAMPLES]] if isinstance(rows, list) else []
+    return [_row(row, hidden) for row in rows[:_SAMPLES] if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _row(row: dict[str, Any], hidden: set[str]) -> str:
+    found = {**_dict(row.get("key")), **_dict(row.get("values"))}
+    values = ", ".join(f"{name}={MASKED if value is not None and name in hidden else value}" for name, value in found.items())
+    said = [f"{who}: {row[name]}" for name, who in _ENGINES.items() if row.get(name) is not None]
+    return "; ".join([values[:_LONGEST], *said])
+
+
+def _dict(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
 
 
 def _time(seconds: float) -> datetime:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from journal.local import JournalReader
-from journal.quarantine import Cause, Reason, Wanted
+from journal.quarantine import STATUSES, Cause, Reason, Wanted
 from journal.state import State
 from journal.trends import Group
 from pipeline.model import Pipeline
@@ -78,7 +78,7 @@ def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader:
         since=datetime.fromtimestamp(found[0].quarantined_at, UTC),
         samples=list(dict.fromkeys(samples)),
         command=_command(pipeline, "list", "--dataset", group.dataset, "--group", group.cause),
-        statuses=dict(group.statuses),
+        statuses={status: group.statuses[status] for status in STATUSES if status in group.statuses},
         steps=_steps(pipeline, group, reason),
     )
 
@@ -101,17 +101,17 @@ def _refused(pipeline: Pipeline, cause: Cause, contract: Contract | None, state:
 
 
 def _steps(pipeline: Pipeline, group: Group, reason: Reason) -> list[Step]:
-    """The commands that make sense for records of these statuses, in the order in which they are given."""
+    """The commands that make sense for records of these statuses; first what brings some of them to their end."""
     chosen = ("--group", group.cause)
     me = '--by "$USER"'
     made: list[Step] = []
+    if "approved" in group.statuses:  # before a fix, which would take their approval away
+        made.append(Step("Send them on, and wait for the sinks", _command(pipeline, "replay", *chosen, "--wait")))
+    if "patched" in group.statuses or "rule-changed" in group.statuses:
+        made.append(Step("Approve somebody else’s fix", f"{_command(pipeline, 'approve', *chosen)} {me}"))
     if any(status in group.statuses for status in _MENDABLE):
         column = reason.column or "COLUMN"
         made.append(Step("Set a column right", f"{_command(pipeline, 'fix', *chosen, '--set', f'{column}=NEW_VALUE')} {me}"))
-    if "patched" in group.statuses or "rule-changed" in group.statuses:
-        made.append(Step("Approve somebody else’s fix", f"{_command(pipeline, 'approve', *chosen)} {me}"))
-    if "approved" in group.statuses:
-        made.append(Step("Send them on, and wait for the sinks", _command(pipeline, "replay", *chosen, "--wait")))
     made.append(Step("Give them up", f"{_command(pipeline, 'discard', *chosen)} {me} --why 'REASON'"))
     return made
 

@@ -99,7 +99,7 @@ class _Gathering:
             effectiveness=effectiveness,
             budget=budget,
             pending=approvals(pipeline, name, waiting.statuses.get("patched", 0)),
-            incidents=incidents_of(name, self._audits),
+            incidents=incidents_of(name, self._audits, contract),
             agreement=agreement_of(name, self._audits, numbers.now - WINDOW),
             changes=changes_of(name, numbers.known, self._reader),
         )

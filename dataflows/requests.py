@@ -13,6 +13,7 @@ import structlog
 from dataflows import steps
 from dataflows.build import dataset_name
 from dataflows.copy_names import CopyNames
+from dataflows.erasing import forget
 from dataflows.replay import Place, Replay
 from dataflows.stages import Stages
 from dataflows.steps import Answer, Desk, Doing
@@ -32,7 +33,14 @@ log = structlog.get_logger("sluice.ingest")
 
 LOOK_EVERY = 0.2  # seconds
 
-_STEPS = {"fix": steps.fix, "import": steps.fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}
+_STEPS = {
+    "fix": steps.fix,
+    "import": steps.fix,
+    "approve": steps.approve,
+    "discard": steps.discard,
+    "replay": steps.replay,
+    "forget": forget,
+}
 _FEWEST, _MOST = 200, 20_000  # records of a piece
 _LONG = 0.04  # seconds that a piece may take, about
 
@@ -165,7 +173,7 @@ def open_requests(
     pipeline: Pipeline, rules: Mapping[str, Contract], journal: JournalWriter, state: State, stages: Stages, ring: Callable[[], None]
 ) -> Requests:
     """What serves the owners of a pipeline, in the process that writes its journal."""
-    desk = Desk(journal, rules, stages.maps, partial(_home, pipeline))
+    desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), pipeline.state)
     return Requests(desk, Inbox(pipeline.state), Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring))
 
 

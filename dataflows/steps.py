@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflows.given import resume_from
@@ -40,12 +41,13 @@ Refusal = Callable[[Standing], str | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Desk:
-    """What the steps work with. `home` says why a record of a table cannot go on in this pipeline, if it cannot."""
+    """What the steps work with. `home` says why a record of a table cannot go on in this pipeline, if it cannot; `folder` is its state."""
 
     journal: JournalWriter
     contracts: Mapping[str, Contract]
     maps: Maps
     home: Callable[[str, str, str], str | None]
+    folder: Path
 
     @property
     def shapes(self) -> RecordShapes:

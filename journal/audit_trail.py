@@ -184,3 +184,8 @@ def progress(db: sqlite3.Connection, request: str) -> tuple[int, int, int | None
         where json_extract(detail, '$.request') = ? and json_extract(detail, '$.upto') is not null"""
     found: tuple[int, int, int | None] = db.execute(query, (request,)).fetchone()
     return found
+
+
+def latest(db: sqlite3.Connection, limit: int) -> list[Line]:
+    """The newest lines, in order."""
+    return list(lines(db, head(db)[0] - limit))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from journal import state_file
+from journal.erasing import empty_log
 from journal.trouble import may_write, transaction
 from pipeline.errors import TerminalError
 
@@ -36,6 +37,8 @@ class Request:
         return str(self.content["action"])
 
 
+_WITH_VALUES = ("set", "expr", "patches", "columns")
+_VALUES = ", ".join(f"'$.{name}'" for name in _WITH_VALUES)
 _OPEN = "select id, at, content from owner_request where id not in (select id from owner_answer) order by at, id"
 
 
@@ -50,6 +53,7 @@ class Inbox:
         with state_file.reported(self._path):
             self._db = state_file.connect(self._path)
             self._db.isolation_level = None
+            self._db.execute("pragma secure_delete = on").fetchall()  # values are asked for in requests, and go with their answers
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -69,14 +73,18 @@ class Inbox:
             return [Request(name, at, json.loads(content)) for name, at, content in self._db.execute(_OPEN).fetchall()]
 
     def answer(self, request: Request, content: Mapping[str, Any]) -> None:
-        """Answers a request; another answer to it changes nothing. Forgets old answers, with what they answered."""
+        """Answers a request, of which no values stay; another answer changes nothing. Forgets old answers, with what they answered."""
         with self._writing() as db:
             db.execute("insert or ignore into owner_answer values (?, ?, ?)", (request.id, time.time(), json.dumps(content)))
+            db.execute("update owner_request set content = json_remove(content, " + _VALUES + ") where id = ?", (request.id,))
             kept = "select id from owner_answer order by at desc limit ?"
             old = f"select id from owner_answer where at < ? and id not in ({kept})"
             given = (time.time() - _LONG, _KEPT)
             db.execute(f"delete from owner_request where id in ({old})", given)
             db.execute(f"delete from owner_answer where at < ? and id not in ({kept})", given)
+        if any(request.content.get(name) for name in _WITH_VALUES):
+            with state_file.reported(self._path):
+                empty_log(self._db)
 
     def answered(self, request: Request) -> dict[str, Any] | None:
         """The answer to a request; None while there is none."""
@@ -89,12 +97,6 @@ class Inbox:
         with self._writing() as db:
             newer = "on conflict do update set n = excluded.n, hash = excluded.hash where n < excluded.n"
             db.execute(f"insert into trail_head values (?, ?, ?) {newer}", (journal, n, of))
-
-    def head(self, journal: str) -> tuple[int, str] | None:
-        """What was noted last."""
-        with state_file.reported(self._path):
-            found = self._db.execute("select n, hash from trail_head where journal = ?", (journal,)).fetchone()
-        return None if found is None else (found[0], found[1])
 
     def close(self) -> None:
         with closing(self._db):

@@ -230,6 +230,13 @@ class State(StateAccess):
         rows = self._read(chosen.with_only_columns(tables.refused.c.key))
         return [values_of(row["key"]) or {} for row in rows]
 
+    def trail_head(self, journal: str) -> tuple[int, str] | None:
+        """How far the audit trail of a journal was when that was noted last: the number of its last line, and its hash."""
+        if not self._read(sa.text("select 1 as found from sqlite_master where name = 'trail_head'")):
+            return None
+        rows = self._read(sa.select(tables.head).where(tables.head.c.journal == journal))
+        return (rows[0]["n"], rows[0]["hash"]) if rows else None
+
     def elsewhere(self) -> list[Folder]:
         """The other folders of the pipeline that have told what runs in them; none where its journal is not in topics."""
         here = sa.select(tables.own.c.value).where(tables.own.c.name == tables.ID).scalar_subquery()

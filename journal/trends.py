@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from journal.audit_trail import SELF
 from journal.ledger import Tally
 from journal.quarantine import RESOLVED, UNRESOLVED
 
@@ -137,5 +138,6 @@ def groups(db: sqlite3.Connection) -> list[Group]:
 
 
 def steps(db: sqlite3.Connection, since: float) -> dict[str, int]:
-    """How often people did something with records of a dataset."""
-    return dict(db.execute("select dataset, count(*) from audit where at >= ? group by dataset", (since,)))
+    """How often people did something with records of a dataset. What was asked for at once is one step, however many lines tell of it."""
+    asked = "count(distinct coalesce(json_extract(detail, '$.request'), n))"
+    return dict(db.execute(f"select dataset, {asked} from audit where at >= ? and by <> ? group by dataset", (since, SELF)))

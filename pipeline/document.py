@@ -24,13 +24,14 @@ class Document:
     """The contents of a file as plain dicts, lists and scalars, and `lines`: path of keys -> line, from 1.
 
     `problems` are what can be told together with whatever else is wrong: variables that are not set, whose text is empty in `content`;
-    keys that are there twice, of which the first counts.
+    keys that are there twice, of which the first counts. `text` is what was read.
     """
 
     file: Path
     content: object
     lines: Mapping[tuple[Step, ...], int] = field(repr=False)
     problems: Sequence[Problem] = ()
+    text: str = field(default="", repr=False)
 
     def line(self, path: Sequence[Step]) -> int:
         """The line of the deepest part of `path` that is in the file."""
@@ -40,29 +41,32 @@ class Document:
         return self.lines.get(steps, 1)
 
 
-def read_document(file: Path, environment: Mapping[str, str] | None = None, *, fill: bool = True) -> Document:
-    """Reads a YAML file. Raises ConfigError for one that isn't there or isn't YAML.
+def read_document(
+    file: Path, environment: Mapping[str, str] | None = None, *, fill: bool = True, text: str | None = None, largest: int = _LARGEST
+) -> Document:
+    """Reads a YAML file, or `text` as if it stood there. Raises ConfigError for one that isn't there, isn't YAML, or has more bytes.
 
     `fill` is false for files in which `${…}` is only text; then the document has no problems: they are raised.
     """
-    root, problems = parse(_text(file), file)
+    text = _text(file, largest) if text is None else text
+    root, problems = parse(text, file)
     reading = _Reading(file, None if not fill else os.environ if environment is None else environment, problems)
     content = None if root is None else reading.plain(root, (), root.line)
     if problems and not fill:
         raise ConfigError.of(problems)
-    return Document(file, content, reading.lines, problems)
+    return Document(file, content, reading.lines, problems, text)
 
 
-def _text(file: Path) -> str:
+def _text(file: Path, largest: int) -> str:
     try:
         with file.open("rb") as source:
-            found = source.read(_LARGEST + 1)
+            found = source.read(largest + 1)
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}", hint=_elsewhere(file)) from error
     except ValueError as error:
         raise ConfigError(f"{str(file)!r} is not the name of a file") from error
-    if len(found) > _LARGEST:
-        raise ConfigError(f"{file} is larger than {_LARGEST >> 20} MB", hint="this is not a file that a person has written")
+    if len(found) > largest:
+        raise ConfigError(f"{file} is larger than {largest >> 20} MB", hint="this is not a file that a person has written")
     try:
         return found.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -102,7 +106,8 @@ class _Reading:
     def count(self, path: tuple[Step, ...], line: int) -> None:
         self.steps += 1
         if self.steps > _MOST or len(path) > _DEEPEST:
-            raise ConfigError.of([Problem("too large or too deep (an alias that holds itself?)", self.file, line)])
+            hint = "write out what `*` repeats, or give the file fewer levels and entries"
+            raise ConfigError.of([Problem("too large or too deep (an alias that holds itself?)", self.file, line, hint)])
 
     def mapping(self, node: Pairs, path: tuple[Step, ...]) -> dict[str, object]:
         self.count(path, node.line)
@@ -111,7 +116,7 @@ class _Reading:
             if not isinstance(other, Pairs):
                 self.problems.append(Problem("`<<` takes a mapping, or a list of them", self.file, other.line))
             elif any(other is one for one in (node, *self.merging)):
-                raise ConfigError.of([Problem("`<<` leads back to where it stands", self.file, node.line)])
+                raise ConfigError.of([Problem("`<<` leads back to where it stands", self.file, node.line, "name another mapping")])
             else:
                 self.merging.append(node)
                 found = {**self.mapping(other, path), **found}

@@ -93,7 +93,8 @@ def parse(text: str, file: Path) -> tuple[Node | None, list[Problem]]:
         raise ConfigError.of([Problem(f"not valid YAML: {told}", file, line, _advice(told, text, line))]) from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError.of([Problem(f"not valid YAML: {str(error).splitlines()[0]}", file, line)]) from error
+        hint = "take the character out; in double quotes it can be written as \\uXXXX"
+        raise ConfigError.of([Problem(f"not valid YAML: {str(error).splitlines()[0]}", file, line, hint)]) from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigError.of([Problem(f"not valid YAML: {str(error).splitlines()[0]}", file, 1)]) from error
     return tree.root, tree.problems
@@ -129,7 +130,8 @@ class _Tree:
         elif isinstance(event, AliasEvent):
             line = event.start_mark.line + 1
             if event.anchor not in self.anchors:
-                raise self.refuse(f"`*{event.anchor}` repeats what no `&{event.anchor}` has named before", line)
+                hint = "a text that begins with * needs quotes"
+                raise self.refuse(f"`*{event.anchor}` repeats what no `&{event.anchor}` has named before", line, hint)
             self.place(self.anchors[event.anchor], line)
         elif isinstance(event, (ScalarEvent, SequenceStartEvent, MappingStartEvent)):
             self.begin(event)
@@ -141,7 +143,7 @@ class _Tree:
             self.problems.append(Problem(f"the tag {tag} means nothing here", self.file, line, "leave it out"))
         node: Node
         if isinstance(event, ScalarEvent):
-            node = Scalar(line, event.value, event.style is None and tag not in ("!", _CORE + "str"))
+            node = Scalar(line, self.paired(event.value, line), event.style is None and tag not in ("!", _CORE + "str"))
         else:
             node = Items(line) if isinstance(event, SequenceStartEvent) else Pairs(line)
         if event.anchor is not None:
@@ -150,7 +152,16 @@ class _Tree:
         if not isinstance(node, Scalar):
             self.open.append(node)
             if len(self.open) > _DEEPEST:
-                raise self.refuse(f"more than {_DEEPEST} levels deep", line)
+                raise self.refuse(f"more than {_DEEPEST} levels deep", line, "a bracket that nobody closes?")
+
+    def paired(self, text: str, line: int) -> str:
+        """JSON writes a character beyond U+FFFF as two escapes, which YAML reads as two characters that are none."""
+        if not any("\ud800" <= letter <= "\udfff" for letter in text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise self.refuse("half a character (a surrogate of UTF-16)", line) from None
 
     def place(self, node: Node, line: int) -> None:
         if not self.open:

@@ -16,7 +16,7 @@ import numpy as np
 from quality.frame import Frame
 from quality.kernels.gx import Answer, Form, Reference, Refusal
 from quality.kernels.registry import ROW_EXPECTATIONS, compile_expectation
-from quality.kernels.verdict import RowVerdict, SetVerdict
+from quality.kernels.verdict import Rows, RowVerdict, SetVerdict
 
 Expectation = tuple[str, Mapping[str, Any]]
 """A name of Great Expectations, in its lower case, and its arguments."""
@@ -44,10 +44,12 @@ WITHOUT_PANDAS = frozenset({"unexpected_rows_expectation", *(kind for kind in RO
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """What came of it: `theirs` is the answer that agrees, or else the first that they gave. `refused`: there was none."""
+    """What came of it: `theirs` is the answer that agrees, or else the first that they gave. `refused`: there was none, `extended`:
+    nor could there be (see EXTENDED). Of a rule over rows `rows` is bool[n] of those on which they differ however the values are stored."""
 
-    outcome: Literal["agrees", "differs", "refused"]
+    outcome: Literal["agrees", "differs", "refused", "extended"]
     theirs: Answer
+    rows: Rows | None = None
 
 
 def compare(rule: Expectation, ours: RowVerdict | SetVerdict, frame: Frame, reference: Reference) -> Compared:
@@ -59,9 +61,14 @@ def compare(rule: Expectation, ours: RowVerdict | SetVerdict, frame: Frame, refe
             return Compared("agrees", answer)
         answers.append(answer)
     first = next((answer for answer in answers if not isinstance(answer, Refusal)), answers[0])
-    if explanation(rule, ours, frame, answers, reference) is not None:
+    by_row = [answer.failed for answer in answers if isinstance(answer, RowVerdict)]
+    rows = np.logical_and.reduce([failed != ours.failed for failed in by_row]) if by_row and isinstance(ours, RowVerdict) else None
+    if rows is not None and not rows.any():
         return Compared("agrees", first)
-    return Compared("refused" if isinstance(first, Refusal) else "differs", first)
+    explained = explanation(rule, ours, frame, answers, reference) is not None
+    if isinstance(first, Refusal):
+        return Compared("extended" if explained else "refused", first)
+    return Compared("agrees" if explained else "differs", first, rows)
 
 
 def same(ours: object, theirs: Answer) -> bool:
@@ -70,7 +77,7 @@ def same(ours: object, theirs: Answer) -> bool:
         return ours.evaluated == theirs.evaluated and ours.success == theirs.success and bool((ours.failed == theirs.failed).all())
     # of a type that a column has as a whole, Great Expectations gives one verdict for all rows
     if isinstance(ours, RowVerdict) and isinstance(theirs, SetVerdict):
-        return ours.success == theirs.success or ours.evaluated == 0
+        return ours.success == theirs.success or (ours.evaluated == 0 and ours.success)
     return isinstance(ours, SetVerdict) and isinstance(theirs, SetVerdict) and ours.success == theirs.success
 
 
@@ -83,12 +90,12 @@ def explanation(
         if kind == "expect_column_values_to_match_json_schema":
             return "extended" if _same_where_json(rule, ours, frame, reference) else None
         return "extended" if kind in EXTENDED else None
-    if "type" in kind and "column" in arguments and frame.rows:  # numpy's integers have no nulls
+    if "type" in kind and "column" in arguments and frame.rows:  # numpy's integers and booleans have no nulls
         there = ~np.asarray(frame.columns[arguments["column"]].is_null())
         unconditional = (kind, {name: value for name, value in arguments.items() if name not in ("row_condition", "condition_parser")})
-        [theirs] = reference.judge(frame.where(there), [unconditional], "plain")
         kernel = compile_expectation(*unconditional, {name: array.type for name, array in frame.columns.items()})
-        if same(kernel.judge(frame.where(there)), theirs):
+        held = kernel.judge(frame.where(there))
+        if any(same(held, reference.judge(frame.where(there), [unconditional], form)[0]) for form in ("plain", "nullable")):
             return "held without nulls"
     return next(
         (f"held as {forms}" for forms in _mixed(rule, frame) if same(ours, reference.judge(frame, [rule], forms)[0])),

@@ -37,7 +37,7 @@ _HOLDS_BACK = (Action.QUARANTINE, Action.DROP, Action.FAIL)
 _INSERTS = (Op.INSERT, Op.READ)
 _ROWS_TOLD = 20
 
-RULE, DISAGREEMENT, LET_THROUGH, NO_VERDICT = "rule", "disagreement", "let-through", "no-verdict"
+RULE, DISAGREEMENT, GATE, NO_VERDICT = "rule", "disagreement", "gate", "no-verdict"
 """Kinds of incidents; see docs/auditor.md."""
 
 
@@ -220,12 +220,9 @@ class Auditor:
                 theirs = np.full(len(index), not answer.success)
                 contested = np.full(len(index), compared.outcome == "differs")
             else:
-                theirs = answer.failed
-                if compared.outcome == "agrees":
-                    theirs = ours.failed
-                contested = theirs != ours.failed
-                if compared.outcome == "differs" and not contested.any():  # the same rows fail, but not of as many
-                    contested[:1] = True
+                if compared.outcome == "differs" and compared.rows is not None:
+                    contested = compared.rows
+                theirs = ours.failed ^ contested
         meant = _meant(rule, rows)[index]
         by_gate = None if gate is None else gate[index]
         let = np.zeros(len(index), np.bool_)
@@ -249,9 +246,10 @@ class Auditor:
             troubles.append(Trouble(DISAGREEMENT, said, shown(contested), count))
         if let.any():
             count = int(np.count_nonzero(let))
-            said = f"the gate has not judged {count} of {len(index)} rows as {rule.id} is judged now"
-            troubles.append(Trouble(LET_THROUGH, said, shown(let), count))
-        verdict: Verdict = "differs" if contested.any() or let.any() else "none" if troubles else "agrees"
+            said = f"the gate has not judged {count} of {len(index)} rows by {rule.id} as they are judged now"
+            troubles.append(Trouble(GATE, said, shown(let), count))
+        unknown = theirs is None and self._known(rule) and whole.rows > 0
+        verdict: Verdict = "differs" if contested.any() or let.any() else "none" if unknown else "agrees"
         engine = "gx" if theirs is not None else judge.engine
         return Finding(rule, verdict, engine, len(index), int(np.count_nonzero(ours.failed)), troubles=troubles)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from pipeline.document import read_document
+from pipeline.errors import ConfigError
 from pipeline.names import nearest
 from quality.kernels import compile_expectation
-from quality.kernels.registry import SET_EXPECTATIONS
+from quality.kernels.registry import SET_EXPECTATIONS, snake_name
 from quality.library_metrics import METRICS, Measure, build_metric, is_percent
 from quality.operators import Operator
 from quality.own_rules import read_own
@@ -33,7 +34,8 @@ AMONG_OTHERS = frozenset(
 
 _SETTINGS = ("action", "on", "mostly")
 # these may name columns that are not there
-_ABOUT_THE_TABLE = ("expect_column_to_exist", "expect_table_", "ExpectColumnToExist", "ExpectTable")
+_ABOUT_THE_TABLE = ("expect_column_to_exist", "expect_table_")
+_IMPLEMENTATION = Path("implementation")  # no file: the text of an entry
 _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
 
 
@@ -192,14 +194,15 @@ def _expectation(implementation: object, place: Place, mostly: float | None) -> 
     arguments = _resolved(kind, dict(kwargs), place)
     if mostly is not None and arguments.setdefault("mostly", mostly) != mostly:
         raise RuleError(f"mostly is {mostly} in the customProperties and {arguments['mostly']} in the kwargs", part="implementation")
-    sample = {} if kind.startswith(_ABOUT_THE_TABLE) else {name: arguments[name] for name in _COLUMN_ARGUMENTS if name in arguments}
+    about_table = snake_name(kind).startswith(_ABOUT_THE_TABLE)
+    sample = {} if about_table else {name: arguments[name] for name in _COLUMN_ARGUMENTS if name in arguments}
     columns = tuple(name for value in sample.values() for name in (value if isinstance(value, list) else [value]))
 
     def compiled(types: Types) -> RowJudge | SetJudge:
         told = all(types[column].known for column in columns if column in types)
         return compile_expectation(kind, arguments, arrow_types(types) if told else None)
 
-    name = kind if kind.islower() else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
+    name = snake_name(kind)
     scope = Scope.SET if name in SET_EXPECTATIONS else Scope.BATCH if name in AMONG_OTHERS else Scope.ROW
     about = columns[0] if columns and "column_list" not in sample else place.column
     given = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key not in _COLUMN_ARGUMENTS)
@@ -209,26 +212,35 @@ def _expectation(implementation: object, place: Place, mostly: float | None) -> 
 def _parsed(implementation: object) -> Mapping[str, Any]:
     if isinstance(implementation, str):
         try:
-            implementation = YAML(typ="safe", pure=True).load(implementation)  # JSON is YAML
-        except (YAMLError, ValueError) as error:
-            reason = getattr(error, "problem", None) or str(error)
+            implementation = _of_json(implementation) or read_document(_IMPLEMENTATION, fill=False, text=implementation).content
+        except ConfigError as error:
+            reason = error.problems[0].message.removeprefix("not valid YAML: ")
             raise RuleError(f"the implementation is neither YAML nor JSON: {reason}", part="implementation") from error
     if not isinstance(implementation, Mapping):
         raise RuleError("the implementation is a mapping with `type` and `kwargs`", part="implementation")
     return implementation
 
 
+def _of_json(text: str) -> object:
+    """What a text of JSON says, None where it is none. YAML takes pairs of escapes, and Infinity, for something else."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _resolved(kind: str, arguments: dict[str, Any], place: Place) -> dict[str, Any]:
     """The arguments with names of properties as columns, and the property's own where none is given."""
-    single = re.match(r"expect_column_(?!pair_)|ExpectColumn(?!Pair)", kind)
+    name = snake_name(kind)
+    single = re.match(r"expect_column_(?!pair_)", name)
     if place.column is not None and single and "column" not in arguments:
         arguments["column"] = place.column
-    if kind.startswith(_ABOUT_THE_TABLE):
+    if name.startswith(_ABOUT_THE_TABLE):
         return arguments
-    for name in _COLUMN_ARGUMENTS:
-        value = arguments.get(name)
+    for argument in _COLUMN_ARGUMENTS:
+        value = arguments.get(argument)
         if isinstance(value, str):
-            arguments[name] = place.resolve(value)
+            arguments[argument] = place.resolve(value)
         elif isinstance(value, list):
-            arguments[name] = [place.resolve(item) if isinstance(item, str) else item for item in value]
+            arguments[argument] = [place.resolve(item) if isinstance(item, str) else item for item in value]
     return arguments

@@ -96,6 +96,8 @@ class Contract:
     fingerprint  hash of everything that decides a verdict; a record in quarantine carries it
     order        of changes to a key that sits in quarantine: newest (they pass) or strict (they wait)
     approval     who may approve a fix: four-eyes (somebody else) or self
+    compatibility  what a change must not break without approval: the shape that others rely on, or also what readers were promised
+    text         what the file said
     """
 
     file: Path
@@ -115,6 +117,8 @@ class Contract:
     breaker: Breaker | None = None
     order: str = "newest"
     approval: str = "four-eyes"
+    compatibility: str = "shape"
+    text: str = field(default="", repr=False)
     audit: AuditSettings = field(default_factory=AuditSettings)
 
     def level(self, name: str) -> ServiceLevel | None:

@@ -14,21 +14,24 @@ from quality.contract import Contact, Contract, Property
 from quality.contract_rules import RulesReading
 from quality.nested_shape import Trail
 from quality.object_settings import ObjectSettings, read_object_settings
-from quality.odcs_schema import modernised, problems_of, sound_part, version_problem
+from quality.odcs_schema import modernised, problems_of, size_problem, sound_part, version_problem
 from quality.rules import Rule, RuleError
 from quality.service_level import HEEDED, SHARES, ServiceLevel
 
+_LARGEST = 1 << 20  # bytes of a contract
+_SCHEMA = "schema: [{name: DATASET, properties: […]}]"
 
-def load_contract(file: Path) -> Contract:
+
+def load_contract(file: Path, text: str | None = None) -> Contract:
     """Reads and checks a contract of the Open Data Contract Standard, 3.0 to 3.2. `${…}` is only text in it.
 
-    Raises ConfigError with every problem there is.
+    With `text` that is read, and `file` is what messages name. Raises ConfigError with every problem there is.
     """
-    document = read_document(file, fill=False)
+    document = read_document(file, fill=False, text=text, largest=_LARGEST)
     if not isinstance(document.content, dict) or not document.content:
         said = "this is not a contract: a mapping is wanted" if document.content else "the file is empty"
         raise ConfigError.of([Problem(said, file, 1, "a contract begins with apiVersion and kind: DataContract")])
-    problem = version_problem(document, document.content)
+    problem = version_problem(document, document.content) or size_problem(document, document.content)
     if problem is not None:
         raise ConfigError.of([problem])
     content = modernised(document.content)
@@ -74,6 +77,8 @@ class _Reading:
             breaker=settings.breaker,
             order=settings.order,
             approval=settings.approval,
+            compatibility=settings.compatibility,
+            text=self._document.text,
             audit=settings.audit,
         )
 
@@ -83,7 +88,7 @@ class _Reading:
     def _schema_object(self) -> dict[str, Any]:
         objects = self._sound.get("schema") or []
         if not objects and not self._problems:
-            self._problem(("schema",), "the contract has no schema object, so it says nothing of any dataset")
+            self._problem(("schema",), "the contract has no schema object, so it says nothing of any dataset", _SCHEMA)
             return {}
         if len(objects) > 1:
             self._problem(

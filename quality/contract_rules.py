@@ -17,6 +17,11 @@ from quality.nested_shape import Trail
 from quality.property_rules import Stated, stated_rules
 from quality.rules import OPERATIONS, Action, Found, Place, Rule, RuleError, Scope, Types
 
+_FOR_PEOPLE = frozenset(
+    {"id", "name", "description", "dimension", "severity", "businessImpact", "method", "scheduler", "schedule", "tags",
+     "authoritativeDefinitions", "customProperties"}
+)  # fmt: skip
+
 
 class Report(Protocol):
     """Takes a problem with the path of what is at fault."""
@@ -76,7 +81,7 @@ class RulesReading:
                         Found(found.metric, prop.column, found.scope, (prop.column,), found.says, found.compile),
                         (*path, *found.part),
                         {},
-                        generated=True,
+                        generated=_asked(node, found.part, found.metric),
                     )
                 else:
                     trail, message, hint = found
@@ -88,7 +93,7 @@ class RulesReading:
                 Found("primaryKey", None, Scope.BATCH, columns, "no two rows have the same key", lambda _types: no_duplicates(columns)),
                 path,
                 {},
-                generated=True,
+                generated=list(columns),
             )
 
     def _entry(self, path: Trail, check: Mapping[str, Any], column: str | None) -> None:
@@ -101,7 +106,8 @@ class RulesReading:
         if found is not None:
             self._add(found, path, check)
 
-    def _add(self, found: Found, path: Trail, check: Mapping[str, Any], *, generated: bool = False) -> None:
+    def _add(self, found: Found, path: Trail, check: Mapping[str, Any], *, generated: object = None) -> None:
+        """`generated` is what a rule asks that a property states."""
         try:
             judge = found.compile(self._types)
             settings = read_settings(check.get("customProperties"))
@@ -133,7 +139,8 @@ class RulesReading:
                 on=settings.on or frozenset(OPERATIONS),
                 severity=check.get("severity"),
                 mostly=1.0 if settings.mostly is None else settings.mostly,
-                generated=generated,
+                generated=generated is not None,
+                asks={key: value for key, value in check.items() if key not in _FOR_PEOPLE} if generated is None else generated,
                 expectation=found.expectation,
                 lookup=found.lookup,
             )
@@ -161,3 +168,15 @@ class RulesReading:
         if column is None:
             raise RuleError(f"there is no property {name!r} in the contract", hint=nearest(name, self._by_name))
         return self._by_name[column]
+
+
+def _asked(node: Mapping[str, Any], part: Trail, metric: str) -> object:
+    """What a property's own key asks: of one that is about its inside all that says what is inside."""
+    if metric == "shape":
+        return {key: node[key] for key in ("properties", "items", "map", "logicalTypeOptions") if key in node}
+    if metric == "type":
+        return [node.get("logicalType"), node.get("physicalType"), (node.get("logicalTypeOptions") or {}).get("format")]
+    found: Any = node
+    for step in part:
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found if found is not None else True

@@ -17,6 +17,7 @@ from quality.contract import Contract
 from quality.contract_reading import load_contract
 from quality.data_file import Data, read_data
 from quality.file_steps import Changes
+from quality.kernels.registry import snake_name
 from quality.kernels.verdict import RowVerdict
 from quality.lookup_file import LookupFile
 from quality.references import References
@@ -150,7 +151,7 @@ def _judged(
         failed = np.zeros(data.frame.rows, np.bool_)
         failed[kept] = verdict.failed
         return RuleResult(rule, judge.engine, verdict.success, verdict.evaluated, failed)
-    about_columns = rule.kind.startswith(("expect_table_column", "expect_column_to_exist", "ExpectTableColumn", "ExpectColumnToExist"))
+    about_columns = snake_name(rule.kind).startswith(("expect_table_column", "expect_column_to_exist"))
     verdict = judge.judge(data.found if rule.scope is Scope.SET and about_columns else data.frame)
     if isinstance(verdict, RowVerdict):
         return RuleResult(rule, judge.engine, verdict.success, verdict.evaluated, verdict.failed)

@@ -9,7 +9,9 @@ A value that is not of its column's type is malformed: null in the frame, and ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,9 @@ from quality.reading import read_values
 from quality.typed_columns import as_contract_says
 
 Mask = npt.NDArray[np.bool_]
-_CSV, _JSON, _PARQUET, _ARROW = (".csv",), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq"), (".arrow", ".arrows", ".feather", ".ipc")
+CSV, JSON, PARQUET, ARROW = (".csv",), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq"), (".arrow", ".arrows", ".feather", ".ipc")
+_BLOCKS = (1 << 20, 1 << 25, (1 << 31) - 1)
+"""Bytes of a CSV file that are read at once: a row has to fit, and most do."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,18 @@ class Data:
 def read_data(file: Path, contract: Contract) -> Data:
     """Raises ConfigError for a file that cannot be read, with the line where it is at fault."""
     suffix = file.suffix.lower()
-    try:
-        if suffix in _CSV:
+    with read_errors(file):
+        if suffix in CSV:
             columns = {name: _from_text(text, prop) for name, (text, prop) in _texts(file, contract).items()}
             rows = len(next(iter(columns.values())).values) if columns else 0
-        elif suffix in _JSON:
+        elif suffix in JSON:
             columns, rows = read_json_lines(file, contract)
-        elif suffix in _PARQUET + _ARROW:
-            table = pyarrow.parquet.read_table(file) if suffix in _PARQUET else _arrow(file)
+            if not rows:  # it says nothing of its columns
+                columns = {
+                    name: TypedColumn(pa.nulls(0, held.arrow), np.zeros(0, np.bool_)) for name, held in contract.types_in_files.items()
+                }
+        elif suffix in PARQUET + ARROW:
+            table = pyarrow.parquet.read_table(file) if suffix in PARQUET else _arrow(file)
             columns, rows = (
                 {
                     column_of(name, contract): as_contract_says(_one(table[name]), prop)
@@ -59,12 +67,24 @@ def read_data(file: Path, contract: Contract) -> Data:
                 table.num_rows,
             )
         else:
-            known = ", ".join(_CSV + _JSON + _PARQUET + _ARROW)
-            raise ConfigError(f"{file} has no known suffix", hint=f"these are read: {known}")
+            raise unknown_suffix(file)
+    return _data(columns, rows, contract)
+
+
+@contextmanager
+def read_errors(file: Path) -> Iterator[None]:
+    """Turns what a file's reader says into a ConfigError that names the file."""
+    try:
+        yield
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise ConfigError(f"{file} cannot be read: {reason}") from error
-    return _data(columns, rows, contract)
+
+
+def unknown_suffix(file: Path) -> ConfigError:
+    """The error for a file of which nobody knows how to read it."""
+    known = ", ".join(CSV + JSON + PARQUET + ARROW)
+    return ConfigError(f"{file} has no known suffix", hint=f"these are read: {known}")
 
 
 def _data(columns: Mapping[str, TypedColumn], rows: int, contract: Contract) -> Data:
@@ -81,10 +101,15 @@ def column_of(name: str, contract: Contract) -> str:
     return next((prop.column for prop in contract.properties if prop.name == name), name)
 
 
-def _properties(names: list[str], contract: Contract) -> list[tuple[str, Property | None]]:
+def distinct_names(names: Sequence[str]) -> None:
+    """Raises ConfigError where two columns have one name."""
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(names).items() if times > 1)
         raise ConfigError(f"the file has two columns {twice!r}")
+
+
+def _properties(names: list[str], contract: Contract) -> list[tuple[str, Property | None]]:
+    distinct_names(names)
     columns = [column_of(name, contract) for name in names]
     for place, column in enumerate(columns):
         first = columns.index(column)
@@ -94,13 +119,48 @@ def _properties(names: list[str], contract: Contract) -> list[tuple[str, Propert
 
 
 def _texts(file: Path, contract: Contract) -> dict[str, tuple[pa.StringArray, Property | None]]:
+    batches = list(csv_batches(file))
+    table = pa.Table.from_batches(batches)
+    return {column_of(name, contract): (_one(table[name]), prop) for name, prop in _properties(table.column_names, contract)}
+
+
+def csv_batches(file: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a CSV file as text, in batches, the first of which may have none. Raises ConfigError, ArrowInvalid or OSError."""
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    size = iter(_BLOCKS)
+    reading = pyarrow.csv.ReadOptions(block_size=next(size))
+    done = 0
+    while True:
+        try:
+            for batch in _csv_from(file, parsing, reading, skip=done):
+                yield batch
+                done += batch.num_rows
+            return
+        except pa.ArrowInvalid as error:
+            larger = next(size, None)
+            if larger is None or "straddl" not in str(error):
+                raise
+            reading = pyarrow.csv.ReadOptions(block_size=larger)
+
+
+def _csv_from(file: Path, parsing: pyarrow.csv.ParseOptions, reading: pyarrow.csv.ReadOptions, skip: int) -> Iterator[pa.RecordBatch]:
+    """All rows but the first `skip`."""
     with file.open("rb") as stream:
-        head = pyarrow.csv.open_csv(stream, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)).schema.names
+        head = pyarrow.csv.open_csv(stream, read_options=reading, parse_options=parsing).schema.names
+    distinct_names(head)
     convert = pyarrow.csv.ConvertOptions(
         column_types={name: pa.string() for name in head}, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
     )
-    table = pyarrow.csv.read_csv(file, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=convert)
-    return {column_of(name, contract): (_one(table[name]), prop) for name, prop in _properties(table.column_names, contract)}
+    with file.open("rb") as stream:
+        reader = pyarrow.csv.open_csv(stream, read_options=reading, parse_options=parsing, convert_options=convert)
+        if not skip:
+            yield pa.RecordBatch.from_arrays([pa.array([], pa.string()) for _ in head], names=head)
+        for batch in reader:
+            if skip >= batch.num_rows:
+                skip -= batch.num_rows
+                continue
+            yield batch.slice(skip)
+            skip = 0
 
 
 def _from_text(text: pa.StringArray, prop: Property | None) -> TypedColumn:

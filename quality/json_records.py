@@ -19,6 +19,7 @@ from quality.logical_types import Family, Judged
 from quality.reading import read_values
 
 _CHUNK = 10_000
+_LONGEST = 76
 _DECODER = json.JSONDecoder(parse_float=Decimal)
 
 
@@ -28,7 +29,7 @@ def read_json_lines(file: Path, contract: Contract) -> tuple[dict[str, TypedColu
     columns: dict[str, list[object]] = {}
     keys: dict[str, str] = {}
     rows = 0
-    records = _records(file)
+    records = json_records(file)
     while chunk := list(islice(records, _CHUNK)):
         for key in dict.fromkeys(key for record in chunk for key in record):
             name = by_name.get(key, key)
@@ -43,7 +44,7 @@ def read_json_lines(file: Path, contract: Contract) -> tuple[dict[str, TypedColu
     return {name: _typed(values, contract.columns.get(name)) for name, values in columns.items()}, rows
 
 
-def _records(file: Path) -> Iterator[dict[str, object]]:
+def json_records(file: Path) -> Iterator[dict[str, object]]:
     """The objects of a file: one a line, or all in one array."""
     with file.open(encoding="utf-8-sig") as lines:
         if _first_character(lines) == "[":
@@ -128,6 +129,26 @@ _FITS: dict[Family, Callable[[object], bool]] = {
     "integer": _is_whole, "number": _is_number, "boolean": lambda value: isinstance(value, bool),
     "json": lambda value: isinstance(value, dict), "array": lambda value: isinstance(value, list),
 }  # fmt: skip
+
+
+def json_kind(value: object) -> str:
+    """What a value that is not null is, as far as contracts tell kinds apart: integer is a number without a fraction."""
+    if isinstance(value, bool):
+        return "boolean"
+    if _is_whole(value):
+        return "integer"
+    if _is_number(value):
+        return "number"
+    return "text" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
+
+
+def json_text(value: object) -> str:
+    """A value that is not null as text: numbers by their digits, objects and arrays as JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal) and abs(value.adjusted()) >= _LONGEST:
+        return str(value)  # with its exponent: written out, it could have a billion zeros
+    return _digits(value) if _is_number(value) else _json(value)
 
 
 def _untyped(values: list[object]) -> pa.Array:

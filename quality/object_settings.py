@@ -12,8 +12,8 @@ from quality.check_reading import refuse_near_miss
 from quality.contract import AuditSettings, Breaker
 from quality.rules import RuleError
 
-_KNOWN = ("breaker", "order", "approval", "audit")
-_CHOICES = {"order": ("newest", "strict"), "approval": ("four-eyes", "self")}
+_KNOWN = ("breaker", "order", "approval", "compatibility", "audit")
+_CHOICES = {"order": ("newest", "strict"), "approval": ("four-eyes", "self"), "compatibility": ("shape", "readers")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class ObjectSettings:
     breaker: Breaker | None = None
     order: str = "newest"
     approval: str = "four-eyes"
+    compatibility: str = "shape"
     audit: AuditSettings = field(default_factory=AuditSettings)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 from jsonschema import Draft201909Validator
@@ -20,6 +22,10 @@ from pipeline.document import Document, Step
 from pipeline.errors import Problem
 from pipeline.names import nearest
 
+MOST_COLUMNS = 2000  # a table of Postgres has 1,600
+MOST_RULES = 2000
+_MOST_PROBLEMS = 200  # that are told at once
+_SMALLER = "was it written by a program that went wrong?"
 VERSIONS = ("v3.0.0", "v3.0.1", "v3.0.2", "v3.1.0", "v3.2.0")
 OPERATORS = (
     "mustBe",
@@ -42,7 +48,7 @@ Finding = tuple[Trail, str, str | None]
 def problems_of(document: Document, content: Mapping[str, Any]) -> list[tuple[Trail, Problem]]:
     """What the standard's schema has against `content`, which is the document's, modernised: where, and what; in the order of the file."""
     found: dict[tuple[int, str], tuple[Trail, Problem]] = {}
-    for path, message, hint in _read(_validator().iter_errors(content)):
+    for path, message, hint in _read(islice(_errors(content), _MOST_PROBLEMS)):
         line = document.line(path)
         found.setdefault((line, message), (path, Problem(message, document.file, line, hint)))
     return [found[key] for key in sorted(found)]
@@ -52,13 +58,48 @@ def version_problem(document: Document, content: Mapping[str, Any]) -> Problem |
     """The problem with `apiVersion` and `kind`, without which nothing else can be judged."""
     version = content.get("apiVersion")
     if version not in VERSIONS:
-        message = "apiVersion is missing" if version is None else f"apiVersion {version} is not one that Sluice reads"
-        near = f"v{version}" if f"v{version}" in VERSIONS else None
-        hint = f"write {near}" if near else f"these are read: {', '.join(VERSIONS)}"
-        return Problem(message, document.file, document.line(("apiVersion",)), hint)
+        if "dataContractSpecification" in content:
+            said, line = "this is of the Data Contract Specification, another standard", document.line(("dataContractSpecification",))
+            return Problem(said, document.file, line, "`datacontract export --format odcs` makes a contract of it that Sluice reads")
+        message = (
+            "apiVersion is missing"
+            if version is None
+            else f"apiVersion {version if isinstance(version, str) else _shown(version)} is not one that Sluice reads"
+        )
+        return Problem(message, document.file, document.line(("apiVersion",)), _version_hint(str(version)))
     if content.get("kind") != "DataContract":
         said = "kind is missing" if "kind" not in content else f"kind is {content['kind']!r}"
         return Problem(f"{said}; a contract says kind: DataContract", document.file, document.line(("kind",)))
+    return None
+
+
+def _version_hint(version: str) -> str:
+    if f"v{version}" in VERSIONS:
+        return f"write v{version}"
+    number = re.match(r"v?(\d{1,4})(?:\.(\d{1,4}))?(?:\.|$)", version)
+    if number and number[1] < "3" and len(number[1]) == 1:
+        return f"contracts of the standard's version {number[1]} were written otherwise: write it as {VERSIONS[-1]} asks"
+    if number and (int(number[1]), int(number[2] or 0)) > (3, 2):
+        return f"newer than this Sluice: upgrade it, or write {VERSIONS[-1]} if nothing newer is used"
+    return f"these are read: {', '.join(VERSIONS)}"
+
+
+def size_problem(document: Document, content: Mapping[str, Any]) -> Problem | None:
+    """The problem with a contract of more columns or rules than anything could judge."""
+    schema = content.get("schema")
+    for place, node in enumerate(schema if isinstance(schema, list) else []):
+        path: Trail = ("schema", place)
+        columns = node.get("properties") if isinstance(node, dict) else None
+        if isinstance(columns, list) and len(columns) > MOST_COLUMNS:
+            line = document.line((*path, "properties", MOST_COLUMNS))
+            return Problem(f"a contract of {len(columns)} properties; {MOST_COLUMNS} are read at most", document.file, line, _SMALLER)
+        holders = [(path, node), *(((*path, "properties", i), one) for i, one in enumerate(columns if isinstance(columns, list) else []))]
+        room = MOST_RULES
+        for where, holder in holders:
+            rules = holder.get("quality") if isinstance(holder, dict) else None
+            room -= len(rules) if isinstance(rules, list) else 0
+            if room < 0:
+                return Problem(f"a contract of more than {MOST_RULES} rules", document.file, document.line((*where, "quality")), _SMALLER)
     return None
 
 
@@ -146,8 +187,63 @@ def _schema() -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Draft201909Validator:
-    return Draft201909Validator(_schema())
+def _validator(kind: str | None = None) -> Draft201909Validator:
+    """Of a whole contract, or of what a definition of the schema is for."""
+    schema = _schema()
+    return Draft201909Validator(schema if kind is None else {"$defs": schema["$defs"], "$ref": f"#/$defs/{kind}"})
+
+
+def _errors(content: Mapping[str, Any]) -> Iterator[ValidationError]:
+    """Judges every property by itself: the schema asks several times for what is inside each, so a deep one would never end."""
+    whole, parts = _apart(content)
+    yield from _validator().iter_errors(whole)
+    while parts:
+        path, kind, node = parts.pop()
+        node, inside = _without_inside(path, kind, node)
+        parts += inside
+        for error in _validator(kind).iter_errors(node):
+            error.relative_path.extendleft(reversed(path))
+            yield error
+
+
+_Part = tuple[Trail, str, Mapping[str, Any]]
+"""Where a node stands, the definition that it is judged by, and the node."""
+
+
+def _apart(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[_Part]]:
+    """The contract with properties that say their names alone, and these."""
+    schema = content.get("schema")
+    if not isinstance(schema, list):
+        return content, []
+    parts: list[_Part] = []
+    objects = []
+    for place, node in enumerate(schema):
+        inside = node.get("properties") if isinstance(node, dict) else None
+        if isinstance(inside, list):
+            parts += [(("schema", place, "properties", i), "SchemaProperty", one) for i, one in enumerate(inside)]
+            node = {**node, "properties": []}
+        objects.append(node)
+    return {**content, "schema": objects}, parts
+
+
+def _without_inside(path: Trail, judged_by: str, node: Any) -> tuple[Any, list[_Part]]:
+    """A property without what is inside it, and that. What the schema does not look into stays."""
+    if not isinstance(node, dict):
+        return node, []
+    outside = dict(node)
+    parts: list[_Part] = []
+    kind, inside = node.get("logicalType"), {name: node.get(name) for name in ("properties", "items", "map")}
+    if isinstance(inside["properties"], list) and (kind == "object" or judged_by == "SchemaItemProperty"):
+        parts += [((*path, "properties", i), "SchemaProperty", one) for i, one in enumerate(inside["properties"])]
+        outside["properties"] = []
+    if isinstance(inside["items"], dict) and kind == "array":
+        parts.append(((*path, "items"), "SchemaItemProperty", inside["items"]))
+        outside["items"] = {}
+    if isinstance(inside["map"], dict) and kind == "map":
+        sides = [side for side in ("key", "value") if isinstance(inside["map"].get(side), dict)]
+        parts += [((*path, "map", side), "SchemaItemProperty", inside["map"][side]) for side in sides]
+        outside["map"] = inside["map"] | {side: {} for side in sides}
+    return outside, parts
 
 
 def _read(errors: Iterable[ValidationError]) -> Iterator[Finding]:

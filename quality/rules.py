@@ -100,6 +100,7 @@ class Rule:
     compile   types -> what judges; raises RuleError, BadExpectation or ExpressionError where these types cannot be judged
     line      of its entry in the contract's file
     says      what must hold, in the owner's words if there are any
+    asks      the same as the contract's keys say it, without words for people: rules that ask alike have equal ones
     expectation   the name and the arguments by which Great Expectations knows it, if it does
     lookup    the lookup that its values are looked for in, if it is about one
     """
@@ -117,6 +118,7 @@ class Rule:
     severity: str | None = None
     mostly: float = 1.0
     generated: bool = False
+    asks: Any = field(default=None, repr=False, compare=False)
     lookup: str | None = None
     expectation: tuple[str, Mapping[str, Any]] | None = field(default=None, compare=False)
 

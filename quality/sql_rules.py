@@ -25,6 +25,8 @@ from quality.operators import Measured, Operator
 from quality.rules import Place, RuleError, Types
 
 _PLACEHOLDER = re.compile(r"\$?\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}")
+_ENDLESS = frozenset({"range", "generate_series", "repeat", "repeat_row"})
+"""Functions that make as many rows as they are asked for."""
 _OBJECT, _PROPERTY = ("object", "table", "model", "schema"), ("property", "column", "field")
 
 
@@ -151,7 +153,7 @@ class SelectValue:
 
 
 def _tables(node: object) -> set[str]:
-    """The tables that a statement reads, without those that it makes itself (WITH)."""
+    """The tables that a statement reads, and functions that make some, without those that it makes itself (WITH)."""
     found: set[str] = set()
     made: set[str] = set()
 
@@ -163,6 +165,8 @@ def _tables(node: object) -> set[str]:
             if value.get("type") == "BASE_TABLE":
                 qualifiers = [part for part in (value.get("catalog_name"), value.get("schema_name")) if part]
                 found.add(".".join([*qualifiers, value["table_name"]]).lower())
+            if value.get("type") == "TABLE_FUNCTION" and value["function"]["function_name"].lower() in _ENDLESS:
+                found.add(f"{value['function']['function_name'].lower()}()")
             if isinstance(value.get("cte_map"), dict):
                 made.update(str(entry["key"]).lower() for entry in value["cte_map"]["map"])
             for item in value.values():

@@ -22,7 +22,7 @@ from dataflows.stopping import Stop
 from journal.alerting import AlertBook, Message
 from journal.audits import Audits
 from journal.batch import Op, batch_from_columns
-from journal.local import JournalWriter
+from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Reason, record_id
 from journal.schema import Column, TableSchema
 from journal.state import State
@@ -30,6 +30,7 @@ from pipeline.errors import Refused
 from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig
 from quality.alerts.payload import moment
+from sinks.base import Cursor
 from tests.http_inbox import Inbox, inbox
 from tests.invoking import sluice
 from tests.waiting import wait_for
@@ -52,7 +53,6 @@ schema:
       - {name: amount, logicalType: number, logicalTypeOptions: {minimum: 0}}
 slaProperties:
   - {property: freshness, value: 1, unit: h}
-  - {property: completeness, value: 90, unit: percent}
 """
 PIPELINE = """
 pipeline: shop
@@ -114,23 +114,15 @@ class Shop:
         self.tick()
         return self.tick(30)
 
-    def arrive(self, rows: int, bad: list[QuarantineRecord], *, first: int = 1, age: float = 0.0) -> None:
+    def arrive(self, rows: int, bad: list[QuarantineRecord], *, first: int = 1) -> None:
         good = rows - len(bad)
         if good:
             columns = [pa.array([str(n) for n in range(good)]), pa.array(["a@b"] * good), pa.array(["5"] * good)]
             at = first + len(bad)
             self.journal.append(batch_from_columns(SCHEMA, columns, Op.INSERT, source="portal", table="public.orders", first=at))
         self.journal.quarantine(bad)
-        when = int((self.now - age) * 1e6)
-        self.journal.count(
-            "orders",
-            source="portal",
-            rows=rows,
-            quarantined=len(bad),
-            first_ordinal=first,
-            last_ordinal=first + rows - 1,
-            times=(when, when),
-        )
+        last = first + rows - 1
+        self.journal.count("orders", source="portal", rows=rows, quarantined=len(bad), first_ordinal=first, last_ordinal=last)
         self.journal.commit("portal", "{}")
 
     def record(self, ordinal: int, *, column: str = "amount", value: str = "-3", rule: str = "amount-minimum-1") -> QuarantineRecord:
@@ -156,7 +148,8 @@ class Shop:
         self.state.source_status("portal", {"state": "streaming", "tables": tables or {}, **status})
 
     def lake(self, state: str, error: str | None = None, seq: int = 0) -> None:
-        self.state.sink_progress("lake", state=state, error=error, journal=self.journal.id, seq=seq, cursor=None)
+        cursor = Cursor(self.journal.id, seq).encode() if seq else None
+        self.state.sink_progress("lake", state=state, error=error, journal=self.journal.id, seq=seq, cursor=cursor)
 
     def close(self) -> None:
         self._stop.set()
@@ -250,29 +243,34 @@ def test_a_breaker_is_told_as_one_thing_not_as_a_stopped_table_too(shop: Shop) -
     assert said in told["alerts"][0]["what"]
 
 
-def test_promises_that_are_not_kept_are_told_and_that_they_are_kept_again(shop: Shop) -> None:
-    shop.arrive(100, [shop.record(n) for n in range(1, 12)], age=3500)
-    (told,) = shop.told()
-    assert {line["kind"] for line in told["alerts"]} == {"quarantine", "completeness"}
-    complete = next(line for line in told["alerts"] if line["kind"] == "completeness")
-    assert (complete["count"], complete["share"]) == (11, 0.11)
-    assert shop.tick(80) == []
-    (told,) = shop.tick(30)
-    assert told["title"] == "orders: not fresh"
-    assert "none is older than 1 h" in told["alerts"][0]["what"]
-    shop.arrive(900, [], first=101)
-    shop.tick(10)
-    (told,) = shop.tick(30)
-    assert told["title"] == "orders: over: not complete, not fresh"
-
-
-def test_incidents_of_the_auditor_are_told(shop: Shop) -> None:
+def test_what_the_auditor_finds_is_told_and_that_it_is_over(shop: Shop) -> None:
     with closing(Audits.open(shop.pipeline.state)) as audits:
-        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "two engines differ on 3 rows"}, NOW - 100)
+        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "two engines differ", "count": 3}, NOW - 100)
+        audits.seen("orders", "freshness", "freshness", {"message": "the newest change was committed 3 h ago; 1 h are promised"}, NOW - 50)
+        audits.seen("customers", "freshness", "freshness", {"message": "of a dataset that is not audited any more"}, NOW - 50)
         (told,) = shop.told()
-        (line,) = told["alerts"]
-        assert (line["kind"], line["what"]) == ("incident", "disagreement: two engines differ on 3 rows (rule amount-minimum-1)")
-        audits.over("orders", "disagreement", NOW)
+        jsonschema.validate(told, PAYLOAD_SCHEMA)
+        assert told["title"] == "orders: incident of the auditor, not fresh"
+        assert [(line["kind"], line["what"], line["count"]) for line in told["alerts"]] == [
+            ("incident", "disagreement: two engines differ (rule amount-minimum-1)", 3),
+            ("freshness", "the newest change was committed 3 h ago; 1 h are promised", None),
+        ]
+        assert told["alerts"][1]["since"] == moment(NOW - 50)
+        for kind in ("disagreement", "freshness"):
+            audits.over("orders", kind, NOW)
+    shop.tick(10)
+    assert [told["title"] for told in shop.tick(30)] == ["orders: over: incident of the auditor, not fresh"]
+
+
+def test_a_sink_that_is_behind_by_more_than_is_promised_is_told_to_the_owner_of_the_data(shop: Shop) -> None:
+    (shop.folder / "orders.yaml").write_text(CONTRACT.replace("freshness, value: 1, unit: h", "latency, value: 0.0001, unit: s"))
+    shop.arrive(1000, [])
+    shop.lake("retrying", "away", seq=0)
+    (told,) = shop.told()
+    assert (told["title"], told["owner"]) == ("orders: late", "checkout")
+    assert told["alerts"][0]["what"].startswith("the sink lake is behind by more than the 0.0001 s")
+    with closing(JournalReader.open(shop.pipeline.state, "shop")) as reader:
+        shop.lake("running", seq=reader.last_seq())
     shop.tick(10)
     assert [told["kind"] for told in shop.tick(30)] == ["recovery"]
 
@@ -286,7 +284,7 @@ def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop
     assert [line["kind"] for line in told["alerts"]] == ["quarantine"]
     assert shop.tick(3500) == []
     (told,) = shop.tick(100)
-    assert [(line["kind"], line["count"]) for line in told["alerts"]] == [("approval", 3), ("freshness", None)]
+    assert [(line["kind"], line["count"]) for line in told["alerts"]] == [("approval", 3)]
     assert shlex.split(told["alerts"][0]["command"])[-2:] == ["--status", "patched"]
 
 
@@ -309,9 +307,9 @@ def test_a_thousand_causes_are_one_message_of_a_bounded_size(shop: Shop) -> None
     shop.arrive(1000, [shop.record(n, rule=f"rule-{n}-\n<b>" + "x" * 5000) for n in range(1, 1001)])
     (told,) = shop.told()
     jsonschema.validate(told, PAYLOAD_SCHEMA)
-    assert told["title"] == "orders: 1,000 new causes in quarantine, not complete (1,000 records)"
-    assert (len(told["alerts"]), told["more"]) == (20, 82)
-    assert [(line["what"], line["count"]) for line in told["alerts"][1:2]] == [("further causes in quarantine", 900)]
+    assert told["title"] == "orders: 1,000 new causes in quarantine (1,000 records)"
+    assert (len(told["alerts"]), told["more"]) == (20, 81)
+    assert [(line["what"], line["count"]) for line in told["alerts"][:1]] == [("further causes in quarantine", 900)]
     assert len(json.dumps(told)) < 50_000
     assert shop.tick(60) == []
 
@@ -426,6 +424,8 @@ def test_alerts_test_tries_each_channel_and_says_what_happened(shop: Shop) -> No
     assert unknown.code == 2
     assert "did you mean desk?" in unknown.err
     assert sluice("alerts", "test", shop.file, "--to", "nobody").code == 2
+    shop.file.write_text(shop.file.read_text() + "    crm: {type: slack, url: 'https://a/', owners: [crm, checkout]}\n")
+    assert "the channel `crm` is for the owner `crm`, whom no contract names" in sluice("check", shop.file).out
     shop.file.write_text(shop.file.read_text().partition("alerts:")[0])
     assert "names nobody to be told" in sluice("alerts", "test", shop.file).err
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+import numpy as np
 import pytest
 
 from journal.batch import Op
-from quality.kernels.gx import Reference
+from quality.frame import Frame
+from quality.judgement import MASKED
+from quality.kernels.gx import Reference, Refusal
+from quality.kernels.rule import Check
 from tests.audit_place import AuditPlace
 
 pytestmark = pytest.mark.timeout(300)
@@ -124,3 +129,80 @@ def test_a_kernel_that_is_wrong_is_found_with_the_rows_and_both_verdicts(make_pl
         "gate": "passes", "ours": "passes", "reference": "fails",
     }  # fmt: skip
     assert place.lines()["in-range"].verdict == "differs"
+
+
+def test_a_gate_that_lets_a_row_go_or_holds_one_back_without_reason_is_found(
+    make_place: MakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place()
+    with monkeypatch.context() as patched:
+        patched.setattr("quality.checks._filled", lambda flags, missing: np.ones(len(flags), np.bool_))
+        place.send(place.batch([*rows(1, 3), *rows(4, 1, region="XX")]))
+    with monkeypatch.context() as patched:
+        patched.setattr("quality.kernels.ranges.within", lambda *bounds: lambda column: np.zeros(len(column), np.bool_))
+        place.again()
+        place.send(place.batch(rows(10, 1)))
+    place.audit()
+    incidents = place.incidents()
+    assert set(incidents) == {("gate", "known"), ("gate", "in-range")}
+    [let] = incidents["gate", "known"].detail["rows"]
+    assert (let["ordinal"], let["gate"], let["ours"], let["reference"]) == (4, "passes", "fails", None)
+    [held] = incidents["gate", "in-range"].detail["rows"]
+    assert (held["id"].endswith("-5"), held["gate"], held["ours"], held["reference"]) == (True, "fails", "passes", "passes")
+    place.again()
+    place.send(place.batch(rows(20, 5)))
+    place.audit()
+    assert place.incidents() == {}
+
+
+class Failing:
+    """Great Expectations, when it is broken."""
+
+    def judge(self, frame: Frame, asked: Sequence[object], form: str = "nullable") -> list[Refusal]:
+        return [Refusal("KeyError: nobody@example.com") for _ in asked]
+
+
+def test_an_error_of_great_expectations_is_no_failure_of_the_data_and_shows_no_value(make_place: MakePlace) -> None:
+    more = [
+        f"{{id: as-one-of, {GX}: {{type: expect_column_values_to_be_in_set, kwargs: {{value_set: [ann@example.com]}}}}}}",
+        f"{{id: sum, {GX}: {{type: expect_column_sum_to_be_between, kwargs: {{column: amount, min_value: 1}}}}}}",
+    ]
+    body = BODY.replace("          - {id: looks-right", f"          - {more[0]}\n          - {{id: looks-right")
+    place = make_place(body.replace("    quality:\n      - {id: enough", f"    quality:\n      - {more[1]}\n      - {{id: enough"))
+    sound, place._reference = place._reference, cast(Reference, Failing())
+    place.send(place.batch(rows(1, 5)))
+    place.audit()
+    incidents = place.incidents()
+    assert set(incidents) == {("no-verdict", "as-one-of"), ("no-verdict", "sum")}
+    assert "KeyError" in incidents["no-verdict", "sum"].detail["message"]
+    assert "nobody" not in incidents["no-verdict", "as-one-of"].detail["message"]
+    found = place.lines()
+    assert (found["sum"].verdict, found["sum"].engine) == ("passes", "arrow"), "by the kernel alone"
+    assert found["in-range"].verdict == "none", "there is more than Great Expectations can tell, so this is no incident, and no agreement"
+    place._reference = sound
+    place.audit(again=True)
+    assert place.incidents() == {}
+    assert place.lines()["in-range"].verdict == "agrees"
+
+
+def test_confidential_values_are_masked_wherever_an_incident_tells_of_a_row(make_place: MakePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place()
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "quality.kernels.rule.MapKernel._check", lambda kernel, types: Check(lambda columns: np.ones(len(columns[0]), np.bool_))
+        )
+        place.send(place.batch(rows(1, 1, email="nobody")))
+        place.audit()
+    [row] = place.incidents()["disagreement", "looks-right"].detail["rows"]
+    assert row["values"] == {"email": MASKED}
+    assert "nobody" not in json.dumps([one.detail for one in place.audits.incidents("orders")])
+
+
+def test_rows_of_an_older_contract_are_no_fault_of_the_gate(make_place: MakePlace) -> None:
+    place = make_place(BODY.replace("[EU, US]", "[EU, US, XX]"))
+    place.send(place.batch([*rows(1, 3), *rows(4, 1, region="XX"), *rows(5, 1, region="YY")]))
+    place.again(BODY)
+    place.send(place.batch(rows(10, 3)))
+    place.audit()
+    assert place.incidents() == {}
+    assert place.lines()["known"].failed == 2

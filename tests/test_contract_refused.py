@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.contract_text import one_column, only_problem, problems, write_contract
+from tests.invoking import sluice
 
 
 @pytest.mark.parametrize(
@@ -239,3 +241,59 @@ def test_rules_inside_an_object_that_json_schema_cannot_say_are_refused(tmp_path
         (13, "minimum"),
         (15, "inside"),
     ]
+
+
+_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text, said, hint",
+    [
+        (_BOMB, "too large or too deep", "write out what"),
+        ("a: &a [*a]\n", "too large or too deep", "write out what"),
+        ("a: &a {<<: *a}\n", "leads back", "another mapping"),
+        ("a: *b\n", "no `&b` has named", "quotes"),
+        ("[" * 100, "more than 60 levels deep", "nobody closes"),
+        ("dataContractSpecification: 1.1.0\n", "another standard", "datacontract export"),
+        ("apiVersion: v2.2.2\nkind: DataContract\n", "apiVersion v2.2.2 is not one", "were written otherwise"),
+        ("apiVersion: v3.3.0\nkind: DataContract\n", "apiVersion v3.3.0 is not one", "upgrade it"),
+        ("apiVersion: v4.0.0\nkind: DataContract\n", "apiVersion v4.0.0 is not one", "upgrade it"),
+        ("apiVersion: [v3.1.0]\nkind: DataContract\n", "apiVersion a list is not one", "these are read"),
+    ],
+)
+def test_what_is_no_contract_of_ours_is_said_at_once_with_a_way_out(tmp_path: Path, text: str, said: str, hint: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    problem = only_problem(tmp_path / "bad.yaml")
+    assert said in problem.message
+    assert hint in (problem.hint or "")
+    assert problem.line is not None
+
+
+def test_a_contract_that_no_person_wrote_is_refused_before_it_is_looked_into(tmp_path: Path) -> None:
+    columns = "".join(f"      - {{name: c{n}}}\n" for n in range(2001))
+    assert "2001 properties" in only_problem(write_contract(tmp_path, f"    properties:\n{columns}")).message
+    rules = "".join("      - {metric: rowCount, mustBe: 1}\n" for _ in range(2001))
+    assert "more than 2000 rules" in only_problem(write_contract(tmp_path, f"    quality:\n{rules}")).message
+    large = write_contract(tmp_path, f"    description: {'x' * (1 << 20)}\n")
+    assert "larger than 1 MB" in only_problem(large).message
+    assert sluice("check", large).code == 2
+
+
+def test_properties_within_properties_are_looked_into_however_deep_they_are(tmp_path: Path) -> None:
+    deep = "{name: z, logicalType: object, properties: [" * 20 + "{name: last, logcalType: string}" + "]}" * 20
+    problem = only_problem(write_contract(tmp_path, f"    properties:\n      - {deep}\n"))
+    assert (problem.line, problem.hint) == (9, "did you mean logicalType?")
+    assert "unknown key 'logcalType'" in problem.message
+
+
+def test_an_implementation_that_explodes_is_no_text_of_a_rule(tmp_path: Path) -> None:
+    text = json.dumps(f"type: expect_column_values_to_be_in_set\nkwargs:\n  value_set: {{{_BOMB.replace(chr(10), ',')}}}\n")
+    body = one_column("a", "string", quality=f"{{type: custom, engine: greatExpectations, implementation: {text}}}")
+    assert "too large or too deep" in only_problem(write_contract(tmp_path, body)).message
+
+
+def test_a_rule_over_the_set_makes_no_tables_of_its_own(tmp_path: Path) -> None:
+    body = one_column("a", "string", quality="{type: sql, query: 'SELECT count(*) FROM range(99999999999), orders', mustBe: 1}")
+    assert "reads 'range()'" in only_problem(write_contract(tmp_path, body)).message

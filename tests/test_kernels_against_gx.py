@@ -20,7 +20,7 @@ from quality.column import family
 from quality.frame import Frame
 from quality.kernels import BadExpectation, RowVerdict, SetVerdict, compile_expectation
 from quality.kernels.gx import Answer, Reference, Refusal
-from quality.kernels.registry import REFUSED, ROW_EXPECTATIONS, SET_EXPECTATIONS
+from quality.kernels.registry import REFUSED, ROW_EXPECTATIONS, SET_EXPECTATIONS, snake_name
 from tests.kernel_cases import ARGUMENTS, SET_ARGUMENTS, Rule, Writer
 from tests.kernel_values import frame
 
@@ -98,6 +98,15 @@ def test_every_map_expectation_of_great_expectations_is_offered(reference: Refer
     assert set(names) == {*ROW_EXPECTATIONS, *SET_EXPECTATIONS, *REFUSED}
     assert {*ARGUMENTS, *LIKE} == set(ROW_EXPECTATIONS)
     assert {*SET_ARGUMENTS, "unexpected_rows_expectation"} == set(SET_EXPECTATIONS)
+
+
+def test_the_class_of_every_expectation_is_a_name_of_it_too(reference: Reference) -> None:
+    from great_expectations.expectations.registry import get_expectation_impl, list_registered_expectation_implementations
+
+    names = list_registered_expectation_implementations()
+    assert {get_expectation_impl(name).__name__: name for name in names} == {
+        get_expectation_impl(name).__name__: snake_name(get_expectation_impl(name).__name__) for name in names
+    }
 
 
 def test_every_expectation_takes_the_arguments_that_great_expectations_takes(reference: Reference) -> None:

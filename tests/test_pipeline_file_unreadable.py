@@ -26,6 +26,7 @@ _UNREADABLE = {
     "a quote that does not end": ("pipeline: 'shop\nsources: {", 2, "not valid YAML"),
     "two documents": ("pipeline: a\n---\npipeline: b\n", 2, "a second document"),
     "a control character": ("pipeline:\n  \x07\n", 2, "not valid YAML"),
+    "half a character": ('pipeline: "\\ud83d"\n', 1, "half a character"),
     "an unknown alias": ("pipeline: *nobody\n", 1, "`*nobody` repeats"),
     "a key that is a list": ("? [a, b]\n: 1\n", 1, "a key is a list or a mapping"),
     "an alias that holds itself": ("pipeline: &a [*a]\n", 1, "too large or too deep"),

@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import accumulate
 
+from dataflows.alerts.lateness import late_sinks
 from dataflows.alerts.ownership import Ownership
-from dataflows.alerts.promises import broken_promises
 from dataflows.build import dataset_name
 from journal.alerting import Kept
 from journal.audits import Audits
@@ -25,11 +25,11 @@ from quality.alerts.discreet import cause_told, command, error_told
 
 MOST_CAUSES = 100
 """Of a dataset, that are told one by one: the oldest. Those that came later are told as one."""
-_OF_JOURNAL = (Kind.CAUSE, Kind.FRESHNESS, Kind.COMPLETENESS, Kind.APPROVAL)
+_OF_JOURNAL = (Kind.CAUSE, Kind.LATE, Kind.APPROVAL)
+_PROMISES = {"freshness": Kind.FRESHNESS, "latency": Kind.LATE, "completeness": Kind.COMPLETENESS}
+"""Incidents that have a kind of their own here."""
 _FIXED = ("patched", "rule-changed")
 """What records are that wait for approval."""
-_SEEN_HERE = frozenset({"freshness", "latency", "completeness", "breaker"})
-"""Kinds of incidents that are looked for here, too, and told as such."""
 
 
 class Observing:
@@ -57,7 +57,7 @@ class Observing:
                 blind = [(kind, None) for kind in _OF_JOURNAL]
             else:
                 conditions += [*self._quarantine(reader), *self._unapproved(reader)]
-                conditions += [*broken_promises(self._pipeline, self._ownership, reader, self._state, now)]
+                conditions += late_sinks(self._pipeline, self._ownership, reader, self._state, now)
         except SluiceError:  # what is wrong with the journal ingest says of itself
             blind = [(kind, None) for kind in _OF_JOURNAL]
         return Seen([self._lasting(condition) for condition in conditions], blind)
@@ -113,12 +113,15 @@ class Observing:
             yield self._stopped(f"stopped/sink/{name}", Subject(sink=name), f"the sink {name} has stopped: {said}")
 
     def _incidents(self) -> Iterator[Condition]:
+        shown = command("sluice", "report", str(self._pipeline.file))
         for one in self._audits.incidents():
-            if one.dataset in self._pipeline.datasets and one.kind not in _SEEN_HERE:
-                said = str(one.detail.get("message") or one.kind) + (f" (rule {one.rule})" if one.rule else "")
-                shown = command("sluice", "status", str(self._pipeline.file), "--json")
+            if one.dataset in self._pipeline.datasets:
+                kind = _PROMISES.get(one.kind, Kind.INCIDENT)
+                said = str(one.detail.get("message") or one.kind)
+                what = said if kind is not Kind.INCIDENT else f"{one.kind}: {said}" + (f" (rule {one.rule})" if one.rule else "")
+                count = one.detail.get("count")
                 key = f"incident/{one.dataset}/{one.kind}/{one.rule}"
-                yield Condition(key, Kind.INCIDENT, Subject(one.dataset), f"{one.kind}: {said}", one.since, shown)
+                yield Condition(key, kind, Subject(one.dataset), what, one.since, shown, count if isinstance(count, int) else None)
 
     def _stopped(self, key: str, subject: Subject, what: str) -> Condition:
         return Condition(key, Kind.STOPPED, subject, what, self._now, command("sluice", "status", str(self._pipeline.file)))

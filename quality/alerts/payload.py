@@ -19,6 +19,7 @@ _TITLES = {
     Kind.BREAKER: ("the breaker has tripped", "breakers have tripped"),
     Kind.STOPPED: ("stopped", "parts have stopped"),
     Kind.FRESHNESS: ("not fresh", "parts are not fresh"),
+    Kind.LATE: ("late", "parts are late"),
     Kind.COMPLETENESS: ("not complete", "parts are not complete"),
     Kind.INCIDENT: ("incident of the auditor", "incidents of the auditor"),
     Kind.APPROVAL: ("records wait for approval", "groups of records wait for approval"),

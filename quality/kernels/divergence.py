@@ -104,11 +104,17 @@ def _of_values(
     return np.array([*observed, *others]) / max(len(present), 1), np.concatenate([expected, rest])
 
 
+def _edges(given: object) -> object:
+    """JSON has no word for an endless bin; some write -Infinity, which YAML reads as text."""
+    endless = {"Infinity": math.inf, "-Infinity": -math.inf}
+    return [endless.get(one, one) if isinstance(one, str) else one for one in given] if isinstance(given, list) else given
+
+
 class _Bins:
     """An expected distribution over bins, with what lies below and above them. Raises BadExpectation where it is none."""
 
     def __init__(self, given: Mapping[str, object], weights: npt.NDArray[np.float64], tail: float, internal: float) -> None:
-        edges = given.get("bins")
+        edges = _edges(given.get("bins"))
         tails = given.get("tail_weights")
         if not isinstance(edges, list) or len(edges) != len(weights) + 1 or not all(isinstance(one, (int, float)) for one in edges):
             raise BadExpectation("partition_object needs values, or bins with one edge more than there are weights", "partition_object")

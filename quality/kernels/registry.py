@@ -57,13 +57,20 @@ REFUSED: Mapping[str, str] = {
 }
 
 
+def snake_name(kind: str) -> str:
+    """The name of an expectation as Great Expectations registers it, also where the name of its class is given."""
+    if "_" in kind:
+        return kind
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()
+
+
 def compile_expectation(kind: str, kwargs: Mapping[str, object], types: Mapping[str, pa.DataType] | None) -> RowKernel | SetKernel:
     """What judges an expectation of Great Expectations, for columns of these types, or of types that are yet to be seen.
 
     `kind` is its name, as in `expect_column_values_to_be_between` or `ExpectColumnValuesToBeBetween`. Raises UnknownExpectation
     for a name that is none, and BadExpectation for arguments that it does not take or that do not go with the types.
     """
-    name = kind if kind.islower() else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
+    name = snake_name(kind)
     if name in REFUSED:
         raise BadExpectation(f"{name} cannot be judged: {REFUSED[name]}")
     build = ROW_EXPECTATIONS.get(name) or SET_EXPECTATIONS.get(name)

@@ -20,12 +20,11 @@ from quality.report.plot import (
     Value,
     column_width,
     count,
-    duration_ticks,
+    duration_axis,
     frame,
     known,
     moment,
     point,
-    short_duration,
     shown,
     ticks,
     x_scale,
@@ -83,11 +82,7 @@ def duration_chart(
 ) -> str:
     """Lengths of time over time, from nothing upwards."""
     highest = max([value for line in lines for value in known(line.values)] + known([target[1]] if target else []), default=0.0)
-    marks = duration_ticks(highest)
-
-    def write(seconds: float) -> str:
-        return short_duration(seconds, marks[-1])
-
+    marks, write = duration_axis(highest)
     return line_chart(name, title, times, lines, write, marks=marks, target=target, filled=filled)
 
 

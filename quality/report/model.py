@@ -134,6 +134,11 @@ class Incident:
     rule: str = ""
     samples: Sequence[str] = ()
 
+    @property
+    def grave(self) -> bool:
+        """Whether something is wrong with what judges and counts, and not with the data alone."""
+        return self.kind in ("disagreement", "let-through", "counts")
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -198,7 +203,7 @@ class DatasetReport:
     @property
     def verdict(self) -> str:
         """`good`: nothing waits for a person; `attention`: something does; `bad`: counts don't add up, or two engines disagree."""
-        if self.unbalanced or any(incident.kind == "disagreement" for incident in self.incidents):
+        if self.unbalanced or any(incident.grave for incident in self.incidents):
             return "bad"
         return "attention" if self.open_quarantine or self.missed or self.pending or self.incidents else "good"
 

@@ -86,6 +86,7 @@ def _environment() -> Environment:
         "time": _time,
         "file": file_name,
         "headline": headline,
+        "command": _command,
         "reasons": reasons,
         "service": service,
         "heat_map": heat_map,
@@ -103,6 +104,11 @@ def _spark(values: Sequence[float | None], told: str) -> Markup:
     lowest = min(known(values), default=None)
     # the picture escapes what it is given
     return Markup(picture) + Markup('<span class="under">lowest {}</span>').format(percent(lowest)) if picture else Markup("–")  # noqa: S704
+
+
+def _command(text: str) -> Markup:
+    """A command whose words are broken over lines only where one is longer than a line."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in text.split(" "))
 
 
 def _time(moment: datetime | None) -> Markup:

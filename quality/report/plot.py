@@ -14,6 +14,7 @@ Value = float | None
 WIDTH, HEIGHT = 360, 168
 LEFT, RIGHT, TOP, BOTTOM = 46, WIDTH - 12, 12, HEIGHT - 24
 """The edges of what is drawn; axes stand outside."""
+_LARGEST = 1e18
 _STEPS = (1, 2, 2.5, 5, 10)
 
 
@@ -35,18 +36,18 @@ class Scale:
 
 def known(values: Iterable[Value]) -> list[float]:
     """The values that can be drawn."""
-    return [value for value in values if value is not None and math.isfinite(value)]
+    return [value for value in values if value is not None and shown(value)]
 
 
 def shown(value: Value) -> bool:
-    """Whether a value can be drawn."""
-    return value is not None and math.isfinite(value)
+    """Whether a value can be drawn: it is a number, and not beyond anything that is counted or timed here."""
+    return value is not None and abs(value) <= _LARGEST  # neither infinite nor NaN
 
 
 def ticks(low: float, high: float, about: int = 3) -> list[float]:
     """Round numbers that reach from `low` or below to `high` or above."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-3):
+        high = low + max(abs(low), 1.0)
     rough = (high - low) / about
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * one for one in _STEPS if size * one >= rough * 0.999)
@@ -117,11 +118,9 @@ def point(x: float, y: float) -> str:
 
 def count(number: float) -> str:
     """A count for people, short: 950, 12.5k, 3M."""
-    size = abs(number)
-    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= limit:
-            unit = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}[letter]
-            return f"{number / unit:.3g}".removesuffix(".0") + letter if size / unit < 1000 else f"{number / unit:,.0f}{letter}"
+    for limit, unit, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(number) >= limit:
+            return f"{float(f'{number / unit:.3g}'):,g}{letter}"
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.3g}"
 
 
@@ -159,13 +158,8 @@ def duration(seconds: float | None) -> str:
     return ("−" if seconds < 0 else "") + " ".join(parts)
 
 
-def short_duration(seconds: float, highest: float) -> str:
-    """A length of time in one unit, the one that suits an axis that goes up to `highest`."""
-    size, unit = next(((size, unit) for size, unit in _UNITS if highest >= size), _UNITS[-1])
-    return f"{seconds / size:.3g} {unit}" if seconds else "0"
-
-
-def duration_ticks(high: float) -> list[float]:
-    """Marks for lengths of time from nothing to `high` or above: round in the unit that fits."""
-    size = next((size for size, _ in _UNITS if high >= 2 * size), 1.0)
-    return [mark * size for mark in ticks(0, max(high, 1e-3) / size)]
+def duration_axis(high: float) -> tuple[list[float], Callable[[float], str]]:
+    """Marks for lengths of time from nothing to `high` or above, in seconds, round in the unit that fits; and how they are written."""
+    size, unit = next(((size, unit) for size, unit in _UNITS if high >= 2 * size), _UNITS[-1])
+    marks = [mark * size for mark in ticks(0, max(high, 1e-3) / size)]
+    return marks, lambda seconds: f"{seconds / size:.3g} {unit}" if seconds else "0"

@@ -23,8 +23,9 @@ def headline(report: DatasetReport) -> str:
     """The verdict."""
     if report.unbalanced:
         return "The counts do not add up"
-    if any(incident.kind == "disagreement" for incident in report.incidents):
-        return "Two engines do not agree"
+    grave = next((incident for incident in report.incidents if incident.grave), None)
+    if grave is not None:
+        return "Two engines do not agree" if grave.kind == "disagreement" else grave.says
     if report.open_quarantine:
         return f"{_records(report.open_quarantine)} {'is' if report.open_quarantine == 1 else 'are'} held back"
     if report.incidents:

@@ -1,0 +1,359 @@
+"""Reports of a pipeline as its journal and its state have it: no server, no process."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from dataflows.observe import WatchMetrics
+from dataflows.sampling import Sampling
+from dataflows.stopping import Stop
+from dataflows.watch import Watched
+from journal import trends
+from journal.audit_trail import SELF, Step, add
+from journal.audits import Audited, Audits
+from journal.history import KEPT, History, Sample
+from journal.local import JournalReader, JournalWriter
+from journal.quarantine import QuarantineRecord, Reason
+from journal.schema import Column, TableSchema
+from journal.state import State
+from pipeline.load import load_pipeline
+from pipeline.model import Pipeline
+from sinks.base import Counts, Cursor
+from tests.contract_text import contract_of
+from tests.invoking import sluice
+from tests.journal_cases import ORDERS, changes, record
+
+HOSTILE = "\"><script>alert('x')</script>"
+_FILE = """
+pipeline: shop
+owner: integration@example.com
+state: .sluice
+sources:
+  portal: {type: postgres, dsn: "host=127.0.0.1 port=1 dbname=nowhere", tables: [public.orders]}
+datasets:
+  orders: {from: portal.public.orders, contract: orders.yaml}
+sinks:
+  lake: {type: duckdb, path: lake.duckdb}
+"""
+_CONTRACT = """    properties:
+      - {name: id, logicalType: integer, primaryKey: true}
+      - {name: note, logicalType: string}
+      - name: amount
+        logicalType: number
+        quality:
+          - {id: amount-positive, type: sql, query: '{property} > 0', mustBe: true}
+slaProperties:
+  - {property: freshness, value: 1, unit: h}
+  - {property: completeness, value: 50, unit: percent}
+team: {name: checkout, members: [{username: ann@example.com, role: owner}]}
+"""
+
+
+class Shop:
+    """A pipeline in a folder, of which the journal is filled by hand."""
+
+    def __init__(self, folder: Path, contract: str = _CONTRACT) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.file = folder / "pipeline.yaml"
+        self.file.write_text(_FILE)
+        (folder / "orders.yaml").write_text(contract_of(contract))
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return load_pipeline(self.file)
+
+    @contextmanager
+    def journal(self) -> Iterator[JournalWriter]:
+        pipeline = self.pipeline
+        with closing(JournalWriter.open(pipeline.state, pipeline.name, pipeline.journal)) as writer:
+            yield writer
+
+    def fill(self, *records: QuarantineRecord, rows: int = 10, schema: TableSchema = ORDERS) -> None:
+        """One commit of so many changes of `orders`, of which these are in quarantine."""
+        with self.journal() as writer:
+            batch = changes(writer.next_ordinal, rows - len(records), schema=schema)
+            writer.append(batch)
+            now = int(time.time() * 1e6)
+            given = [replace(one, id=one.id.replace("journal", writer.id[:8])) for one in records]
+            writer.count(
+                "orders", source="portal", rows=rows, quarantined=len(records), failed={"amount-positive": len(records)} if records else {},
+                evaluated={"*": rows}, first_ordinal=1, last_ordinal=rows, times=(now - 9_000_000, now - 5_000_000),
+            )  # fmt: skip
+            writer.quarantine(given)
+            writer.commit("portal", "w")
+
+    def report(self, dataset: str = "orders") -> tuple[dict[str, Any], str]:
+        """The JSON file and the page of a dataset."""
+        out = self.folder / "out"
+        done = sluice("report", self.file, "--out", out)
+        assert done.code == 0, done.err
+        return json.loads((out / f"{dataset}.json").read_text("utf-8")), (out / f"{dataset}.html").read_text("utf-8")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path / "shop")
+
+
+def held(ordinal: int, **changed: Any) -> QuarantineRecord:
+    """A record that was quarantined just now, 3 s after its commit."""
+    now = time.time()
+    return replace(record("journal", ordinal), **({"quarantined_at": now, "committed_at": int((now - 3) * 1e6)} | changed))
+
+
+def test_before_anything_was_read_there_is_a_page_that_says_so(shop: Shop) -> None:
+    told, page = shop.report()
+    assert (told["verdict"], told["rows_in"], told["headline"]) == ("good", 0, "Nothing has been read yet")
+    assert "Nothing has been read yet" in page
+    assert told["owner"] == "ann@example.com"
+
+
+def test_one_record_in_quarantine_is_told_with_everything_that_can_be_done(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "it's a $HOME; folder")
+    shop.fill(held(100))
+    told, page = shop.report()
+    assert (told["verdict"], told["headline"], told["statuses"]) == ("attention", "1 record is held back", {"open": 1})
+    (cause,) = told["causes"]
+    assert (cause["rule"], cause["column"], cause["records"], cause["samples"]) == ("amount-positive", "amount", 1, ["-3"])
+    commands = [cause["command"], *(step["command"] for step in cause["steps"])]
+    words = [shlex.split(command) for command in commands]
+    assert [line[:3] for line in words] == [["sluice", "quarantine", what] for what in ("list", "fix", "discard")]
+    assert {line[3] for line in words} == {str(shop.file.resolve())}
+    assert "amount=NEW_VALUE" in words[1]
+    assert all(cause["group"] in line for line in words)
+    assert page.count("<pre") == 3
+
+
+def test_what_can_be_done_follows_from_the_statuses(shop: Shop) -> None:
+    statuses = ("patched", "approved", "approved", "resolved")
+    now = time.time()
+    shop.fill(*(held(100 + n, status=status, resolved_at=now if status == "resolved" else None) for n, status in enumerate(statuses)))
+    told, _ = shop.report()
+    (cause,) = told["causes"]
+    assert cause["statuses"] == {"patched": 1, "approved": 2}
+    assert [step["command"].split()[2] for step in cause["steps"]] == ["replay", "approve", "discard"]
+    assert told["open_quarantine"] == 3
+    assert told["statuses"] == {"patched": 1, "approved": 2, "resolved": 1}
+    (pending,) = told["pending"]
+    assert pending["says"] == "1 record was fixed and waits for approval"
+
+
+def test_a_value_that_became_confidential_after_it_was_quarantined_is_not_shown(shop: Shop) -> None:
+    one = held(100, reasons=(Reason("amount-positive", "amount", "is positive, got 4711-secret", "4711-secret"),))
+    two = held(101, reasons=(Reason("both", None, "amount > id", json.dumps({"amount": "4711-secret", "id": "8"})),))
+    three = held(102, reasons=(Reason("map", None, "cannot be made", "whatever 4711-secret"),))
+    shop.fill(one, two, three)
+    assert "4711-secret" in shop.report()[1]
+    sensitive = _CONTRACT.replace("logicalType: number\n", "logicalType: number\n        classification: confidential\n")
+    (shop.folder / "orders.yaml").write_text(contract_of(sensitive))
+    told, page = shop.report()
+    assert "4711-secret" not in page + json.dumps(told)
+    assert [cause["samples"] for cause in sorted(told["causes"], key=lambda one: str(one["rule"]))] == [
+        ["***"],
+        ['{"amount": "***", "id": "8"}'],
+        ["***"],
+    ]
+
+
+def test_a_dataset_that_is_no_longer_in_the_pipeline_has_a_page_without_values(shop: Shop) -> None:
+    shop.fill(replace(held(100), dataset="../returns", reasons=(Reason("known", "why", "is known, got 4711-secret", "4711-secret"),)))
+    told, page = shop.report("%2E.%2Freturns")
+    assert (told["gone"], told["open_quarantine"], told["causes"][0]["samples"]) == (True, 1, [])
+    assert "no longer in the pipeline" in page
+    assert "4711-secret" not in page + json.dumps(told)
+    assert shlex.split(told["list_command"])[-2:] == ["--dataset", "../returns"]
+
+
+def test_names_and_values_of_any_kind_stay_text(shop: Shop) -> None:
+    long, rtl = "x" * 5000, "\u202eשלום 🎉 \ud7ff"
+    values = [HOSTILE, long, rtl]
+    shop.fill(*(held(100 + n, reasons=(Reason(f"{HOSTILE}-{n}", HOSTILE, value, value),)) for n, value in enumerate(values)))
+    told, page = shop.report()
+    assert "<script" not in page
+    assert page.count("x" * 500) == 0
+    assert {cause["column"] for cause in told["causes"]} == {HOSTILE}
+    fix = shlex.split(told["causes"][0]["steps"][0]["command"])
+    assert f"{HOSTILE}=NEW_VALUE" in fix
+
+
+def test_more_causes_than_a_page_can_show_are_counted(shop: Shop) -> None:
+    shop.fill(*(held(100 + n, reasons=(Reason(f"rule-{n}", "amount", "is so", "1"),)) for n in range(15)), rows=20)
+    told, page = shop.report()
+    assert (len(told["causes"]), told["causes_left"]) == (12, 3)
+    assert "And 3 more causes" in page
+
+
+def _sink(shop: Shop, counts: Counts, behind: int = 0) -> None:
+    pipeline = shop.pipeline
+    with closing(State.open(pipeline.state)) as state, JournalReader.open(pipeline.state, pipeline.name) as reader:
+        seq = reader.last_seq() - behind
+        cursor = Cursor(reader.id, seq, counts={"orders": counts}).encode()
+        state.sink_progress("lake", state="running", error=None, journal=reader.id, seq=seq, cursor=cursor)
+
+
+def test_a_sink_that_has_not_caught_up_says_so_and_one_that_has_lost_rows_is_bad(shop: Shop) -> None:
+    shop.fill(held(100))
+    _sink(shop, Counts(delivered=4), behind=1)
+    told, page = shop.report()
+    assert (told["sinks"][0]["verdict"], told["verdict"]) == ("on its way", "attention")
+    assert "has not caught up yet" in page
+    _sink(shop, Counts(delivered=8, filtered=1))
+    assert shop.report()[0]["sinks"][0]["verdict"] == "balanced"
+    _sink(shop, Counts(delivered=7, filtered=1))
+    told, page = shop.report()
+    assert (told["sinks"][0]["verdict"], told["verdict"], told["headline"]) == ("unbalanced", "bad", "The counts do not add up")
+
+
+def test_the_service_level_is_compared_with_what_is_measured(shop: Shop) -> None:
+    shop.fill(*(held(100 + n) for n in range(6)))
+    told, _ = shop.report()
+    assert {line["property"]: line["state"] for line in told["levels"]} == {"freshness": "met", "completeness": "missed"}
+    assert (told["budget"]["target"], told["budget"]["agreed"], told["budget"]["spent"]) == (0.5, True, 6)
+    assert told["budget"]["remaining"] == pytest.approx(-0.2)
+
+
+def test_effectiveness_counts_how_soon_records_were_seen_and_resolved(shop: Shop) -> None:
+    now = time.time()
+    shop.fill(
+        held(100, quarantined_at=now - 100, committed_at=int((now - 110) * 1e6), status="resolved", resolved_at=now - 40),
+        held(101, quarantined_at=now - 100, committed_at=int((now - 120) * 1e6), status="discarded", resolved_at=now - 60),
+        held(102, quarantined_at=now - 100, committed_at=0),
+    )
+    told, _ = shop.report()
+    day = told["effectiveness"][0]
+    assert (day["window"], day["rows"], day["bad"], day["detected"], day["resolved"]) == ("24 hours", 10, 3, 2, 2)
+    assert (day["detect"], day["detect_worst"]) == (pytest.approx(15), pytest.approx(20))
+    assert (day["resolve"], day["resolve_worst"]) == (pytest.approx(50), pytest.approx(60))
+    assert day["success"] == pytest.approx(0.7)
+    index = json.loads((shop.folder / "out" / "index.json").read_text())
+    (owner,) = index["owners"]
+    assert (owner["owner"], owner["effectiveness"][0]["resolve"]) == ("ann@example.com", pytest.approx(50))
+
+
+def test_a_step_of_a_person_counts_once_however_many_lines_tell_of_it(shop: Shop) -> None:
+    shop.fill(held(100))
+    with shop.journal() as writer, writer.changing() as db:
+        for by, request in (("ann@example.com", "r1"), ("ann@example.com", "r1"), ("bo@example.com", "r2"), (SELF, "r1")):
+            add(db, Step("fix", by, "orders", [100], {"request": request}))
+        add(db, Step("discard", "bo@example.com", "orders", [100]))
+        writer.commit_beside()
+    told, _ = shop.report()
+    assert {line["window"]: line["steps"] for line in told["effectiveness"]} == dict.fromkeys(
+        ("24 hours", "7 days", "30 days", "since the beginning"), 3
+    )
+
+
+def test_a_disagreement_of_the_engines_is_told_with_both_verdicts_and_without_what_is_confidential(shop: Shop) -> None:
+    shop.fill()
+    row = {
+        "ordinal": 4,
+        "position": "0/1",
+        "key": {"id": "4"},
+        "values": {"amount": "4711-secret"},
+        "gate": "passed",
+        "reference": "failed",
+    }
+    line = Audited("orders", "j", 4, "amount-positive", "differs", "gx", rows=50, at=time.time())
+    with closing(Audits.open(shop.pipeline.state)) as audits:
+        audits.seen("orders", "freshness", "freshness", {"message": "it is old"}, time.time() - 50)
+        audits.seen("orders", "disagreement", "amount-positive", {"message": "they differ on 1 row", "rows": [row]}, time.time() - 90)
+        audits.keep(
+            [line, replace(line, rule="", verdict="passes"), replace(line, last=5, verdict="agrees"), replace(line, last=6, verdict="none")]
+        )
+    told, page = shop.report()
+    assert (told["verdict"], told["headline"]) == ("bad", "Two engines do not agree")
+    assert [one["kind"] for one in told["incidents"]] == ["disagreement", "freshness"]
+    assert told["incidents"][0]["samples"] == ["id=4, amount=4711-secret; the gate: passed; Great Expectations: failed"]
+    assert {name: told["agreement"][name] for name in ("windows", "rows", "differ", "unjudged")} == {
+        "windows": 2, "rows": 100, "differ": 1, "unjudged": 1,
+    }  # fmt: skip
+    assert "they differ on 1 row" in page
+    sensitive = _CONTRACT.replace("logicalType: number\n", "logicalType: number\n        classification: restricted\n")
+    (shop.folder / "orders.yaml").write_text(contract_of(sensitive))
+    told, page = shop.report()
+    assert "4711-secret" not in page + json.dumps(told)
+
+
+def test_columns_that_come_and_go_are_told(shop: Shop) -> None:
+    shop.fill()
+    shop.fill(schema=replace(ORDERS, columns=(*ORDERS.columns[:1], Column("remark", "text", 2), Column("vat", "integer", 9))))
+    told, _ = shop.report()
+    assert {change["says"] for change in told["changes"]} == {
+        "portal.public.orders: note is called remark now",
+        "portal.public.orders: vat (integer) was added",
+        "portal.public.orders: amount (numeric) was dropped",
+    }
+
+
+def test_history_spans_runs_and_stays_small(tmp_path: Path) -> None:
+    start = 1_800_000_000.0
+    with closing(History.open(tmp_path)) as history:
+        for minute in range(0, 4 * 24 * 60, 7):
+            at = start + minute * 60
+            history.keep([Sample("orders", at, open=minute, oldest=float(minute % 50), within=minute % 2 == 0)])
+    with closing(History.open(tmp_path)) as history:
+        hours = history.since(start, 3 * 3600)
+        assert len(hours) == 4 * 24 or len(hours) == 4 * 24 + 1
+        assert hours[-1].open == (4 * 24 * 60 - 1) // 7 * 7
+        assert sum(line.judged for line in hours) == len(range(0, 4 * 24 * 60, 7))
+        assert max(line.oldest or 0 for line in hours) == 49
+        fine = history.since(0, 60)
+        assert fine[0].start >= start + 4 * 86_400 - KEPT[60] - 3600
+        assert [line.start % 60 for line in fine] == [0] * len(fine)
+
+
+def test_what_is_unknown_at_one_look_does_not_hide_what_was_known_at_another(tmp_path: Path) -> None:
+    with closing(History.open(tmp_path)) as history:
+        history.keep([Sample("orders", 1_800_000_000.0, 1, freshness=5.0)])
+        history.keep([Sample("orders", 1_800_000_001.0, 2, delay=2.0)])
+        (line,) = history.since(0, 86_400)
+    assert (line.open, line.freshness, line.delay, line.oldest, line.judged) == (2, 5.0, 2.0, None, 0)
+
+
+def test_a_look_is_kept_and_told_as_metrics(shop: Shop) -> None:
+    shop.fill(held(100), held(101, quarantined_at=time.time() - 500))
+    metrics = WatchMetrics()
+    Sampling(Watched(shop.pipeline, metrics, Stop())).tick(time.time())
+    told = {
+        line.split("{")[0]: float(line.split()[-1])
+        for line in generate_latest(metrics.registry).decode().splitlines()
+        if "ann@example.com" in line
+    }
+    assert told["sluice_quarantine_open"] == 2
+    assert told["sluice_quarantine_age_seconds"] == pytest.approx(500, abs=60)
+    assert told["sluice_quality_success_ratio"] == pytest.approx(0.8)
+    assert told["sluice_quality_error_budget_remaining_ratio"] == pytest.approx(0.6)
+    with closing(History.open(shop.pipeline.state)) as history:
+        assert [(line.dataset, line.open, line.judged, line.within) for line in history.since(0, 86_400)] == [("orders", 2, 1, 1)]
+
+
+def test_a_look_before_anything_was_read_does_nothing(shop: Shop) -> None:
+    Sampling(Watched(shop.pipeline, WatchMetrics(), Stop())).tick(time.time())
+    assert not shop.pipeline.state.exists() or not list(shop.pipeline.state.glob("state.db"))
+
+
+def test_what_reports_ask_of_quarantine_is_read_from_an_index_alone(shop: Shop) -> None:
+    shop.fill(held(100))
+    pipeline = shop.pipeline
+    asked: list[str] = []
+    with JournalReader.open(pipeline.state, pipeline.name) as reader, reader.view() as (db, _):
+        db.set_trace_callback(asked.append)
+        trends.flows(db, 0, 3600)
+        trends.waiting(db)
+        trends.groups(db)
+        db.set_trace_callback(None)
+        assert len(asked) == 4
+        for query in asked:
+            plan = " ".join(str(line[3]) for line in db.execute(f"explain query plan {query}"))
+            assert "COVERING INDEX" in plan, plan
