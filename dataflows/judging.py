@@ -17,7 +17,7 @@ from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
-from quality.judgement import BREAKER, UNDECODABLE, Judgement, QuarantinedRow
+from quality.judgement import Judgement, QuarantinedRow, undecodable
 
 if TYPE_CHECKING:
     from dataflows.earlier_values import EarlierValues
@@ -391,13 +391,3 @@ def _late(sifted: Sifted | None) -> dict[str, int]:
 
 def _times(batch: ChangeBatch) -> tuple[int, int] | None:
     return (int(batch.time.min()), int(batch.time.max())) if len(batch) else None
-
-
-def undecodable(batch: ChangeBatch) -> Judgement:
-    """The verdict where no contract is: only what cannot be held as text is held back."""
-    passed = np.ones(len(batch), np.bool_)
-    reasons: dict[int, list[Reason]] = {}
-    for defect in batch.defects:
-        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, defect.shown))
-    passed[list(reasons)] = False
-    return Judgement(passed, [QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons)])

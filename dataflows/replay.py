@@ -16,7 +16,6 @@ import structlog
 
 from dataflows.given import resume_from
 from dataflows.in_turn import Turn, Turns
-from dataflows.judging import undecodable
 from dataflows.records_as_changes import RecordShapes, changes_of
 from dataflows.stages import Stages
 from dataflows.superseded import still_new
@@ -27,6 +26,7 @@ from journal.local import JournalWriter
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError, SluiceError
+from quality.judgement import undecodable
 
 if TYPE_CHECKING:
     from quality.contract import Contract

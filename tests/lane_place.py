@@ -133,7 +133,7 @@ class Place:
         nobody: dict[str, Any] = {"copy_requested": lambda *_: None, "copy_done": lambda *_: None, "copy_name": lambda *_: "orders"}
         sources: Any = {SOURCE: _Source()}
         self.step = JournalStep(self.journal, self.judge, sources, IngestState(), IngestMetrics(), ringer, **nobody)
-        self._desk = Desk(self.journal, rules, stages.maps, lambda *_: None)
+        self._desk = Desk(self.journal, rules, stages.maps, lambda *_: None, folder)
         self.replay = Replay(self.journal, rules, stages, frozenset, lambda: None)
 
     def take(self, *batches: Sequence[Change] | CopyMarker) -> None:
