@@ -12,6 +12,7 @@ import structlog
 
 from dataflows import steps
 from dataflows.build import dataset_name
+from dataflows.changed_rules import mark_changed
 from dataflows.copy_names import CopyNames
 from dataflows.erasing import forget
 from dataflows.replay import Place, Replay
@@ -154,7 +155,7 @@ class Requests:
     def _answer(self, request: Request, answer: Mapping[str, Any]) -> None:
         with self._desk.journal.view() as db:
             n, of = audit_trail.head(db)
-        with suppress(SluiceError):
+        with suppress(SluiceError):  # for who checks the trail; the answer has it too
             self._inbox.keep_head(self._desk.journal.id, n, of)
         self._inbox.answer(request, {**answer, "head": {"n": n, "hash": of}})
 
@@ -173,6 +174,7 @@ def open_requests(
     pipeline: Pipeline, rules: Mapping[str, Contract], journal: JournalWriter, state: State, stages: Stages, ring: Callable[[], None]
 ) -> Requests:
     """What serves the owners of a pipeline, in the process that writes its journal."""
+    mark_changed(journal, rules)
     desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), pipeline.state)
     return Requests(desk, Inbox(pipeline.state), Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring))
 
