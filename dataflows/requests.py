@@ -116,6 +116,7 @@ class Requests:
                 self._rest_until = 0.0
                 self._look_over()
             else:
+                self._replaying = self._replaying or self._replay.due  # what waited for records that were given up
                 self._answer(request, answer)
         except TransientError:
             raise
