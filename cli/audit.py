@@ -73,6 +73,7 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     import time
     from dataclasses import asdict
 
+    from dataflows.audit_promises import breakers
     from dataflows.audit_tick import AUDITING
     from dataflows.auditing import Auditing
     from dataflows.build import contracts
@@ -80,6 +81,7 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     from journal.audits import Audits
     from journal.locks import ProcessLock
     from journal.opening import open_reader, tell
+    from journal.state import State
     from pipeline.errors import ConfigError
     from pipeline.names import nearest
 
@@ -92,8 +94,10 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     with (
         ProcessLock(pipeline.state, AUDITING, f"an audit of {pipeline.name}", _PATIENCE),
         closing(Audits.open(pipeline.state)) as audits,
+        closing(State.open(pipeline.state)) as state,
         open_reader(pipeline) as reader,
     ):
+        breakers(state, audits, list(rules), now)
         auditing = Auditing(pipeline, audits)
         for name in rules if dataset is None else [dataset]:
             done = auditing.dataset(reader, name, rules[name], now, window=window, again=True)

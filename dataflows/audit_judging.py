@@ -162,7 +162,7 @@ class DatasetAudit:
         if not window.fresh:
             return
         batch = _joined([*window.older, *window.fresh], self.contract)
-        batch = batch.slice(max(0, len(batch) - max(self.contract.audit.window, 1)), len(batch))
+        batch = batch.slice(max(0, len(batch) - window.size), len(batch))
         auditor = self._auditor(batch.schema, self._around.plain(batch.schema))
         for finding in auditor.sets(batch):
             self._take(verdict, finding, partial(self._told_row, batch, placed=False))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,8 @@ class AuditTick:
         self.period = _FIRST
         self._pipeline = watched.pipeline
         self._stop = watched.stop
+        self._metrics = watched.metrics
+        self._told: set[tuple[str, str]] = set()
         self._audits = Audits.open(watched.pipeline.state)
         self._auditing: Auditing | None = None
         self._contracts: Mapping[str, Contract] = {}
@@ -49,11 +53,23 @@ class AuditTick:
 
     def tick(self, now: float) -> None:
         """Raises what is wrong with the first dataset that could not be audited, after the others have been."""
+        from dataflows.audit_promises import breakers, tidy
+        from journal.state import State
+
         self._read_contracts()
+        with closing(State.open(self._pipeline.state)) as state:
+            breakers(state, self._audits, list(self._contracts), now)
+        if now >= self._tidy_at:
+            tidy(self._audits, self._contracts, now)
+            self._tidy_at = now + _TIDY_EVERY
+        self._audit_due(now)
+        self._measure()
+
+    def _audit_due(self, now: float) -> None:
         due = [name for name in self._contracts if self._due.get(name, 0.0) <= now]
         if not due:
             return
-        from dataflows.auditing import Auditing, tidy
+        from dataflows.auditing import Auditing
         from journal.opening import find_reader
 
         try:
@@ -67,11 +83,14 @@ class AuditTick:
             self._auditing = self._auditing or Auditing(self._pipeline, self._audits)
             with reader:
                 errors = [error for name in due if not self._stop and (error := self._audit(self._auditing, reader, name, now)) is not None]
-            if now >= self._tidy_at:
-                tidy(self._audits, self._contracts, now)
-                self._tidy_at = now + _TIDY_EVERY
         if errors:
             raise errors[0]
+
+    def _measure(self) -> None:
+        counts = Counter((one.dataset, one.kind) for one in self._audits.incidents())
+        for known in [*self._told, *counts]:
+            self._metrics.incidents.labels(*known).set(counts[known])
+        self._told |= set(counts)
 
     def _read_contracts(self) -> None:
         pipeline = in_force(self._pipeline)
@@ -86,6 +105,7 @@ class AuditTick:
         self._contracts = contracts(pipeline)
         self._written = written
         self.period = min((contract.audit.every for contract in self._contracts.values()), default=_FIRST)
+        self._due.clear()
         self._tidy_at = 0.0
 
     def _audit(self, auditing: Auditing, reader: JournalReader, name: str, now: float) -> SluiceError | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from dataflows.audit_flow import audit_flow
 from dataflows.audit_judging import DatasetAudit, Surroundings, WindowVerdict
-from dataflows.audit_promises import COUNTS, UNAUDITED, Promises
+from dataflows.audit_promises import Promises
 from dataflows.audit_windows import Window, Windows, latency
 from dataflows.ending import Ending
 from dataflows.given import resume_from
@@ -128,15 +128,3 @@ def _let_go(reader: JournalReader, contract: Contract, window: Window) -> bool:
     since = min(int(piece.batch.time.min()) for piece in window.fresh) / 1e6 - _SOON
     held = [rule.id for rule in contract.rules if rule.action is Action.QUARANTINE]
     return any(minute.tally.warned for rule in held for minute in reader.minutes(window.dataset, since, rule))
-
-
-def tidy(audits: Audits, rules: Mapping[str, Contract], now: float) -> None:
-    """Ends the incidents of datasets, rules and promises that there are no more, and forgets what is old."""
-    audits.over_but(list(rules), now)
-    for name, contract in rules.items():
-        known = ["", *(rule.id for rule in contract.rules), *(level.property for level in contract.service_levels)]
-        audits.over_unknown(name, known, now)
-    audits.forget(now)
-
-
-__all__ = ["COUNTS", "UNAUDITED", "Audit", "Auditing", "tidy"]

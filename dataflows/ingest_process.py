@@ -30,7 +30,7 @@ from dataflows.records import Places, judged_records
 from dataflows.requests import open_requests
 from dataflows.stages import load_stages
 from dataflows.stopping import Stop
-from dataflows.strict_order import StrictOrder
+from dataflows.strict_order import strict_order
 from dataflows.together import run_together
 from dataflows.waiting import Waiting
 from dataflows.worker import ALONE, Worker
@@ -45,7 +45,7 @@ from pipeline.model import Pipeline
 from sources.base import Source, SourceStatus, TableStatus
 
 if TYPE_CHECKING:
-    from quality.contract import Contract
+    pass
 
 log = structlog.get_logger("sluice.ingest")
 
@@ -163,12 +163,6 @@ def _journal(pipeline: Pipeline, state: State) -> JournalWriter:
         for name in pipeline.sources:
             state.source_status(name, asdict(SourceStatus("retrying", error=str(error))))
         raise
-
-
-def strict_order(journal: JournalWriter, rules: Mapping[str, Contract]) -> StrictOrder | None:
-    """What keeps changes waiting for records of their keys; None where no contract wants it."""
-    strict = {name for name, contract in rules.items() if contract.order == "strict"}
-    return StrictOrder(journal.id, journal.sitting, strict) if strict else None
 
 
 def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState, lookups: Lookups) -> None:

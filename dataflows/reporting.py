@@ -63,7 +63,7 @@ class _Gathering:
     def report(self) -> DatasetReport:
         name, numbers, pipeline, contract, total = self._name, self._numbers, self._pipeline, self._contract, self._total
         waiting = numbers.waiting(name)
-        causes, left = causes_of(pipeline, name, numbers.groups, contract, self._reader, self._state)
+        causes, left = causes_of(pipeline, name, numbers.groups, contract, self._reader, self._state, numbers.gone(name))
         effectiveness = numbers.effectiveness(name)
         lately = numbers.lately(name)
         budget = numbers.budget(name, lately)
@@ -86,7 +86,7 @@ class _Gathering:
             sinks=[self._sink(sink) for sink, block in pipeline.sinks.items() if block.route(name) is not None],
             rules=self._rules(),
             causes=causes,
-            gone=name not in pipeline.datasets and not numbers.fed_by(name),
+            gone=numbers.gone(name),
             contract_file=None if contract is None else str(contract.file),
             contacts=_contacts(contract),
             statuses=waiting.statuses,
@@ -125,7 +125,7 @@ class _Gathering:
         found = self._over_rows()
         if not found or self._contract is None:
             return []
-        totals = self._reader.rule_totals(self._name)
+        totals = self._numbers.rule_totals.get(self._name, {})
         judged = totals.get(EVERY_RULE, Tally()).evaluated
         asked = self._numbers.rule_counts(self._name, EVERY_RULE)
         return [

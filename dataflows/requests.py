@@ -13,6 +13,7 @@ import structlog
 from dataflows import steps
 from dataflows.approving import APPROVE_CONTRACT, approve_contract
 from dataflows.build import dataset_name
+from dataflows.changed_rules import mark_changed
 from dataflows.copy_names import CopyNames
 from dataflows.erasing import forget
 from dataflows.replay import Place, Replay
@@ -124,6 +125,7 @@ class Requests:
                 self._rest_until = 0.0
                 self._look_over()
             else:
+                self._replaying = self._replaying or self._replay.due  # what waited for records that were given up
                 self._answer(request, answer)
                 if request.action == APPROVE_CONTRACT and answer["changed"]:
                     self.stale = str(answer["dataset"])
@@ -179,7 +181,7 @@ def answer_request(journal: JournalWriter, inbox: Inbox, request: Request, answe
     """Answers a request, and notes how far the audit trail is."""
     with journal.view() as db:
         n, of = audit_trail.head(db)
-    with suppress(SluiceError):
+    with suppress(SluiceError):  # for who checks the trail; the answer has it too
         inbox.keep_head(journal.id, n, of)
     inbox.answer(request, {**answer, "head": {"n": n, "hash": of}})
 
@@ -193,6 +195,7 @@ def open_requests(
     pipeline: Pipeline, rules: Mapping[str, Contract], journal: JournalWriter, state: State, stages: Stages, ring: Callable[[], None]
 ) -> Requests:
     """What serves the owners of a pipeline, in the process that writes its journal."""
+    mark_changed(journal, rules)
     desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), pipeline.state)
     return Requests(desk, Inbox(pipeline.state), Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring))
 

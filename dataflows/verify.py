@@ -19,7 +19,6 @@ from dataflows.compare import Comparison, Difference
 from dataflows.contracts_in_force import in_force
 from dataflows.copy_names import CopyNames
 from dataflows.enriching import BoundDataset, Enrichments
-from dataflows.judging import undecodable
 from dataflows.lookups import Lookups
 from dataflows.mapping import FeedMap
 from dataflows.maps import Maps
@@ -37,6 +36,7 @@ from pipeline.errors import TableGone
 from pipeline.model import Pipeline, Route
 from quality.contract import Contract
 from quality.gate import Gate
+from quality.judgement import undecodable
 from quality.rules import Action, Scope
 from sinks.base import Counts, Sink, Target
 from sinks.routing import Router
