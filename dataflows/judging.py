@@ -17,7 +17,7 @@ from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
-from quality.judgement import Judgement, QuarantinedRow, undecodable
+from quality.judgement import BREAKER, Judgement, QuarantinedRow, undecodable
 
 if TYPE_CHECKING:
     from dataflows.earlier_values import EarlierValues
