@@ -99,8 +99,8 @@ class Observing:
             yield Condition(f"breaker/{dataset}", Kind.BREAKER, Subject(dataset), what, self._now, self._list(dataset))
         for table, found in told.get("tables", {}).items():
             dataset = dataset_name(self._pipeline, source, table)
-            if found.get("state") == "stopped" and dataset not in tripped:
-                said = error_told(found.get("error") or "it does not say why", sensitive=self._ownership.sensitive(dataset))
+            if found.get("state") == "stopped" and found.get("error") and dataset not in tripped:
+                said = error_told(found["error"], sensitive=self._ownership.sensitive(dataset))
                 what = f"the table {table} of {source} has stopped: {said}"
                 yield self._stopped(f"stopped/table/{source}/{table}", Subject(dataset), what)
 
