@@ -23,6 +23,7 @@ _TITLES = {
     Kind.COMPLETENESS: ("not complete", "parts are not complete"),
     Kind.INCIDENT: ("incident of the auditor", "incidents of the auditor"),
     Kind.APPROVAL: ("records wait for approval", "groups of records wait for approval"),
+    Kind.CONTRACT: ("a new contract is not in force", "new contracts are not in force"),
 }
 
 Payload = dict[str, Any]
