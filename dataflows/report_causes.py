@@ -63,7 +63,7 @@ def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader:
     with reader.view() as (db, _):
         since = quarantined_at(db, group.first)
     reason = found[0].reasons[0]
-    samples = [] if gone else [_sample(record.reasons[0], contract) for record in found]
+    samples = [] if gone else [_sample(record.reasons[0], contract) for record in found if record.erased_at is None]
     return CauseOnPage(
         group=group.cause,
         rule=reason.rule,
@@ -80,7 +80,7 @@ def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader:
 
 def _refused(pipeline: Pipeline, cause: Cause, contract: Contract | None, state: State, gone: bool) -> CauseOnPage:
     found = state.refused(Wanted(dataset=cause.dataset, group=cause.group), limit=_SAMPLES)
-    samples = [] if gone else [_sample(record.reasons[0], contract) for record in found]
+    samples = [] if gone else [_sample(record.reasons[0], contract) for record in found if record.erased_at is None]
     return CauseOnPage(
         group=cause.group,
         rule=cause.reason.rule,

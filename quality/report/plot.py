@@ -136,7 +136,7 @@ def percent(share: float | None) -> str:
     return f"{told} %"
 
 
-_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_UNITS = ((31_536_000.0, "y"), (86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def duration(seconds: float | None) -> str:
