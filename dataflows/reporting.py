@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dataflows.build import contracts
+from dataflows.contracts_in_force import in_force
 from dataflows.ingest import EVERY_RULE
 from dataflows.progress import counts_of
 from dataflows.quality_numbers import QualityNumbers
@@ -32,7 +33,7 @@ from quality.rules import Rule, Scope
 
 def report(pipeline: Pipeline, folder: Path) -> list[Path]:
     """Writes the reports of a pipeline into `folder`, whether or not it runs. Returns the paths of the files."""
-    rules = contracts(pipeline)
+    rules = contracts(in_force(pipeline))
     found = find_reader(pipeline)
     if found is None:
         names = sorted({*pipeline.datasets, *rules})
