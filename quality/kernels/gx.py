@@ -45,6 +45,7 @@ class Reference:
         os.environ["GX_ANALYTICS_ENABLED"] = "false"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
             import great_expectations
             from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -53,7 +54,6 @@ class Reference:
             self._batches = (
                 context.data_sources.add_pandas("frames").add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole")
             )
-        logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
 
     def judge(self, frame: Frame, rules: Sequence[tuple[str, Mapping[str, object]]], form: Forms = "nullable") -> list[Answer]:
         """What Great Expectations says of each rule (its name and arguments), over all rows of the frame, held in this form.
