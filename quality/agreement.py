@@ -85,7 +85,7 @@ def same(ours: object, theirs: Answer) -> bool:
         return ours.evaluated == theirs.evaluated and ours.success == theirs.success and bool((ours.failed == theirs.failed).all())
     # of a type that a column has as a whole, Great Expectations gives one verdict for all rows
     if isinstance(ours, RowVerdict) and isinstance(theirs, SetVerdict):
-        return ours.success == theirs.success or ours.evaluated == 0
+        return ours.success == theirs.success or (ours.evaluated == 0 and ours.success)
     return isinstance(ours, SetVerdict) and isinstance(theirs, SetVerdict) and ours.success == theirs.success
 
 
