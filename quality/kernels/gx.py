@@ -45,10 +45,10 @@ class Reference:
         os.environ["GX_ANALYTICS_ENABLED"] = "false"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
             import great_expectations
             from great_expectations.data_context.types.base import ProgressBarsConfig
 
+            logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
             context = great_expectations.get_context(mode="ephemeral")
             context.variables.progress_bars = ProgressBarsConfig(globally=False)
             self._batches = (
