@@ -12,6 +12,8 @@ from typing import Any
 
 import structlog
 
+from dataflows.build import contract_of
+from dataflows.contracts_in_force import in_force
 from dataflows.given import resume_from
 from dataflows.map_answer import MAP
 from dataflows.records import trace_id
@@ -23,7 +25,6 @@ from journal.state import State
 from journal.trace_context import Traces
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
-from quality.contract_reading import load_contract
 from quality.judgement import UNDECODABLE
 from sources.base import KEY_PREFIX
 
@@ -150,11 +151,11 @@ class Masks:
         self._hidden: dict[str, frozenset[str] | None] = {}  # None: all of them
         self._declared: dict[str, frozenset[str]] = {}
         self._mapped = {name for name, dataset in pipeline.datasets.items() if any(feed.map for feed in dataset.feeds)}
-        for name, dataset in pipeline.datasets.items():
+        for name, dataset in in_force(pipeline).datasets.items():
             if dataset.contract is None or off:
                 continue
             try:
-                columns = load_contract(dataset.contract).columns
+                columns = contract_of(dataset).columns
             except ConfigError as error:
                 log.warning("contract cannot be read, so all values are masked", dataset=name, error=error.message)
                 self._hidden[name] = None

@@ -150,6 +150,7 @@ def replay(
         "failed_again": outcome.get("failed-again", 0),
         "superseded": outcome.get("superseded", 0),
         "waiting": outcome.get("replaying", 0),
+        "behind": outcome.get("approved", 0),
         "not_approved": answer["could_not"],
         "records": [*records, *answer["records"]],
         "audit_head": answer["head"],
@@ -219,6 +220,8 @@ def _say_replayed(told: dict[str, Any], file: Path) -> None:
     answer_line(", ".join(parts))
     if told["waiting"]:
         answer_line(f"{told['waiting']} wait until the copy of their table is made")
+    if told["behind"]:
+        answer_line(f"{told['behind']} wait behind an earlier record of their key, and go on by themselves once that has come to its end")
     if told["failed_again"]:
         answer_line(f"`sluice quarantine list {file} --status failed-again` says why")
     _say_refused(told["not_approved"], [one for one in told["records"] if "why" in one])

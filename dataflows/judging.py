@@ -17,7 +17,7 @@ from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
-from quality.judgement import BREAKER, UNDECODABLE, Judgement, QuarantinedRow
+from quality.judgement import BREAKER, Judgement, QuarantinedRow, undecodable
 
 if TYPE_CHECKING:
     from dataflows.earlier_values import EarlierValues
@@ -319,9 +319,7 @@ class Judge:
         if one.mapped is None:
             spoiled = [QuarantinedRow(row, (Reason(WAITED, None, one.why, None),)) for row in range(len(batch))]
             judgement = Judgement(np.zeros(len(batch), np.bool_), spoiled)
-            if self._order is not None:
-                judgement = self._order.applied(batch, judgement)
-            rows = list(judgement.quarantined)
+            rows = list((judgement if self._order is None else self._order.applied(batch, judgement)).quarantined)
             passed, records = batch.slice(0, 0), list(self._record(batch, rows, gate))
         else:
             mapped = one.mapped if self._order is None else self._order.enriched(batch, one.mapped)
@@ -383,8 +381,8 @@ class Judge:
 
 
 def _for_sink(record: QuarantineRecord, sink: str) -> QuarantineRecord:
-    said = f"; the copy for the sink {sink} is without it"
-    return replace(record, reasons=tuple(replace(reason, message=reason.message + said) for reason in record.reasons))
+    reasons = (replace(one, message=f"{one.message}; the copy for the sink {sink} is without it") for one in record.reasons)
+    return replace(record, reasons=tuple(reasons))
 
 
 def _late(sifted: Sifted | None) -> dict[str, int]:
@@ -393,13 +391,3 @@ def _late(sifted: Sifted | None) -> dict[str, int]:
 
 def _times(batch: ChangeBatch) -> tuple[int, int] | None:
     return (int(batch.time.min()), int(batch.time.max())) if len(batch) else None
-
-
-def undecodable(batch: ChangeBatch) -> Judgement:
-    """The verdict where no contract is: only what cannot be held as text is held back."""
-    passed = np.ones(len(batch), np.bool_)
-    reasons: dict[int, list[Reason]] = {}
-    for defect in batch.defects:
-        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, defect.shown))
-    passed[list(reasons)] = False
-    return Judgement(passed, [QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons)])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SAMPLES = 3
 _ENGINES = {"gate": "the gate", "ours": "judged again", "reference": "Great Expectations"}
 _LONGEST = 160
-_RULES_OF_ROWS = ("agrees", "differs", "none")
+_COMPARED = ("agrees", "differs")
 
 
 def incidents_of(dataset: str, found: Audits, contract: Contract | None) -> list[Incident]:
@@ -27,16 +27,17 @@ def incidents_of(dataset: str, found: Audits, contract: Contract | None) -> list
 
 def agreement_of(dataset: str, found: Audits, since: float) -> Agreement | None:
     """How far Great Expectations and the gate agree since a time; None where nothing was compared."""
-    lines = [one for one in found.windows(dataset, since) if one.rule and one.verdict in _RULES_OF_ROWS]
-    compared = [one for one in lines if one.verdict != "none" and one.engine == "gx"]
+    verdicts = found.verdicts(dataset, since)
+    nothing = (0, 0, 0.0)
+    compared = [verdicts[one] for one in _COMPARED if one in verdicts]
     if not compared:
         return None
     return Agreement(
-        windows=len(compared),
-        rows=sum(one.rows for one in compared),
-        differ=sum(one.verdict == "differs" for one in compared),
-        unjudged=sum(one.verdict == "none" for one in lines),
-        at=_time(max(one.at for one in compared)),
+        windows=sum(windows for windows, _, _ in compared),
+        rows=sum(rows for _, rows, _ in compared),
+        differ=verdicts.get("differs", nothing)[0],
+        unjudged=verdicts.get("none", nothing)[0],
+        at=_time(max(at for _, _, at in compared)),
     )
 
 
@@ -50,12 +51,14 @@ def _samples(detail: dict[str, Any], contract: Contract) -> list[str]:
     """Rows that show it, with what each engine says of them. Whoever wrote them has masked them; what is confidential since, is here."""
     hidden = {column for column, prop in contract.columns.items() if prop.sensitive}
     rows = detail.get("rows")
-    return [_row(row, hidden) for row in rows[:_SAMPLES] if isinstance(row, dict)] if isinstance(rows, list) else []
+    found = [_row(row, hidden) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return list(dict.fromkeys(found))[:_SAMPLES]
 
 
 def _row(row: dict[str, Any], hidden: set[str]) -> str:
     found = {**_dict(row.get("key")), **_dict(row.get("values"))}
-    values = ", ".join(f"{name}={MASKED if value is not None and name in hidden else value}" for name, value in found.items())
+    shown = {name: "null" if value is None else MASKED if name in hidden else value for name, value in found.items()}
+    values = ", ".join(f"{name}={value}" for name, value in shown.items())
     said = [f"{who}: {row[name]}" for name, who in _ENGINES.items() if row.get(name) is not None]
     return "; ".join([values[:_LONGEST], *said])
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dataflows.build import contracts
+from dataflows.contracts_in_force import in_force
 from dataflows.ingest import EVERY_RULE
 from dataflows.progress import counts_of
 from dataflows.quality_numbers import QualityNumbers
@@ -32,7 +33,7 @@ from quality.rules import Rule, Scope
 
 def report(pipeline: Pipeline, folder: Path) -> list[Path]:
     """Writes the reports of a pipeline into `folder`, whether or not it runs. Returns the paths of the files."""
-    rules = contracts(pipeline)
+    rules = contracts(in_force(pipeline))
     found = find_reader(pipeline)
     if found is None:
         names = sorted({*pipeline.datasets, *rules})
@@ -62,7 +63,7 @@ class _Gathering:
     def report(self) -> DatasetReport:
         name, numbers, pipeline, contract, total = self._name, self._numbers, self._pipeline, self._contract, self._total
         waiting = numbers.waiting(name)
-        causes, left = causes_of(pipeline, name, numbers.groups, contract, self._reader, self._state)
+        causes, left = causes_of(pipeline, name, numbers.groups, contract, self._reader, self._state, numbers.gone(name))
         effectiveness = numbers.effectiveness(name)
         lately = numbers.lately(name)
         budget = numbers.budget(name, lately)
@@ -85,7 +86,7 @@ class _Gathering:
             sinks=[self._sink(sink) for sink, block in pipeline.sinks.items() if block.route(name) is not None],
             rules=self._rules(),
             causes=causes,
-            gone=name not in pipeline.datasets and not numbers.fed_by(name),
+            gone=numbers.gone(name),
             contract_file=None if contract is None else str(contract.file),
             contacts=_contacts(contract),
             statuses=waiting.statuses,
@@ -124,7 +125,7 @@ class _Gathering:
         found = self._over_rows()
         if not found or self._contract is None:
             return []
-        totals = self._reader.rule_totals(self._name)
+        totals = self._numbers.rule_totals.get(self._name, {})
         judged = totals.get(EVERY_RULE, Tally()).evaluated
         asked = self._numbers.rule_counts(self._name, EVERY_RULE)
         return [

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflows.given import resume_from
+from dataflows.in_turn import Turns
 from dataflows.mending import Fix, as_typed
 from dataflows.records_as_changes import RecordShapes, changes_of
 from journal import audit_trail, handling
@@ -189,14 +190,17 @@ def discard(desk: Desk, request: Request) -> Doing:
     by, why = _by(request), str(request.content.get("why") or "").strip()
     if not why:
         raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+    turns = Turns(desk.journal, desk.contracts)
 
     def refusal(one: Standing) -> str | None:
         return None if one.status in MENDABLE else _not_now(one)
 
     def do(ordinals: Sequence[int]) -> None:
         with desk.journal.changing() as db:
-            desk.journal.sitting.remove(handling.records(db, ordinals, desk.journal.seal))
+            records = handling.records(db, ordinals, desk.journal.seal)
+            desk.journal.sitting.remove(records)
             handling.settle(db, ordinals, "discarded", why, time.time())
+            turns.let_go(records)
 
     return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why)))
 

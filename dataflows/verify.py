@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
+from dataflows.contracts_in_force import in_force
 from dataflows.copy_names import CopyNames
 from dataflows.enriching import BoundDataset, Enrichments
-from dataflows.judging import undecodable
 from dataflows.lookups import Lookups
 from dataflows.mapping import FeedMap
 from dataflows.maps import Maps
@@ -36,6 +36,7 @@ from pipeline.errors import TableGone
 from pipeline.model import Pipeline, Route
 from quality.contract import Contract
 from quality.gate import Gate
+from quality.judgement import undecodable
 from quality.rules import Action, Scope
 from sinks.base import Counts, Sink, Target
 from sinks.routing import Router
@@ -65,6 +66,7 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
 
     Raises Refused or TransientError where a source or a sink can't be read.
     """
+    pipeline = in_force(pipeline)
     rules = contracts(pipeline)
     answer: dict[str, Any] = {"conserved": True, "datasets": {}}
     with ExitStack() as held:

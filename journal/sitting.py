@@ -148,25 +148,18 @@ class SittingKeys:
         ).fetchone()
         return 0 if found[0] is None or found[0] < found[1] else int(found[0])
 
-    def ahead(self, record: QuarantineRecord) -> int:
-        """The ordinal of the nearest unresolved record of a key of this one's that comes before it, and that nothing newer has passed; 0:
-        there is none."""
-        return max((self._next_to(record, key, "max(ordinal)", "<") for key in keys_of(record)), default=0)
-
-    def following(self, record: QuarantineRecord) -> list[int]:
-        """The ordinals of the unresolved records that come next under the keys of this one, in order."""
-        found = {self._next_to(record, key, "min(ordinal)", ">") for key in keys_of(record)}
-        return sorted(found - {0})
-
-    def _next_to(self, record: QuarantineRecord, key: Values, which: str, side: str) -> int:
-        if not key:
-            return 0
-        found = self._db.execute(
-            f"""select {which} from lane join sitting using (dataset, key)
-                where dataset = ? and key = ? and ordinal {side} ? and ordinal > newest""",
-            (record.dataset, key_text(key), record.ordinal),
-        ).fetchone()
-        return int(found[0] or 0)
+    def ahead(self, record: QuarantineRecord) -> frozenset[int]:
+        """Of each key of a record the ordinal of the nearest unresolved one that comes before it, if nothing newer has passed that one."""
+        found = [
+            self._db.execute(
+                """select max(ordinal) from lane join sitting using (dataset, key)
+                   where dataset = ? and key = ? and ordinal < ? and ordinal > newest""",
+                (record.dataset, key_text(key), record.ordinal),
+            ).fetchone()[0]
+            for key in keys_of(record)
+            if key
+        ]
+        return frozenset(ordinal for ordinal in found if ordinal is not None)
 
 
 def old_key(record: QuarantineRecord) -> Values | None:

@@ -23,12 +23,14 @@ from journal.alerting import AlertBook, Message
 from journal.audits import Audits
 from journal.batch import Op, batch_from_columns
 from journal.local import JournalReader, JournalWriter
+from journal.locks import ProcessLock
+from journal.processes import WATCH
 from journal.quarantine import QuarantineRecord, Reason, record_id
 from journal.schema import Column, TableSchema
-from journal.state import State
+from journal.state import Folder, State
 from pipeline.errors import Refused
 from pipeline.load import load_pipeline
-from pipeline.model import JournalConfig
+from pipeline.model import JournalConfig, KafkaJournal
 from quality.alerts.payload import moment
 from sinks.base import Cursor
 from tests.http_inbox import Inbox, inbox
@@ -238,6 +240,8 @@ def test_what_stops_is_told_to_those_whom_it_concerns_and_so_is_that_it_goes_on(
 def test_a_breaker_is_told_as_one_thing_not_as_a_stopped_table_too(shop: Shop) -> None:
     said = "600 of the last 10000 rows break rules that hold them back; the contract's breaker allows 0.05 of 10000"
     shop.portal({"public.orders": {"state": "stopped", "error": said}}, breakers={"orders": said})
+    with closing(Audits.open(shop.pipeline.state)) as audits:
+        audits.seen("orders", "breaker", "", {"message": said}, NOW)
     (told,) = shop.told()
     assert [line["kind"] for line in told["alerts"]] == ["breaker"]
     assert said in told["alerts"][0]["what"]
@@ -245,14 +249,14 @@ def test_a_breaker_is_told_as_one_thing_not_as_a_stopped_table_too(shop: Shop) -
 
 def test_what_the_auditor_finds_is_told_and_that_it_is_over(shop: Shop) -> None:
     with closing(Audits.open(shop.pipeline.state)) as audits:
-        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "two engines differ", "count": 3}, NOW - 100)
+        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "they differ on 'leak'", "count": 3}, NOW - 100)
         audits.seen("orders", "freshness", "freshness", {"message": "the newest change was committed 3 h ago; 1 h are promised"}, NOW - 50)
         audits.seen("customers", "freshness", "freshness", {"message": "of a dataset that is not audited any more"}, NOW - 50)
         (told,) = shop.told()
         jsonschema.validate(told, PAYLOAD_SCHEMA)
         assert told["title"] == "orders: incident of the auditor, not fresh"
         assert [(line["kind"], line["what"], line["count"]) for line in told["alerts"]] == [
-            ("incident", "disagreement: two engines differ (rule amount-minimum-1)", 3),
+            ("incident", "disagreement: they differ on *** (rule amount-minimum-1)", 3),
             ("freshness", "the newest change was committed 3 h ago; 1 h are promised", None),
         ]
         assert told["alerts"][1]["since"] == moment(NOW - 50)
@@ -301,6 +305,24 @@ def test_a_journal_that_cannot_be_read_ends_no_alert_and_keeps_none_of_the_other
     assert [told["title"] for told in shop.told()] == ["sink lake: stopped"]
     file.write_bytes(whole)
     assert shop.tick(100) == []
+
+
+def test_of_several_machines_the_one_tells_that_has_watched_longest(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.lake("stopped", "gone")
+    others = [Folder("elsewhere", {WATCH: NOW - 100}, time.time())]
+    monkeypatch.setattr(State, "elsewhere", lambda state: others)
+    monkeypatch.setattr("journal.opening.catch_up", lambda pipeline: None)
+    shop.pipeline = replace(shop.pipeline, journal=JournalConfig(kafka=KafkaJournal("none:1", "sluice", 1)))
+    shop.restart()
+    with ProcessLock(shop.pipeline.state, WATCH, "watch"):
+        assert shop.told() == []
+        others[0] = replace(others[0], running={WATCH: time.time() + 100})
+        assert len(shop.told()) == 1
+    others[0] = replace(others[0], running={WATCH: NOW - 100})
+    shop.lake("running")
+    assert shop.told() == []
+    others.clear()
+    assert len(shop.told()) == 1
 
 
 def test_a_thousand_causes_are_one_message_of_a_bounded_size(shop: Shop) -> None:

@@ -50,3 +50,16 @@ def test_a_file_of_no_records_has_the_columns_of_its_contract(tmp_path: Path) ->
     exists = "{id: there, type: custom, engine: gx, implementation: {type: expect_column_to_exist, kwargs: {column: a}}}"
     (tmp_path / "orders.jsonl").write_text("")
     assert run_contract_test(write_contract(tmp_path, one_column("a", "integer", quality=exists)), tmp_path / "orders.jsonl").success
+
+
+def test_minus_zero_is_zero_wherever_values_are_listed(tmp_path: Path) -> None:
+    rules = [
+        "{id: valid, metric: invalidValues, arguments: {validValues: [-0.0, 1]}, mustBe: 0}",
+        "{id: missing, metric: missingValues, arguments: {missingValues: [-0.0]}, mustBe: 0}",
+    ]
+    (tmp_path / "orders.jsonl").write_text('{"a": 0.0}\n{"a": -0.0}\n{"a": 1}\n{"a": 2}\n')
+    body = one_column("a", "number", quality="\n".join(rules))
+    found = {
+        rule["id"]: rule["rows"] for rule in run_contract_test(write_contract(tmp_path, body), tmp_path / "orders.jsonl").answer()["rules"]
+    }
+    assert (found["valid"], found["missing"]) == ([3], [0, 1])

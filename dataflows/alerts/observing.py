@@ -11,11 +11,12 @@ from itertools import accumulate
 
 from dataflows.alerts.lateness import late_sinks
 from dataflows.alerts.ownership import Ownership
+from dataflows.audit_promises import TRIPPED
 from dataflows.build import dataset_name
 from journal.alerting import Kept
-from journal.audits import Audits
+from journal.audits import Audits, Incident
 from journal.local import JournalReader
-from journal.opening import find_reader
+from journal.opening import has_journal
 from journal.quarantine import Cause
 from journal.state import SourceReport, State
 from pipeline.errors import SluiceError
@@ -63,12 +64,13 @@ class Observing:
         return Seen([self._lasting(condition) for condition in conditions], blind)
 
     def _opened(self) -> JournalReader | None:
-        """The journal; opened anew where it is another file than before. None before the first run."""
+        """The journal, up to date; opened anew where it is another file than before. None before the first run."""
+        there = has_journal(self._pipeline)  # brings a copy of topics up to date
         if self._reader is not None and self._reader.gone():
             self._reader.close()
             self._reader = None
-        if self._reader is None:
-            self._reader = find_reader(self._pipeline)
+        if self._reader is None and there:
+            self._reader = JournalReader.open(self._pipeline.state, self._pipeline.name)
             self._causes = None
         return self._reader
 
@@ -113,15 +115,20 @@ class Observing:
             yield self._stopped(f"stopped/sink/{name}", Subject(sink=name), f"the sink {name} has stopped: {said}")
 
     def _incidents(self) -> Iterator[Condition]:
-        shown = command("sluice", "report", str(self._pipeline.file))
         for one in self._audits.incidents():
-            if one.dataset in self._pipeline.datasets:
-                kind = _PROMISES.get(one.kind, Kind.INCIDENT)
-                said = str(one.detail.get("message") or one.kind)
-                what = said if kind is not Kind.INCIDENT else f"{one.kind}: {said}" + (f" (rule {one.rule})" if one.rule else "")
-                count = one.detail.get("count")
-                key = f"incident/{one.dataset}/{one.kind}/{one.rule}"
-                yield Condition(key, kind, Subject(one.dataset), what, one.since, shown, count if isinstance(count, int) else None)
+            if one.dataset in self._pipeline.datasets and one.kind != TRIPPED:  # which the source's own words tell sooner
+                yield self._incident(one)
+
+    def _incident(self, one: Incident) -> Condition:
+        kind = _PROMISES.get(one.kind, Kind.INCIDENT)
+        what = str(one.detail.get("message") or one.kind)
+        if kind is Kind.INCIDENT:
+            said = error_told(what, sensitive=self._ownership.sensitive(one.dataset))
+            what = f"{one.kind}: {said}" + (f" (rule {one.rule})" if one.rule else "")
+        count = one.detail.get("count")
+        shown = command("sluice", "report", str(self._pipeline.file))
+        key = f"incident/{one.dataset}/{one.kind}/{one.rule}"
+        return Condition(key, kind, Subject(one.dataset), what, one.since, shown, count if isinstance(count, int) else None)
 
     def _stopped(self, key: str, subject: Subject, what: str) -> Condition:
         return Condition(key, Kind.STOPPED, subject, what, self._now, command("sluice", "status", str(self._pipeline.file)))

@@ -137,7 +137,7 @@ class Incident:
     @property
     def grave(self) -> bool:
         """Whether something is wrong with what judges and counts, and not with the data alone."""
-        return self.kind in ("disagreement", "let-through", "counts")
+        return self.kind in ("disagreement", "gate", "counts")
 
 
 @dataclass(frozen=True, slots=True)
