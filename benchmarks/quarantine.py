@@ -1,7 +1,7 @@
 """What a quarantine of a million records costs to look at and to let go: `python -m benchmarks.quarantine [--rows N]`.
 
-The records are made by the gate of the benchmark's contract from changes that break one of its rules, and are put into the journal as ingest
-does it. Then each command's work is done in this process, as it is while no service runs: listed, grouped, fixed, approved, replayed.
+The records are made by the gate of the benchmark's contract from changes that break one of its rules, and are put into the journal as
+ingest does it. Then the work of each command is done in this process, as while no service runs: list, group, fix, approve, replay.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     from dataflows.audit_tick import AUDITING
     from dataflows.auditing import Auditing
     from dataflows.build import contracts
+    from dataflows.contracts_in_force import in_force
     from journal.audits import Audits
     from journal.locks import ProcessLock
     from journal.opening import open_reader, tell
@@ -84,6 +85,7 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     from pipeline.errors import ConfigError
     from pipeline.names import nearest
 
+    pipeline = in_force(pipeline)
     rules = contracts(pipeline)
     if dataset is not None and dataset not in rules:
         raise ConfigError(f"no dataset {dataset!r} with a contract is in {pipeline.name}", hint=nearest(dataset, rules))

@@ -24,7 +24,7 @@ from cli.resync import resync, snapshot
 from cli.run import run, sync
 from cli.schema import schema
 from cli.status import status
-from cli.steps import approve, discard, fix, replay
+from cli.steps import approve, discard, fix, import_, replay
 from cli.trace import trace
 from cli.verify import verify
 
@@ -69,6 +69,7 @@ for command in (demo, check, plan, sync, run, status, verify, trace, report, pro
     app.command()(command)
 for step in (fix, approve, replay, discard, forget):
     quarantine.command()(step)
+quarantine.command("import")(import_)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
 app.add_typer(alerts, name="alerts")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.offline_maps import enriched_schemas, map_problems, order_problems
+from dataflows.contracts_in_force import pending_notes
 from journal.schema import Column, TableSchema
 from journal.types import parse_type
 from pipeline.document import read_document
@@ -105,6 +106,10 @@ def _check_pipeline(reading: Reading) -> Checked:
     shapes |= {name: None for name, dataset in reading.datasets.items() if dataset.enrich is not None}
     if reading.pipeline is not None:
         found.problems += map_problems(reading.pipeline)
+        try:
+            found.notes += pending_notes(reading.pipeline)
+        except SluiceError as error:  # of the journal, which is not what is checked
+            found.notes.append(f"what contracts are in force is not known: {error.message}")
         shapes |= enriched_schemas(reading.pipeline, found.problems)
         found.problems += order_problems(reading, shapes)
     if reading.pipeline is not None:

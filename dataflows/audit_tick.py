@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dataflows.contracts_in_force import in_force
 from journal.audits import Audits
 from journal.locks import ProcessLock
 from pipeline.errors import AlreadyRunningError, SluiceError
@@ -92,13 +93,16 @@ class AuditTick:
         self._told |= set(counts)
 
     def _read_contracts(self) -> None:
-        files = [dataset.contract for dataset in self._pipeline.datasets.values() if dataset.contract is not None]
-        written = tuple((file, found.st_mtime_ns, found.st_size) if (found := _stat(file)) else (file,) for file in files)
+        pipeline = in_force(self._pipeline)
+        files = [dataset.contract for dataset in pipeline.datasets.values() if dataset.contract is not None]
+        texts = tuple(dataset.in_force for dataset in pipeline.datasets.values())
+        stats = tuple((file, found.st_mtime_ns, found.st_size) if (found := _stat(file)) else (file,) for file in files)
+        written: tuple[object, ...] = (*stats, *texts)
         if written == self._written:
             return
         from dataflows.build import contracts
 
-        self._contracts = contracts(self._pipeline)
+        self._contracts = contracts(pipeline)
         self._written = written
         self.period = min((contract.audit.every for contract in self._contracts.values()), default=_FIRST)
         self._due.clear()

@@ -151,7 +151,7 @@ class Replay:
             if mapped.failed is not None:
                 for ordinal, row in zip(mapped.failed.ordinal.tolist(), mapped.rows, strict=True):
                     became.fail(ordinal, row.reasons, given, None)
-        batch, stale = still_new(batch, self._journal.sitting.newest)
+        batch, stale = still_new(batch, self._journal.sitting.newest_of)
         became.superseded |= stale
         gate = self._gate(batch.schema)
         contract = None if gate is None else gate.contract

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from dataflows.build import build_sink, build_source, contracts, router_for
 from dataflows.compare import Comparison, Difference
+from dataflows.contracts_in_force import in_force
 from dataflows.copy_names import CopyNames
 from dataflows.enriching import BoundDataset, Enrichments
 from dataflows.lookups import Lookups
@@ -69,6 +70,7 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
 
     Raises Refused or TransientError where a source or a sink can't be read.
     """
+    pipeline = in_force(pipeline)
     rules = contracts(pipeline)
     answer: dict[str, Any] = {"conserved": True, "datasets": {}}
     with ExitStack() as held:

@@ -11,6 +11,7 @@ Records of a table without a key sit together under no columns: only a truncate 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
@@ -81,21 +82,26 @@ class SittingKeys:
 
     def remove(self, records: Iterable[QuarantineRecord]) -> None:
         """Records are resolved, superseded or discarded. Harmless when told again."""
+        places = [(record.dataset, key_text(key), record.ordinal) for record in records for key in keys_of(record)]
+        told = """select dataset, lane.key, ordinal from json_each(?) it
+            join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
         with self._writing():
-            for record in records:
-                for key in map(key_text, keys_of(record)):
-                    at = (record.dataset, key)
-                    if self._db.execute("delete from lane where dataset = ? and key = ? and ordinal = ?", (*at, record.ordinal)).rowcount:
-                        self._db.execute("update sitting set records = records - 1 where dataset = ? and key = ?", at)
-                        self._db.execute("delete from sitting where dataset = ? and key = ? and records = 0", at)
-                        self._let_go(record.dataset)
+            for start in range(0, len(places), _AT_ONCE):
+                some = self._db.execute(told, (msgspec.json.encode(places[start : start + _AT_ONCE]).decode(),)).fetchall()
+                keys = Counter((dataset, key) for dataset, key, _ in some)
+                self._db.executemany("delete from lane where dataset = ? and key = ? and ordinal = ?", some)
+                fewer = ((count, *key) for key, count in keys.items())
+                self._db.executemany("update sitting set records = records - ? where dataset = ? and key = ?", fewer)
+                self._db.executemany("delete from sitting where dataset = ? and key = ? and records = 0", list(keys))
+                self._let_go(Counter(dataset for dataset, _ in keys))
 
-    def _let_go(self, dataset: str) -> None:
-        found = self._known.get(dataset)
-        if found is not None:
-            found.gone += 1
-            if found.gone > _STALE and found.gone > len(found) // 2:
-                self.reload()
+    def _let_go(self, keys: Mapping[str, int]) -> None:
+        for dataset, gone in keys.items():
+            found = self._known.get(dataset)
+            if found is not None:
+                found.gone += gone
+                if found.gone > _STALE and found.gone > len(found) // 2:
+                    self.reload()
 
     def candidates(self, dataset: str, hashes: Hashes) -> Longs:
         """Indices of those of m keys, uint64[m], that may sit; all that do are among them."""
@@ -135,6 +141,14 @@ class SittingKeys:
         text = key if isinstance(key, str) else key_text(key)
         found = self._db.execute("select newest from sitting where dataset = ? and key = ?", (dataset, text)).fetchone()
         return 0 if found is None else int(found[0])
+
+    def newest_of(self, dataset: str, keys: Sequence[str]) -> dict[str, int]:
+        """The same of many keys, as text: of those that sit."""
+        found: dict[str, int] = {}
+        query = "select sitting.key, newest from json_each(?) it join sitting on dataset = ? and sitting.key = it.value"
+        for start in range(0, len(keys), _AT_ONCE):
+            found.update(self._db.execute(query, (msgspec.json.encode(keys[start : start + _AT_ONCE]).decode(), dataset)))
+        return found
 
     def newer(self, record: QuarantineRecord) -> Newer:
         """What has passed of the keys of an unresolved record behind it."""

@@ -19,6 +19,7 @@ from dataflows.alerts.carrying import AwayError, Carrier
 from dataflows.alerts.telling import Telling
 from dataflows.backoff import Backoff
 from dataflows.stopping import Stop
+from journal import contracts
 from journal.alerting import AlertBook, Message
 from journal.audits import Audits
 from journal.batch import Op, batch_from_columns
@@ -32,6 +33,7 @@ from pipeline.errors import Refused
 from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig, KafkaJournal
 from quality.alerts.payload import moment
+from quality.contract_reading import load_contract
 from sinks.base import Cursor
 from tests.http_inbox import Inbox, inbox
 from tests.invoking import sluice
@@ -144,6 +146,13 @@ class Shop:
             reasons=(Reason(rule, column, f"must hold, got {value!r}", value),),
             quarantined_at=NOW - 60,
         )
+
+    def in_force(self, text: str) -> None:
+        """What approval, or a start of ingest, does."""
+        contract = load_contract(self.folder / "orders.yaml", text)
+        with self.journal.changing() as db:
+            contracts.put(db, "orders", (contract.id, contract.version, contract.fingerprint), text, 1)
+        self.journal.commit_beside()
 
     def portal(self, tables: dict[str, Any] | None = None, **status: Any) -> None:
         """What the source says of itself."""
@@ -277,6 +286,27 @@ def test_a_sink_that_is_behind_by_more_than_is_promised_is_told_to_the_owner_of_
         shop.lake("running", seq=reader.last_seq())
     shop.tick(10)
     assert [told["kind"] for told in shop.tick(30)] == ["recovery"]
+
+
+def test_a_contract_that_breaks_what_others_rely_on_is_told_and_hides_what_it_did_until_it_is_approved(shop: Shop) -> None:
+    shop.in_force(CONTRACT)
+    (shop.folder / "orders.yaml").write_text(
+        CONTRACT.replace(", classification: confidential", "").replace("version: 1.0.0", "version: 2.0.0")
+    )
+    shop.arrive(1000, [shop.record(1, column="email", value="LEAK-1", rule="email-format-1")])
+    (told,) = shop.told()
+    jsonschema.validate(told, PAYLOAD_SCHEMA)
+    assert {line["kind"] for line in told["alerts"]} == {"quarantine", "contract"}
+    contract = next(line for line in told["alerts"] if line["kind"] == "contract")
+    assert contract["what"].startswith("the contract 2.0.0 waits for approval, until then 1.0.0 judges: ")
+    assert "a-9" not in json.dumps(told)
+    shop.in_force((shop.folder / "orders.yaml").read_text())
+    shop.tick(10)
+    (told,) = shop.tick(30)
+    assert told["title"] == "orders: over: a new contract is not in force"
+    (shop.folder / "orders.yaml").write_text("kind: nonsense")
+    (told,) = shop.tick(4000)[:1] or shop.tick(30)
+    assert "is not sound, so 2.0.0, which is in force, judges" in told["alerts"][0]["what"]
 
 
 def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop: Shop) -> None:
