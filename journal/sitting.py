@@ -145,7 +145,7 @@ class SittingKeys:
     def newest_of(self, dataset: str, keys: Sequence[str]) -> dict[str, int]:
         """The same of many keys, as text: of those that sit."""
         found: dict[str, int] = {}
-        query = "select sitting.key, newest from json_each(?) it join sitting on dataset = ? and sitting.key = it.value"
+        query = "select sitting.key, newest from json_each(?) it cross join sitting on dataset = ? and sitting.key = it.value"
         for start in range(0, len(keys), _AT_ONCE):
             found.update(self._db.execute(query, (msgspec.json.encode(keys[start : start + _AT_ONCE]).decode(), dataset)))
         return found
