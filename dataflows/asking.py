@@ -29,6 +29,7 @@ TIMEOUT = 300.0
 _LOOK = 0.05
 _TURN = 4.0  # seconds after which an ingest that is about to start may have the journal
 _BREATH = 0.3
+_PIECE = 0.5  # seconds: nobody else wants to go on meanwhile
 
 
 def ask(pipeline: Pipeline, content: Mapping[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def _do_it_here(pipeline: Pipeline, inbox: Inbox, request: Request, deadline: fl
         pipeline = put_in_force(pipeline, journal)
         rules = contracts(pipeline)
         ringer = held.enter_context(closing(Ringer(pipeline.state, list(pipeline.sinks))))
-        requests = open_requests(pipeline, rules, journal, state, load_stages(pipeline, rules, journal), ringer.ring)
+        requests = open_requests(pipeline, rules, journal, state, load_stages(pipeline, rules, journal), ringer.ring, _PIECE)
         held.callback(requests.close)
         turn = time.monotonic() + _TURN
         requests.look()

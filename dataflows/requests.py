@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("sluice.ingest")
 
 LOOK_EVERY = 0.2  # seconds
+PIECE_SECONDS = 0.04
 
 
 def _approve_contract(desk: Desk, request: Request) -> Doing:
@@ -51,13 +52,14 @@ _STEPS = {
     "forget": forget,
 }
 _FEWEST, _MOST = 200, 20_000  # records of a piece
-_LONG = 0.04  # seconds that a piece may take, about
 
 
 class Requests:
     """The open requests of a pipeline, and the records that are replayed. Of the thread that writes the journal."""
 
-    def __init__(self, desk: Desk, inbox: Inbox, replay: Replay) -> None:
+    def __init__(self, desk: Desk, inbox: Inbox, replay: Replay, piece_seconds: float = PIECE_SECONDS) -> None:
+        """A piece takes about `piece_seconds`, for which nothing else is done."""
+        self._piece_seconds = piece_seconds
         self._desk = desk
         self._inbox = inbox
         self._replay = replay
@@ -142,7 +144,7 @@ class Requests:
         done = self._replay.step(self._piece)
         took = time.monotonic() - began
         if done:
-            fitting = int(done * _LONG / max(took, 1e-4))
+            fitting = int(done * self._piece_seconds / max(took, 1e-4))
             self._piece = max(_FEWEST, min(_MOST, (self._piece + fitting) // 2 if done == self._piece else self._piece))
         else:
             self._replaying = self._replay.due
@@ -192,12 +194,19 @@ def refused(error: SluiceError) -> Answer:
 
 
 def open_requests(
-    pipeline: Pipeline, rules: Mapping[str, Contract], journal: JournalWriter, state: State, stages: Stages, ring: Callable[[], None]
+    pipeline: Pipeline,
+    rules: Mapping[str, Contract],
+    journal: JournalWriter,
+    state: State,
+    stages: Stages,
+    ring: Callable[[], None],
+    piece_seconds: float = PIECE_SECONDS,
 ) -> Requests:
     """What serves the owners of a pipeline, in the process that writes its journal."""
     mark_changed(journal, rules)
     desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), pipeline.state)
-    return Requests(desk, Inbox(pipeline.state), Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring))
+    replay = Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring)
+    return Requests(desk, Inbox(pipeline.state), replay, piece_seconds)
 
 
 def _home(pipeline: Pipeline, source: str, table: str, dataset: str) -> str | None:

@@ -81,10 +81,10 @@ class SittingKeys:
             known[dataset].add(hashes_of(keys))
 
     def remove(self, records: Iterable[QuarantineRecord]) -> None:
-        """Records are resolved, superseded or discarded. Harmless when told again."""
-        places = [(record.dataset, key_text(key), record.ordinal) for record in records for key in keys_of(record)]
+        """Records are resolved, superseded or discarded. Harmless when told again. Of one that cannot be read its own key alone is let go."""
+        places = [(record.dataset, key_text(key), record.ordinal) for record in records for key in _readable(record)]
         told = """select dataset, lane.key, ordinal from json_each(?) it
-            join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
+            cross join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
         with self._writing():
             for start in range(0, len(places), _AT_ONCE):
                 some = self._db.execute(told, (msgspec.json.encode(places[start : start + _AT_ONCE]).decode(),)).fetchall()
