@@ -71,9 +71,9 @@ class Windows:
         lacking = standing.passed - place.passed - standing.behind
         if lacking > 0 and standing.first > place.seq + 1:
             self.balance = Balance(gone=lacking)
-            return replace(place, seq=standing.first - 1, passed=place.passed + lacking, unaudited=place.unaudited + lacking)
+            return replace(place, at=self._now, seq=standing.first - 1, passed=place.passed + lacking, unaudited=place.unaudited + lacking)
         self.balance = Balance(lacking)
-        return replace(place, seq=max(place.seq, standing.first - 1))
+        return replace(place, at=self._now, seq=max(place.seq, standing.first - 1))
 
     def __call__(self, rows: int, go_on: Callable[[], bool]) -> Iterator[Window]:
         """Windows of so many rows, for as long as `go_on` says so."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from journal import trends
+from journal.contracts import in_force as contracts_kept
 from journal.history import History, Line, Sample
 from journal.ledger import Tally
 from journal.local import JournalReader
@@ -45,6 +46,7 @@ class QualityNumbers:
             self._flows = trends.flows(db, 0, self._base)
             self.groups: Sequence[Group] = trends.groups(db)
             self._waiting = trends.waiting(db)
+            self.kept = contracts_kept(db)
             self.rule_totals = trends.rule_totals(db)
             self._steps = {name: trends.steps(db, self.now - seconds) for name, seconds in _WINDOWS}
             self._steps[""] = trends.steps(db, 0)

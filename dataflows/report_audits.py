@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from journal import audits
 from journal.audits import Audits
+from pipeline.model import Pipeline
 from quality.judgement import MASKED
-from quality.report.model import Agreement, Incident
-
-if TYPE_CHECKING:
-    from quality.contract import Contract
+from quality.report.model import Agreement, Incident, Step
 
 _SAMPLES = 3
+_AUDITED = ("rule", "disagreement", "gate", "no-verdict")
 _ENGINES = {"gate": "the gate", "ours": "judged again", "reference": "Great Expectations"}
 _LONGEST = 160
 _COMPARED = ("agrees", "differs")
 
 
-def incidents_of(dataset: str, found: Audits, contract: Contract | None) -> list[Incident]:
-    """The open incidents of a dataset, the gravest first, then the newest."""
-    made = [_incident(one, contract) for one in reversed(found.incidents(dataset))]
+def incidents_of(pipeline: Pipeline, dataset: str, found: Audits, hidden: Collection[str] | None) -> list[Incident]:
+    """The open incidents of a dataset, the gravest first, then the newest. No values of `hidden` columns; None hides all."""
+    made = [_incident(pipeline, one, hidden) for one in reversed(found.incidents(dataset))]
     return sorted(made, key=lambda one: not one.grave)
 
 
@@ -41,21 +42,28 @@ def agreement_of(dataset: str, found: Audits, since: float) -> Agreement | None:
     )
 
 
-def _incident(one: audits.Incident, contract: Contract | None) -> Incident:
+def _incident(pipeline: Pipeline, one: audits.Incident, hidden: Collection[str] | None) -> Incident:
     said = str(one.detail.get("message") or one.kind)
-    samples = [] if contract is None else _samples(one.detail, contract)
-    return Incident(one.kind, said[: 4 * _LONGEST], _time(one.since), _time(one.last), one.count, one.rule, samples)
+    samples = [] if hidden is None else _samples(one.detail, hidden)
+    return Incident(one.kind, said[: 4 * _LONGEST], _time(one.since), _time(one.last), one.count, one.rule, samples, [_look(pipeline, one)])
 
 
-def _samples(detail: dict[str, Any], contract: Contract) -> list[str]:
+def _look(pipeline: Pipeline, one: audits.Incident) -> Step:
+    """What shows more of it, or that it is over."""
+    file = shlex.quote(str(pipeline.file))
+    if one.kind in _AUDITED:
+        return Step("Audit it again", f"sluice audit run {file} --dataset {shlex.quote(one.dataset)}")
+    return Step("See how the pipeline does", f"sluice status {file}")
+
+
+def _samples(detail: dict[str, Any], hidden: Collection[str]) -> list[str]:
     """Rows that show it, with what each engine says of them. Whoever wrote them has masked them; what is confidential since, is here."""
-    hidden = {column for column, prop in contract.columns.items() if prop.sensitive}
     rows = detail.get("rows")
     found = [_row(row, hidden) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return list(dict.fromkeys(found))[:_SAMPLES]
 
 
-def _row(row: dict[str, Any], hidden: set[str]) -> str:
+def _row(row: dict[str, Any], hidden: Collection[str]) -> str:
     found = {**_dict(row.get("key")), **_dict(row.get("values"))}
     shown = {name: "null" if value is None else MASKED if name in hidden else value for name, value in found.items()}
     values = ", ".join(f"{name}={value}" for name, value in shown.items())

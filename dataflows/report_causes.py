@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from journal.local import JournalReader
 from journal.quarantine import STATUSES, Cause, Reason, Wanted
@@ -17,9 +16,6 @@ from quality.judgement import MASKED
 from quality.report.model import Cause as CauseOnPage
 from quality.report.model import Pending, Step
 
-if TYPE_CHECKING:
-    from quality.contract import Contract
-
 MOST = 12
 """Causes that a page shows; the others are counted."""
 _SAMPLES = 3
@@ -28,14 +24,15 @@ _MENDABLE = ("open", "failed-again", "rule-changed")
 
 
 def causes_of(
-    pipeline: Pipeline, dataset: str, groups: Sequence[Group], contract: Contract | None, reader: JournalReader, state: State, gone: bool
+    pipeline: Pipeline, dataset: str, groups: Sequence[Group], hidden: Collection[str], reader: JournalReader, state: State, gone: bool
 ) -> tuple[list[CauseOnPage], int]:
-    """The most frequent causes of a dataset, and how many more there are. Of one that is `gone` from the pipeline no values are shown."""
+    """The most frequent causes of a dataset, and how many more there are. Of `hidden` columns, and of a
+    dataset that is `gone` from the pipeline, no values are shown."""
     refused = [cause for cause in state.refused_causes(dataset) if cause.sink in pipeline.sinks]
     chosen: list[Group | Cause] = [*(group for group in groups if group.dataset == dataset), *refused]
     chosen.sort(key=lambda one: -one.records)
     shown = [
-        _judged(pipeline, one, contract, reader, gone) if isinstance(one, Group) else _refused(pipeline, one, contract, state, gone)
+        _judged(pipeline, one, hidden, reader, gone) if isinstance(one, Group) else _refused(pipeline, one, hidden, state, gone)
         for one in chosen[:MOST]
     ]
     return [one for one in shown if one is not None], max(len(chosen) - MOST, 0)
@@ -55,7 +52,7 @@ def approvals(pipeline: Pipeline, dataset: str, patched: int) -> list[Pending]:
     return [Pending(says, None, [look])]
 
 
-def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader: JournalReader, gone: bool) -> CauseOnPage | None:
+def _judged(pipeline: Pipeline, group: Group, hidden: Collection[str], reader: JournalReader, gone: bool) -> CauseOnPage | None:
     first = max(group.statuses, key=lambda status: group.statuses[status])
     found = reader.quarantined(Wanted(dataset=group.dataset, status=first, group=group.cause), limit=_SAMPLES)
     if not found:
@@ -63,12 +60,12 @@ def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader:
     with reader.view() as (db, _):
         since = quarantined_at(db, group.first)
     reason = found[0].reasons[0]
-    samples = [] if gone else [_sample(record.reasons[0], contract) for record in found if record.erased_at is None]
+    samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
     return CauseOnPage(
         group=group.cause,
         rule=reason.rule,
         column=reason.column,
-        message=_message(reason, contract, gone),
+        message=_message(reason, hidden, gone),
         records=group.records,
         since=datetime.fromtimestamp(since, UTC),
         samples=list(dict.fromkeys(samples)),
@@ -78,14 +75,14 @@ def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader:
     )
 
 
-def _refused(pipeline: Pipeline, cause: Cause, contract: Contract | None, state: State, gone: bool) -> CauseOnPage:
+def _refused(pipeline: Pipeline, cause: Cause, hidden: Collection[str], state: State, gone: bool) -> CauseOnPage:
     found = state.refused(Wanted(dataset=cause.dataset, group=cause.group), limit=_SAMPLES)
-    samples = [] if gone else [_sample(record.reasons[0], contract) for record in found if record.erased_at is None]
+    samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
     return CauseOnPage(
         group=cause.group,
         rule=cause.reason.rule,
         column=cause.reason.column,
-        message=_message(cause.reason, contract, gone),
+        message=_message(cause.reason, hidden, gone),
         records=cause.records,
         since=datetime.fromtimestamp(cause.first_at, UTC),
         samples=list(dict.fromkeys(samples)),
@@ -115,22 +112,21 @@ def _command(pipeline: Pipeline, what: str, *arguments: str) -> str:
     return " ".join(["sluice", "quarantine", what, *(shlex.quote(one) for one in (str(pipeline.file), *arguments))])
 
 
-def _sample(reason: Reason, contract: Contract | None) -> str:
+def _sample(reason: Reason, hidden: Collection[str]) -> str:
     """A value as the contract of today lets it be shown: what it calls sensitive by now may have been stored when it was not."""
     if reason.value is None:
         return "null"
-    sensitive = {column for column, prop in contract.columns.items() if prop.sensitive} if contract else set()
     value = reason.value
-    if sensitive and reason.column is None:
-        value = _without(value, sensitive)
-    elif reason.column in sensitive:
+    if hidden and reason.column is None:
+        value = _without(value, hidden)
+    elif reason.column in hidden:
         value = MASKED
     if not value:
         return "empty text"
     return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
 
 
-def _without(value: str, sensitive: set[str]) -> str:
+def _without(value: str, hidden: Collection[str]) -> str:
     """The values of several columns (a JSON object), without those that are sensitive; all is hidden of what is no such thing."""
     try:
         found = json.loads(value)
@@ -138,11 +134,10 @@ def _without(value: str, sensitive: set[str]) -> str:
         return MASKED
     if not isinstance(found, dict):
         return MASKED
-    return json.dumps({name: MASKED if name in sensitive and one is not None else one for name, one in found.items()}, ensure_ascii=False)
+    return json.dumps({name: MASKED if name in hidden and one is not None else one for name, one in found.items()}, ensure_ascii=False)
 
 
-def _message(reason: Reason, contract: Contract | None, gone: bool) -> str:
+def _message(reason: Reason, hidden: Collection[str], gone: bool) -> str:
     """What must hold; where values are hidden without what the record at hand had in its place."""
-    sensitive = contract is not None and any(prop.sensitive for prop in contract.columns.values())
-    message = reason.message.partition(", got ")[0] if gone or sensitive else reason.message
+    message = reason.message.partition(", got ")[0] if gone or hidden else reason.message
     return message if len(message) <= 4 * _LONGEST else message[: 4 * _LONGEST] + "…"

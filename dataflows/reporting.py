@@ -15,6 +15,7 @@ from dataflows.quality_numbers import QualityNumbers
 from dataflows.report_audits import agreement_of, incidents_of
 from dataflows.report_causes import approvals, causes_of, list_command
 from dataflows.report_changes import changes_of
+from dataflows.report_contracts import written_of
 from journal.audits import Audits
 from journal.history import History
 from journal.ledger import Tally
@@ -63,7 +64,9 @@ class _Gathering:
     def report(self) -> DatasetReport:
         name, numbers, pipeline, contract, total = self._name, self._numbers, self._pipeline, self._contract, self._total
         waiting = numbers.waiting(name)
-        causes, left = causes_of(pipeline, name, numbers.groups, contract, self._reader, self._state, numbers.gone(name))
+        written = written_of(pipeline, name, numbers.kept.get(name))
+        hidden = hidden_columns(contract) | written.sensitive
+        causes, left = causes_of(pipeline, name, numbers.groups, hidden, self._reader, self._state, numbers.gone(name))
         effectiveness = numbers.effectiveness(name)
         lately = numbers.lately(name)
         budget = numbers.budget(name, lately)
@@ -87,7 +90,8 @@ class _Gathering:
             rules=self._rules(),
             causes=causes,
             gone=numbers.gone(name),
-            contract_file=None if contract is None else str(contract.file),
+            contract_file=self._file(),
+            contract_written=written.version,
             contacts=_contacts(contract),
             statuses=waiting.statuses,
             causes_left=left,
@@ -99,11 +103,15 @@ class _Gathering:
             heat=self._heat(),
             effectiveness=effectiveness,
             budget=budget,
-            pending=approvals(pipeline, name, waiting.statuses.get("patched", 0)),
-            incidents=incidents_of(name, self._audits, contract),
+            pending=[*([written.pending] if written.pending else []), *approvals(pipeline, name, waiting.statuses.get("patched", 0))],
+            incidents=incidents_of(pipeline, name, self._audits, None if contract is None else hidden),
             agreement=agreement_of(name, self._audits, numbers.now - WINDOW),
             changes=changes_of(name, numbers.known, self._reader),
         )
+
+    def _file(self) -> str | None:
+        block = self._pipeline.datasets.get(self._name)
+        return None if block is None or block.contract is None else str(block.contract)
 
     def _sink(self, sink: str) -> SinkLine:
         total, progress = self._total, self._numbers.sinks.get(sink)
@@ -179,6 +187,11 @@ def _nothing(pipeline: Pipeline, name: str, contract: Contract | None) -> Datase
         contacts=_contacts(contract),
         levels=level_lines(contract.service_levels if contract else (), Measured(), now),
     )
+
+
+def hidden_columns(contract: Contract | None) -> frozenset[str]:
+    """The columns of which no value is ever shown."""
+    return frozenset(column for column, prop in contract.columns.items() if prop.sensitive) if contract else frozenset()
 
 
 def _title(contract: Contract | None) -> str | None:

@@ -24,6 +24,7 @@ from journal.local import JournalWriter
 from journal.quarantine import UNRESOLVED, QuarantineRecord, Values
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError, TerminalError
+from sources.base import KEY_PREFIX
 
 if TYPE_CHECKING:
     from dataflows.maps import Maps
@@ -312,14 +313,16 @@ class _Fixing:
 
     def _own(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:
         patches: list[dict[str, str | bytes | None]] = [{} for _ in records]
+        said: list[tuple[int, str]] = []
         for name in sorted({name for one in records for name in self._patches[one.id]}):
             rows = [row for row, one in enumerate(records) if name in self._patches[one.id]]
-            if name not in schema.types:
-                raise ConfigError(f"{records[rows[0]].id}: {schema.dataset} has no column `{name}`", hint="nothing was changed")
+            if name not in schema.types or name.startswith(KEY_PREFIX):
+                said += [(row, f"{schema.dataset} has no column `{name}`") for row in rows]
+                continue
             texts, bad = as_typed(schema, name, [self._patches[records[row].id][name] for row in rows])
-            if bad:
-                said = "\n".join(f"{records[rows[at]].id}: {why}" for at, why in sorted(bad.items()))
-                raise ConfigError(said, hint="nothing was changed")
+            said += [(rows[at], why) for at, why in bad.items()]
             for row, text in zip(rows, texts.to_pylist(), strict=True):
                 patches[row][name] = text
+        if said:
+            raise ConfigError("\n".join(f"{records[row].id}: {why}" for row, why in sorted(said)), hint="nothing was changed")
         return [dict(patch) for patch in patches]

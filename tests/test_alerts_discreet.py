@@ -39,9 +39,9 @@ def test_an_error_tells_what_happened_in_one_line_and_no_secret() -> None:
 
 def test_a_cause_without_a_contract_tells_the_rule_and_the_shape() -> None:
     reason = Reason("undecodable", "note", 'not UTF-8, got "x"', "x")
-    assert cause_told(reason, "a9", None, sensitive=False) == "undecodable on note: not UTF-8; values like a9"
-    assert cause_told(reason, "a9", None, sensitive=True) == "undecodable on note"
-    assert cause_told(Reason("rows", None, "(x)"), "null", None, sensitive=False) == "rows; values like null"
+    assert cause_told(reason, "a9", None, sensitive=False, shaped=True) == "undecodable on note: not UTF-8; values like a9"
+    assert cause_told(reason, "a9", None, sensitive=True, shaped=False) == "undecodable on note"
+    assert cause_told(Reason("rows", None, "(x)"), "null", None, sensitive=False, shaped=True) == "rows; values like null"
 
 
 @settings(max_examples=10)

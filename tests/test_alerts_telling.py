@@ -19,6 +19,7 @@ from dataflows.alerts.carrying import AwayError, Carrier
 from dataflows.alerts.telling import Telling
 from dataflows.backoff import Backoff
 from dataflows.stopping import Stop
+from journal import contracts
 from journal.alerting import AlertBook, Message
 from journal.audits import Audits
 from journal.batch import Op, batch_from_columns
@@ -32,6 +33,7 @@ from pipeline.errors import Refused
 from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig, KafkaJournal
 from quality.alerts.payload import moment
+from quality.contract_reading import load_contract
 from sinks.base import Cursor
 from tests.http_inbox import Inbox, inbox
 from tests.invoking import sluice
@@ -107,7 +109,7 @@ class Shop:
         known = {message.id for message in self.book.messages()}
         self.telling.tick(self.now)
         new = [message.id for message in self.book.messages() if message.id not in known]
-        wait_for(lambda: not self.book.unsent(), message="messages to be sent")
+        wait_for(lambda: not self.book.awaited(), message="messages to be sent")
         sent = {posted.json["id"]: posted.json for posted in self.web.posted}
         return [sent[number] for number in new]
 
@@ -144,6 +146,13 @@ class Shop:
             reasons=(Reason(rule, column, f"must hold, got {value!r}", value),),
             quarantined_at=NOW - 60,
         )
+
+    def in_force(self, text: str) -> None:
+        """What approval, or a start of ingest, does."""
+        contract = load_contract(self.folder / "orders.yaml", text)
+        with self.journal.changing() as db:
+            contracts.put(db, "orders", (contract.id, contract.version, contract.fingerprint), text, 1)
+        self.journal.commit_beside()
 
     def portal(self, tables: dict[str, Any] | None = None, **status: Any) -> None:
         """What the source says of itself."""
@@ -279,6 +288,27 @@ def test_a_sink_that_is_behind_by_more_than_is_promised_is_told_to_the_owner_of_
     assert [told["kind"] for told in shop.tick(30)] == ["recovery"]
 
 
+def test_a_contract_that_breaks_what_others_rely_on_is_told_and_hides_what_it_did_until_it_is_approved(shop: Shop) -> None:
+    shop.in_force(CONTRACT)
+    (shop.folder / "orders.yaml").write_text(
+        CONTRACT.replace(", classification: confidential", "").replace("version: 1.0.0", "version: 2.0.0")
+    )
+    shop.arrive(1000, [shop.record(1, column="email", value="LEAK-1", rule="email-format-1")])
+    (told,) = shop.told()
+    jsonschema.validate(told, PAYLOAD_SCHEMA)
+    assert {line["kind"] for line in told["alerts"]} == {"quarantine", "contract"}
+    contract = next(line for line in told["alerts"] if line["kind"] == "contract")
+    assert contract["what"].startswith("the contract 2.0.0 waits for approval, until then 1.0.0 judges: ")
+    assert "a-9" not in json.dumps(told)
+    shop.in_force((shop.folder / "orders.yaml").read_text())
+    shop.tick(10)
+    (told,) = shop.tick(30)
+    assert told["title"] == "orders: over: a new contract is not in force"
+    (shop.folder / "orders.yaml").write_text("kind: nonsense")
+    (told,) = shop.tick(4000)[:1] or shop.tick(30)
+    assert "is not sound, so 2.0.0, which is in force, judges" in told["alerts"][0]["what"]
+
+
 def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop: Shop) -> None:
     shop.file.write_text(shop.file.read_text().replace("group_wait: 30s", "approval_after: 1h"))
     shop.pipeline = load_pipeline(shop.file, {})
@@ -371,8 +401,8 @@ def test_a_channel_that_is_away_keeps_nobody_else_waiting_and_gets_its_messages_
 
         Carrier("away", away, book, stop, Backoff(first=0.2, most=0.2)).wake()
         Carrier("here", here, book, stop).wake()
-        wait_for(lambda: [message.channel for message in book.unsent()] == ["away"], message="the channel that is there")
-        wait_for(lambda: not book.unsent(), message="the channel that was away")
+        wait_for(lambda: book.awaited() == ["away"], message="the channel that is there")
+        wait_for(lambda: not book.awaited(), message="the channel that was away")
         assert sent == [both[0].id] * 3
         told = {message.channel: message for message in book.messages()}
         assert (told["away"].sent, told["away"].attempts) == (True, 3)
@@ -391,7 +421,7 @@ def test_a_message_that_is_refused_too_old_or_broken_is_given_up_and_the_next_is
             return None
 
         Carrier("it", send, book, Stop()).wake()
-        wait_for(lambda: not book.unsent(), message="all of them")
+        wait_for(lambda: not book.awaited(), message="all of them")
         ended = [(message.payload["title"], message.sent, message.error) for message in book.messages()]
         assert ended == [
             ("refused", False, "no"),

@@ -11,6 +11,7 @@ from itertools import accumulate
 
 from dataflows.alerts.lateness import late_sinks
 from dataflows.alerts.ownership import Ownership
+from dataflows.alerts.pending import PendingContracts
 from dataflows.audit_promises import TRIPPED
 from dataflows.build import dataset_name
 from journal.alerting import Kept
@@ -23,10 +24,11 @@ from pipeline.errors import SluiceError
 from pipeline.model import Pipeline
 from quality.alerts.conditions import Blind, Condition, Kind, Seen, Subject, decoded
 from quality.alerts.discreet import cause_told, command, error_told
+from quality.alerts.payload import clean
 
 MOST_CAUSES = 100
 """Of a dataset, that are told one by one: the oldest. Those that came later are told as one."""
-_OF_JOURNAL = (Kind.CAUSE, Kind.LATE, Kind.APPROVAL)
+_OF_JOURNAL = (Kind.CAUSE, Kind.LATE, Kind.APPROVAL, Kind.CONTRACT)
 _PROMISES = {"freshness": Kind.FRESHNESS, "latency": Kind.LATE, "completeness": Kind.COMPLETENESS}
 """Incidents that have a kind of their own here."""
 _FIXED = ("patched", "rule-changed")
@@ -46,10 +48,12 @@ class Observing:
         self._causes: Sequence[Cause] | None = None
         self._known: Mapping[str, Kept] = {}
         self._now = 0.0
+        self._pending = PendingContracts(pipeline)
 
     def look(self, now: float, known: Mapping[str, Kept]) -> Seen:
         """All that is the case. What is `known` says since when it has been. Raises SluiceError where the state cannot be read."""
         self._known, self._now = known, now
+        self._ownership.refresh()
         conditions = [*self._sources(), *self._sinks(), *self._incidents()]
         blind: Blind = ()
         try:
@@ -58,6 +62,7 @@ class Observing:
                 blind = [(kind, None) for kind in _OF_JOURNAL]
             else:
                 conditions += [*self._quarantine(reader), *self._unapproved(reader)]
+                conditions += self._pending.conditions(reader)
                 conditions += late_sinks(self._pipeline, self._ownership, reader, self._state, now)
         except SluiceError:  # what is wrong with the journal ingest says of itself
             blind = [(kind, None) for kind in _OF_JOURNAL]
@@ -75,12 +80,12 @@ class Observing:
         return self._reader
 
     def _lasting(self, condition: Condition) -> Condition:
-        """With the time since when it has been so, which for some of them nobody has put down."""
+        """In one line of bounded length, with the time since when it has been so, which for some of them nobody has put down."""
+        condition = replace(condition, what=clean(condition.what))
         known = self._known.get(condition.key)
         if known is None or known.phase == "over" or condition.kind is Kind.CAUSE:
             return condition
-        since = decoded(known.content).since
-        return condition if since >= condition.since else replace(condition, since=since)
+        return replace(condition, since=min(condition.since, decoded(known.content).since))
 
     def _sources(self) -> Iterator[Condition]:
         for name, told in self._state.sources().items():
@@ -99,8 +104,8 @@ class Observing:
             yield Condition(f"breaker/{dataset}", Kind.BREAKER, Subject(dataset), what, self._now, self._list(dataset))
         for table, found in told.get("tables", {}).items():
             dataset = dataset_name(self._pipeline, source, table)
-            if found.get("state") == "stopped" and dataset not in tripped:
-                said = error_told(found.get("error") or "it does not say why", sensitive=self._ownership.sensitive(dataset))
+            if found.get("state") == "stopped" and found.get("error") and dataset not in tripped:
+                said = error_told(found["error"], sensitive=self._ownership.sensitive(dataset))
                 what = f"the table {table} of {source} has stopped: {said}"
                 yield self._stopped(f"stopped/table/{source}/{table}", Subject(dataset), what)
 
@@ -166,7 +171,8 @@ class Observing:
 
     def _cause(self, cause: Cause, of: int) -> Condition:
         contract, sensitive = self._ownership.contract(cause.dataset), self._ownership.sensitive(cause.dataset)
-        said = cause_told(cause.reason, cause.pattern, contract, sensitive=sensitive)
+        shaped = not self._ownership.hides(cause.dataset, cause.reason.column)
+        said = cause_told(cause.reason, cause.pattern, contract, sensitive=sensitive, shaped=shaped)
         what = said if cause.sink is None else f"the sink {cause.sink} refuses records: {said}"
         key = f"quarantine/{cause.dataset}/{cause.group}"
         shown = self._list(cause.dataset, "--group", cause.group)

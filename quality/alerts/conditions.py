@@ -19,6 +19,7 @@ class Kind(StrEnum):
     COMPLETENESS = "completeness"  # more is held back than the contract allows
     INCIDENT = "incident"  # the auditor disagrees
     APPROVAL = "approval"  # fixed records wait for approval
+    CONTRACT = "contract"  # the contract in the file waits: it breaks what others rely on, or is not sound
 
 
 @dataclass(frozen=True, slots=True)

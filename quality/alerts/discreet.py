@@ -24,18 +24,16 @@ def error_told(error: str, *, sensitive: bool) -> str:
     return _TELLING.sub(MASKED, _QUOTED.sub(MASKED, first))
 
 
-def cause_told(reason: Reason, pattern: str, contract: Contract | None, *, sensitive: bool) -> str:
+def cause_told(reason: Reason, pattern: str, contract: Contract | None, *, sensitive: bool, shaped: bool) -> str:
     """What records are held back for: the rule, the column, what must hold; never a value.
 
-    What a rule says comes from the contract where it has the rule, as the message of a record may quote the record. The shape of the values
-    is told of columns that the contract does not call sensitive.
+    What a rule says comes from the contract where it has the rule, as the message of a record may quote the record. `shaped`: whether the
+    shape of the values may be told.
     """
     where = f"{reason.rule} on {reason.column}" if reason.column else reason.rule
     rule = None if contract is None else next((rule for rule in contract.rules if rule.id == reason.rule), None)
     said = rule.says if rule is not None else "" if sensitive else _QUOTING.split(reason.message, maxsplit=1)[0]
-    known = None if contract is None or reason.column is None else contract.columns.get(reason.column)
-    shown = not sensitive or (known is not None and not known.sensitive)
-    return where + (f": {said}" if said else "") + (f"; values like {pattern}" if shown else "")
+    return where + (f": {said}" if said else "") + (f"; values like {pattern}" if shaped else "")
 
 
 def command(*words: str) -> str:

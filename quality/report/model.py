@@ -119,6 +119,7 @@ class Pending:
     says: str
     since: datetime | None
     steps: Sequence[Step] = ()
+    details: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class Incident:
     count: int = 1
     rule: str = ""
     samples: Sequence[str] = ()
+    steps: Sequence[Step] = ()
 
     @property
     def grave(self) -> bool:
@@ -174,6 +176,7 @@ class DatasetReport:
     causes: Sequence[Cause] = field(default_factory=tuple)
     gone: bool = False
     contract_file: str | None = None
+    contract_written: str | None = None
     contacts: Sequence[Contact] = ()
     statuses: Mapping[str, int] = field(default_factory=dict)
     causes_left: int = 0
