@@ -73,15 +73,19 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     import time
     from dataclasses import asdict
 
+    from dataflows.audit_promises import breakers
     from dataflows.audit_tick import AUDITING
     from dataflows.auditing import Auditing
     from dataflows.build import contracts
+    from dataflows.contracts_in_force import in_force
     from journal.audits import Audits
     from journal.locks import ProcessLock
     from journal.opening import open_reader, tell
+    from journal.state import State
     from pipeline.errors import ConfigError
     from pipeline.names import nearest
 
+    pipeline = in_force(pipeline)
     rules = contracts(pipeline)
     if dataset is not None and dataset not in rules:
         raise ConfigError(f"no dataset {dataset!r} with a contract is in {pipeline.name}", hint=nearest(dataset, rules))
@@ -90,8 +94,10 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     with (
         ProcessLock(pipeline.state, AUDITING, f"an audit of {pipeline.name}", _PATIENCE),
         closing(Audits.open(pipeline.state)) as audits,
+        closing(State.open(pipeline.state)) as state,
         open_reader(pipeline) as reader,
     ):
+        breakers(state, audits, list(rules), now)
         auditing = Auditing(pipeline, audits)
         for name in rules if dataset is None else [dataset]:
             done = auditing.dataset(reader, name, rules[name], now, window=window, again=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson, Log, Verbose, speak
+from cli.options import AsJson, Log, PipelineFile, Verbose, speak
 from cli.styles import LogFormat
-from pipeline.errors import EXIT_NO
+from pipeline.errors import EXIT_NO, ConfigError
 
 if TYPE_CHECKING:
     from quality.contract_diff import ContractDiff
@@ -132,3 +132,46 @@ def show_diff(found: ContractDiff) -> None:
         answer_line(f"{ends}: compatible")
     if found.version_problem:
         answer_line(f"note: {found.version_problem}")
+
+
+@contracts.command("approve")
+def approve(
+    file: PipelineFile,
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset whose contract has changed.", show_default=False)],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who approves it.", show_default=False)],
+    json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Log = LogFormat.console,
+) -> None:
+    """Puts the contract in a dataset's file in force, though it breaks what others rely on. Works whether or not the service runs.
+
+    \b
+    Example:
+      sluice contract approve pipeline.yaml orders --by bo@example.com
+    """
+    speak(verbose, log_format)
+    from cli.answers import answer_json, answer_line
+    from dataflows.approving import APPROVE_CONTRACT
+    from dataflows.asking import ask
+    from journal.opening import has_journal
+    from pipeline.load import load_pipeline
+    from pipeline.names import nearest
+    from quality.contract_reading import load_contract
+
+    pipeline = load_pipeline(file)
+    named = {name: one.contract for name, one in pipeline.datasets.items() if one.contract is not None}
+    if dataset not in named:
+        raise ConfigError(f"no dataset {dataset!r} with a contract is in {pipeline.name}", hint=nearest(dataset, named))
+    if not has_journal(pipeline):
+        raise ConfigError("no contract is in force yet", hint="the one in the file will be, from the first start on")
+    written = load_contract(named[dataset])
+    content = {"action": APPROVE_CONTRACT, "dataset": dataset, "by": by, "file": str(named[dataset]), "text": written.text}
+    found = ask(pipeline, content)
+    if "error" in found:
+        raise ConfigError(found["error"]["message"], hint=found["error"]["hint"])
+    if json:
+        answer_json({key: found[key] for key in ("dataset", "former", "version", "changed")})
+    elif found["changed"]:
+        answer_line(f"{dataset}: the contract {found['version']} is in force" + (f", after {found['former']}" if found["former"] else ""))
+    else:
+        answer_line(f"{dataset}: the contract {found['version']} is in force already")

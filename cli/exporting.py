@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,22 @@ _PAGE = 1000
 COLUMNS = (
     "id", "dataset", "source", "table", "sink", "operation", "key", "position", "status", "group", "rule", "column", "message", "value",
     "reasons", "attempts", "owner", "committed_at", "quarantined_at", "raw", "before", "after", "contract", "contract_version",
-    "resolution", "trace_id",
+    "resolution", "trace_id", "patched_by", "approved_by",
 )  # fmt: skip
-"""Of CSV and Parquet: `rule` to `value` are of the first reason; `key`, `reasons`, `raw`, `before` and `after` are JSON."""
+"""Of CSV and Parquet: `rule` to `value` are of the first reason; `key`, `reasons`, `raw`, `before` and `after` are JSON.
+
+Behind them comes a column for each of the row's: what was received, with what was fixed of it since, for somebody to mend.
+"""
+ROW = "row."
+"""Before the name of such a column. JSON lines have them as an object, `row`."""
 
 Record = Mapping[str, Any]
 
 
-def export(records: Iterable[Record], out: Path) -> int:
-    """Writes records, as `show` gives them, and returns how many. The file appears whole, or not at all.
+def export(records: Iterable[Record], out: Path, columns: Sequence[str]) -> int:
+    """Writes records, as `show` gives them, and returns how many; `columns` are those that a row may have.
+
+    The file appears whole, or not at all.
 
     Raises ConfigError for an ending that stands for no format, TerminalError where the file cannot be written.
     """
@@ -35,7 +42,7 @@ def export(records: Iterable[Record], out: Path) -> int:
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         counted = _Counted(records)
-        write(counted, draft)
+        write(counted, draft, columns)
         os.replace(draft, out)
     except OSError as error:
         raise TerminalError(f"{out} cannot be written: {error.strerror or error}") from error
@@ -57,38 +64,43 @@ class _Counted:
             yield record
 
 
-def _json_lines(records: Iterable[Record], out: Path) -> None:
+def _json_lines(records: Iterable[Record], out: Path, columns: Sequence[str]) -> None:
     with out.open("w", encoding="utf-8") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _csv(records: Iterable[Record], out: Path) -> None:
+def _csv(records: Iterable[Record], out: Path, columns: Sequence[str]) -> None:
     with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, _names(columns))
         writer.writeheader()
-        writer.writerows(_flat(record) for record in records)
+        writer.writerows(_flat(record, columns) for record in records)
 
 
-def _parquet(records: Iterable[Record], out: Path) -> None:
+def _names(columns: Sequence[str]) -> list[str]:
+    return [*COLUMNS, *(ROW + name for name in columns)]
+
+
+def _parquet(records: Iterable[Record], out: Path, columns: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     whole = {"attempts": pa.int64()}
-    schema = pa.schema([(name, whole.get(name, pa.string())) for name in COLUMNS])
+    schema = pa.schema([(name, whole.get(name, pa.string())) for name in _names(columns)])
     with pq.ParquetWriter(out, schema) as writer:
         source = iter(records)
-        while page := [_flat(record) for record in islice(source, _PAGE)]:
+        while page := [_flat(record, columns) for record in islice(source, _PAGE)]:
             writer.write_table(pa.Table.from_pylist(page, schema))
 
 
-def _flat(record: Record) -> dict[str, Any]:
+def _flat(record: Record, columns: Sequence[str]) -> dict[str, Any]:
     first = record["reasons"][0]
     row = {name: first[name] if name in ("rule", "column", "message", "value") else record[name] for name in COLUMNS}
+    row |= {ROW + name: record["row"].get(name) for name in columns}
     return {name: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value for name, value in row.items()}
 
 
-_FORMATS: dict[str, Callable[[Iterable[Record], Path], None]] = {
+_FORMATS: dict[str, Callable[[Iterable[Record], Path, Sequence[str]], None]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json_lines,

@@ -10,6 +10,7 @@ from cli.alerts import alerts
 from cli.audit import audit
 from cli.audit_trail import list_ as list_trail
 from cli.audit_trail import verify as verify_trail
+from cli.backtest import backtest
 from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
@@ -24,7 +25,7 @@ from cli.resync import resync, snapshot
 from cli.run import run, sync
 from cli.schema import schema
 from cli.status import status
-from cli.steps import approve, discard, fix, replay
+from cli.steps import approve, discard, fix, import_, replay
 from cli.trace import trace
 from cli.verify import verify
 
@@ -67,8 +68,9 @@ def sluice(
 
 for command in (demo, check, plan, sync, run, status, verify, trace, report, profile, snapshot, resync):
     app.command()(command)
-for step in (fix, approve, replay, discard, forget):
+for step in (fix, approve, replay, discard, forget, backtest):
     quarantine.command()(step)
+quarantine.command("import")(import_)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(contracts, name="contract")
 app.add_typer(alerts, name="alerts")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cli.offline_maps import enriched_schemas, map_problems, order_problems
+from dataflows.contracts_in_force import pending_notes
 from journal.schema import Column, TableSchema
 from journal.types import parse_type
 from pipeline.document import read_document
@@ -105,12 +106,30 @@ def _check_pipeline(reading: Reading) -> Checked:
     shapes |= {name: None for name, dataset in reading.datasets.items() if dataset.enrich is not None}
     if reading.pipeline is not None:
         found.problems += map_problems(reading.pipeline)
+        try:
+            found.notes += pending_notes(reading.pipeline)
+        except SluiceError as error:  # of the journal, which is not what is checked
+            found.notes.append(f"what contracts are in force is not known: {error.message}")
         shapes |= enriched_schemas(reading.pipeline, found.problems)
         found.problems += order_problems(reading, shapes)
+    if reading.pipeline is not None:
+        found.notes += _owners_that_are_none(reading.pipeline, found.contracts.values())
     for sink in reading.sinks.values():
         for route in (sink.routes or {}).values():
             found.problems += _route_problems(reading, sink.name, route, shapes.get(route.dataset))
     return found
+
+
+def _owners_that_are_none(pipeline: Pipeline, contracts: Iterable[Contract]) -> list[str]:
+    """Of channels of alerts that nothing would ever come by."""
+    known = {contract.owner for contract in contracts} | {pipeline.owner}
+    channels = pipeline.alerts.channels if pipeline.alerts is not None else {}
+    return [
+        f"the channel `{name}` is for the owner `{owner}`, whom no contract names"
+        for name, channel in channels.items()
+        for owner in channel.owners
+        if owner not in known
+    ]
 
 
 def schema_of(contract: Contract, dataset: str, key: Sequence[str] = ()) -> TableSchema:

@@ -60,6 +60,8 @@ def _show(plan: Plan) -> None:
         answer_line(f"sink {name}:")
         for statement in sink.statements or (["nothing to make"] if sink.error is None else []):
             answer_lines(statement, "  + ")
+    for note in plan.notes:
+        answer_lines(note, "note: ")
     if plan.problems:
         answer_line(f"{len(plan.problems)} problem{'s' if len(plan.problems) > 1 else ''}:")
         for problem in plan.problems:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from dataflows.build import build_sink, build_source
+from dataflows.contracts_in_force import pending_notes
 from dataflows.enriching import Enrichments
 from dataflows.lookups import Lookups
 from dataflows.maps import Maps
@@ -65,6 +66,7 @@ class Plan:
     sinks: dict[str, SinkPlan] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     missing: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def errors(self) -> list[SluiceError]:
@@ -93,6 +95,7 @@ def make_plan(pipeline: Pipeline) -> Plan:
         plan.sources[block.name] = _source(plan, block, maps)
     schemas = _datasets(plan)
     _contracts(plan, schemas)
+    plan.notes = _attempt(lambda: pending_notes(pipeline))[0] or []
     shapes = _enriched(plan, schemas)
     for sink in pipeline.sinks.values():
         plan.sinks[sink.name] = _sink(plan, sink, shapes, schemas.keys())
@@ -210,6 +213,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "pipeline": plan.pipeline.name,
         "ok": plan.exit_code == 0,
         "problems": [problem_json(problem) for problem in plan.problems],
+        "notes": plan.notes,
         "journal": {"actions": plan.journal.actions, "error": _error(plan.journal.error)},
         "sources": {
             name: {

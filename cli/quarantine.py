@@ -125,6 +125,8 @@ def export(
 ) -> None:
     """Writes records to a file: Parquet, CSV or JSON lines, by its ending.
 
+    Behind what is known of a record stand the columns of its row, which somebody may mend there: `quarantine import` takes them back.
+
     \b
     Example:
       sluice quarantine export pipeline.yaml --dataset orders --out bad-orders.parquet
@@ -135,7 +137,7 @@ def export(
 
     opened, masks = _opened(file, unmasked)
     with closing(opened) as found:
-        number = write(_whole(found, masks, _wanted(status, dataset, group)), out)
+        number = write(_whole(found, masks, _wanted(status, dataset, group)), out, found.columns(dataset))
     answer_line(f"{number} records in {out}")
 
 
@@ -154,10 +156,10 @@ def _wanted(status: str | None, dataset: str | None, group: str | None) -> Wante
 
 
 def _whole(found: Quarantine, masks: Masks, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    from cli.records import shown
+    from cli.records import row_of, shown
 
     for record in found.records(wanted):
-        yield shown(record, masks, found, story=False)
+        yield {**shown(record, masks, found, story=False), "row": masks(record, row_of(record))}
 
 
 def _table(rows: list[dict[str, Any]]) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 import structlog
 
+from dataflows.build import contract_of
+from dataflows.contracts_in_force import in_force
+from dataflows.given import resume_from
 from dataflows.map_answer import MAP
 from dataflows.records import trace_id
 from journal import audit_trail
@@ -22,8 +25,8 @@ from journal.state import State
 from journal.trace_context import Traces
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
-from quality.contract_reading import load_contract
 from quality.judgement import UNDECODABLE
+from sources.base import KEY_PREFIX
 
 log = structlog.get_logger("sluice.quarantine")
 
@@ -100,6 +103,20 @@ class Quarantine:
         newer = frozenset() if self._reader is None else self._reader.newer([one for one in records if one.sink is None])
         return {one.id: one.status == "superseded" or one.id in newer for one in records}
 
+    def columns(self, dataset: str | None) -> list[str]:
+        """The columns that rows of a dataset, or of any, may have: its own, and those of its sources where maps come first."""
+        if self._reader is None:
+            return []
+        with self._reader.view() as (db, _):
+            sources = [source for (source,) in db.execute("select distinct source from tables order by source")]
+        names: dict[str, None] = {}
+        for known in map(self._reader.resume, sources):
+            given = resume_from(known).schemas
+            for table, schema in known.schemas.items():
+                if dataset in (None, schema.dataset):
+                    names |= dict.fromkeys((*schema.names, *given[table].names))
+        return [name for name in names if not name.startswith(KEY_PREFIX)]
+
     def steps(self, record: QuarantineRecord) -> list[dict[str, Any]]:
         """What was done with the record, as the audit trail tells it."""
         if self._reader is None:
@@ -134,11 +151,11 @@ class Masks:
         self._hidden: dict[str, frozenset[str] | None] = {}  # None: all of them
         self._declared: dict[str, frozenset[str]] = {}
         self._mapped = {name for name, dataset in pipeline.datasets.items() if any(feed.map for feed in dataset.feeds)}
-        for name, dataset in pipeline.datasets.items():
+        for name, dataset in in_force(pipeline).datasets.items():
             if dataset.contract is None or off:
                 continue
             try:
-                columns = load_contract(dataset.contract).columns
+                columns = contract_of(dataset).columns
             except ConfigError as error:
                 log.warning("contract cannot be read, so all values are masked", dataset=name, error=error.message)
                 self._hidden[name] = None
@@ -153,7 +170,7 @@ class Masks:
         if isinstance(values, SealedValues) and not values.readable and not self._off:
             return {SEALED: MASKED}
         hidden = self._hidden.get(record.dataset, frozenset())
-        given = record.dataset in self._mapped and any(reason.rule in (MAP, UNDECODABLE) for reason in record.reasons)
+        given = record.dataset in self._mapped and (record.given or any(one.rule in (MAP, UNDECODABLE) for one in record.reasons))
         if hidden is None or (hidden and given and values is not record.key):
             hidden = frozenset(values)
         return {name: MASKED if value is not None and name in hidden else _text(value) for name, value in values.items()}
@@ -185,6 +202,13 @@ def _text(value: str | bytes | None) -> str | None:
 def moment(seconds: float | None) -> str | None:
     """Seconds since 1970 as RFC 3339 writes them, in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def row_of(record: QuarantineRecord) -> Values:
+    """The row of a record as it would be replayed: what was received, with what was set since, as far as that can be read here."""
+    if not record.patch or (isinstance(record.raw, SealedValues) and not record.raw.readable):
+        return record.raw
+    return {**record.raw, **record.patch}
 
 
 def listed(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
+from dataflows.contracts_in_force import ContractStanding, kept_of, standing_of
 from dataflows.worker import Worker
 from journal.audits import Audits
 from journal.ledger import Tally
@@ -15,7 +16,8 @@ from journal.opening import find_reader
 from journal.processes import INGEST, RUN, WATCH, Processes, delivering
 from journal.state import SinkProgress, SourceReport, State
 from journal.watching import TickReport, Watching
-from pipeline.model import Pipeline, SinkBlock, SourceBlock
+from pipeline.errors import ConfigError
+from pipeline.model import Dataset, Pipeline, SinkBlock, SourceBlock
 from pipeline.names import is_pattern, split_name
 from sinks.base import Counts, Cursor
 from sinks.bookkeeping import workers_place
@@ -53,6 +55,7 @@ class _Standing:
         self._totals: Mapping[str, Tally] = {} if reader is None else reader.totals()
         self._ran = reader is not None
         self._processes = Processes(pipeline, state)
+        self._kept = kept_of(pipeline)
         self._supervised = self._processes.since(RUN)
 
     def answer(self) -> dict[str, Any]:
@@ -138,7 +141,7 @@ class _Standing:
         waiting: Counter[str] = Counter({} if self._reader is None else self._reader.open_quarantine())
         for (_, dataset), number in self._state.open_refused().items():
             waiting[dataset] += number
-        answer = {}
+        answer: dict[str, Any] = {}
         for name in self._names():
             tally = self._totals.get(name, Tally())
             answer[name] = {
@@ -149,9 +152,20 @@ class _Standing:
                 "open_quarantine": waiting[name],
                 "incidents": self._incidents.get(name, 0),
             }
+            if name in self._pipeline.datasets and self._pipeline.datasets[name].contract is not None:
+                answer[name]["contract"] = self._contract(self._pipeline.datasets[name])
             if name in self._pipeline.datasets and self._pipeline.datasets[name].enrich is not None:
                 answer[name]["waiting"] = 0 if self._reader is None else self._reader.waiting().get(name, 0)
         return answer
+
+    def _contract(self, dataset: Dataset) -> dict[str, Any]:
+        """What judges a dataset, and what waits for approval."""
+        if dataset.name not in self._kept:  # nothing has run yet; to read the file would take long, and `check` does
+            return ContractStanding(None).answer()
+        try:
+            return standing_of(dataset, self._kept[dataset.name]).answer()
+        except ConfigError as error:
+            return ContractStanding(self._kept.get(dataset.name), problem=error).answer()
 
     def _sinks(self) -> dict[str, Any]:
         known = self._state.sinks()

@@ -68,8 +68,22 @@ def _show(answer: dict[str, Any]) -> None:
     answer_table(headings, sinks, right=["batches behind", "lag", "delivered", "filtered"])
     for name, machines in _elsewhere(answer):
         answer_line(f"{name}: runs on {', '.join(machines)}")
+    for name, one in answer["datasets"].items():
+        pending = (one.get("contract") or {}).get("pending")
+        if pending is not None:
+            answer_line(f"{name}: {_pending(pending, one['contract']['in_force'])}")
     for name, error in _errors(answer):
         answer_line(f"{name}: {error}")
+
+
+def _pending(pending: dict[str, Any], in_force: dict[str, Any]) -> str:
+    """What becomes of a contract that is not in force."""
+    judges = f"{in_force['version']} judges"
+    if pending["error"] is not None:
+        return f"the contract is not sound, so {judges}: {pending['error']}"
+    if pending["breaking"]:
+        return f"the contract {pending['version']} waits for approval, {judges}: {'; '.join(pending['breaking'])}"
+    return f"the contract {pending['version']} comes into force with the next start; until then {judges}"
 
 
 def _behind(source: dict[str, Any]) -> str:

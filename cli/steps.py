@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 
 from cli.options import AsJson, Log, PipelineFile, Verbose, as_arguments, speak
 from cli.styles import LogFormat
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from pipeline.model import Pipeline
@@ -148,6 +150,7 @@ def replay(
         "failed_again": outcome.get("failed-again", 0),
         "superseded": outcome.get("superseded", 0),
         "waiting": outcome.get("replaying", 0),
+        "behind": outcome.get("approved", 0),
         "not_approved": answer["could_not"],
         "records": [*records, *answer["records"]],
         "audit_head": answer["head"],
@@ -161,6 +164,54 @@ def replay(
     raise typer.Exit(max(answer["code"], 1 if undelivered else 0))
 
 
+def import_(
+    file: PipelineFile,
+    mended: Annotated[Path, typer.Option("--file", metavar="FILE", help="An export: *.csv, *.jsonl or *.parquet.", show_default=False)],
+    by: By,
+    timeout: Timeout = 300.0,
+    json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Log = LogFormat.console,
+) -> None:
+    """Takes back a file that `export` wrote and somebody has mended: what is another value now in the columns of a row is a fix.
+
+    Of all records of the file, or of none. Rows that are as they were are left alone.
+
+    \b
+    Example:
+      sluice quarantine import pipeline.yaml --file bad-orders.csv --by ann@example.com
+    """
+    speak(verbose, log_format)
+    from cli.answers import answer_json, answer_line
+    from cli.importing import read_mended
+    from cli.records import Masks, Quarantine
+    from pipeline.load import load_pipeline
+
+    pipeline = load_pipeline(file)
+    with closing(Quarantine(pipeline)) as found:
+        told = read_mended(mended, found, Masks(pipeline))
+    answer: dict[str, Any] = {"done": 0, "head": None}
+    if told.patches:
+        content = {"action": "import", "ids": list(told.patches), "by": by, "patches": told.patches}
+        try:
+            _, answer = _asked(file, content, timeout)
+        except ConfigError as error:
+            raise _with_lines(error, mended, told.lines) from error
+    if json:
+        answer_json({"fixed": answer["done"], "unchanged": told.unchanged, "audit_head": answer["head"]})
+    else:
+        answer_line(f"{answer['done']} record{'' if answer['done'] == 1 else 's'} fixed, {told.unchanged} as they were")
+
+
+def _with_lines(error: ConfigError, file: Path, lines: Mapping[str, int]) -> ConfigError:
+    """What is said of records, at their lines in the file."""
+    problems = []
+    for said in error.message.splitlines():
+        name, colon, _ = said.partition(": ")
+        problems.append(Problem(said, file, lines[name]) if colon and name in lines else Problem(said, file))
+    return ConfigError.of(problems)
+
+
 def _say_replayed(told: dict[str, Any], file: Path) -> None:
     from cli.answers import answer_line
 
@@ -169,6 +220,8 @@ def _say_replayed(told: dict[str, Any], file: Path) -> None:
     answer_line(", ".join(parts))
     if told["waiting"]:
         answer_line(f"{told['waiting']} wait until the copy of their table is made")
+    if told["behind"]:
+        answer_line(f"{told['behind']} wait behind an earlier record of their key, and go on by themselves once that has come to its end")
     if told["failed_again"]:
         answer_line(f"`sluice quarantine list {file} --status failed-again` says why")
     _say_refused(told["not_approved"], [one for one in told["records"] if "why" in one])

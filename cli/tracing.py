@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.records import Masks, moment
-from dataflows.build import dataset_name, declared_schema
+from dataflows.build import contract_of, dataset_name, declared_schema
+from dataflows.contracts_in_force import in_force
 from dataflows.holding import holdings
 from dataflows.lookup_query import read_enrichment
 from dataflows.tracing import Gone, TracedChange, Tracer, has_run
@@ -18,7 +19,6 @@ from journal.trace_context import LENGTH
 from pipeline.errors import ConfigError
 from pipeline.model import Dataset, Pipeline
 from pipeline.names import is_pattern, nearest
-from quality.contract_reading import load_contract
 
 if TYPE_CHECKING:
     from dataflows.at_sinks import AtSink
@@ -88,7 +88,7 @@ def key_of(dataset: str, columns: Sequence[str] | None, given: Sequence[str]) ->
 def _contract(dataset: Dataset | None) -> Contract | None:
     """The contract as it is now; None where it cannot be read, which `check` tells, and for which all values are masked."""
     try:
-        return None if dataset is None or dataset.contract is None else load_contract(dataset.contract)
+        return None if dataset is None or dataset.contract is None else contract_of(dataset)
     except ConfigError:
         return None
 
@@ -110,7 +110,7 @@ class _Answer:
         self._dataset = dataset
         self._key = key
         self._masks = Masks(pipeline)
-        self._contract = _contract(pipeline.datasets.get(dataset))
+        self._contract = _contract(in_force(pipeline).datasets.get(dataset))
         self._lookups = _lookups(pipeline, pipeline.datasets.get(dataset))
 
     def nothing(self) -> Answer:

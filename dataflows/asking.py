@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
+from dataflows.approving import APPROVE_CONTRACT, approve_contract
 from dataflows.build import contracts
-from dataflows.requests import open_requests
+from dataflows.contracts_in_force import put_in_force
+from dataflows.requests import answer_request, open_requests, refused
 from dataflows.stages import load_stages
 from journal import audit_trail
 from journal.bell import Ringer
 from journal.inbox import Inbox, Request
+from journal.local import JournalWriter
 from journal.locks import ProcessLock, is_held
 from journal.opening import has_journal, open_writer, tell
 from journal.processes import INGEST, Processes
@@ -70,8 +73,12 @@ def _do_it_here(pipeline: Pipeline, inbox: Inbox, request: Request, deadline: fl
         except AlreadyRunningError:  # somebody was faster, and does it
             return
         state = held.enter_context(closing(State.open(pipeline.state)))
-        rules = contracts(pipeline)
         journal = held.enter_context(open_writer(pipeline))
+        if request.action == APPROVE_CONTRACT:  # nothing may be judged before it is known by what
+            answer_request(journal, inbox, request, _approved(journal, request))
+            return
+        pipeline = put_in_force(pipeline, journal)
+        rules = contracts(pipeline)
         ringer = held.enter_context(closing(Ringer(pipeline.state, list(pipeline.sinks))))
         requests = open_requests(pipeline, rules, journal, state, load_stages(pipeline, rules, journal), ringer.ring)
         held.callback(requests.close)
@@ -79,8 +86,15 @@ def _do_it_here(pipeline: Pipeline, inbox: Inbox, request: Request, deadline: fl
         requests.look()
         while time.monotonic() < min(turn, deadline):
             requests.work(1.0)
-            if inbox.answered(request) is not None or requests.over:
+            if inbox.answered(request) is not None or requests.over or requests.stale is not None:
                 return
             if not requests.busy:
                 time.sleep(_LOOK)
     time.sleep(_BREATH)
+
+
+def _approved(journal: JournalWriter, request: Request) -> Mapping[str, Any]:
+    try:
+        return approve_contract(journal, request)
+    except ConfigError as error:
+        return refused(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,6 +34,7 @@ Longs = npt.NDArray[np.int64]
 Place = Callable[[ChangeBatch, int], str]
 
 _ROWS_TOLD = 20
+_LONGEST = 1000  # characters of a value, or of what was observed
 _JUDGED = (Op.INSERT, Op.READ, Op.UPDATE)
 KINDS = (RULE, DISAGREEMENT, GATE, NO_VERDICT)
 """Kinds of incidents that a window shows, or shows no more."""
@@ -162,7 +164,7 @@ class DatasetAudit:
         if not window.fresh:
             return
         batch = _joined([*window.older, *window.fresh], self.contract)
-        batch = batch.slice(max(0, len(batch) - max(self.contract.audit.window, 1)), len(batch))
+        batch = batch.slice(max(0, len(batch) - window.size), len(batch))
         auditor = self._auditor(batch.schema, self._around.plain(batch.schema))
         for finding in auditor.sets(batch):
             self._take(verdict, finding, partial(self._told_row, batch, placed=False))
@@ -172,7 +174,7 @@ class DatasetAudit:
         window, rule = verdict.window, finding.rule
         line = Audited(
             window.dataset, window.place.journal, window.place.seq, rule.id, finding.verdict, finding.engine, finding.rows, 0.0,
-            failed=finding.failed, observed=finding.observed, contract_version=self.contract.version,
+            failed=finding.failed, observed=_short(finding.observed), contract_version=self.contract.version,
         )  # fmt: skip
         verdict.lines.append(line)
         for trouble in finding.troubles:
@@ -192,7 +194,7 @@ class DatasetAudit:
             rows.append(told(contested.row) | self._values(rule, told, contested))
         detail: dict[str, Any] = {"message": trouble.message, "says": rule.says, "contract_version": self.contract.version}
         if finding.observed is not None:
-            detail["observed"] = finding.observed
+            detail["observed"] = _short(finding.observed)
         if trouble.count:
             detail["count"] = trouble.count + (0 if known is None else int(known.detail.get("count", 0)))
         if rows:
@@ -215,7 +217,15 @@ class DatasetAudit:
 
     def _shown(self, name: str, value: str | None) -> str | None:
         prop = self.contract.columns.get(name)
-        return MASKED if value is not None and prop is not None and prop.sensitive else value
+        if value is not None and prop is not None and prop.sensitive:
+            return MASKED
+        return value if value is None or len(value) <= _LONGEST else value[:_LONGEST] + "…"
+
+
+def _short(observed: object) -> object:
+    """What was observed, as text cut off where it is very much."""
+    text = json.dumps(observed, default=str)
+    return observed if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def _by_contract(record: QuarantineRecord) -> bool:

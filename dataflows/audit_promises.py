@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dataflows.audit_windows import Balance
 from journal.audits import AuditPlace, Audits
 from journal.reading import JournalReader
+from journal.state import State
 from journal.windows import Standing
 from quality.contract import Contract
 
 COUNTS, UNAUDITED, FRESHNESS, LATENCY, COMPLETENESS = "counts", "unaudited", "freshness", "latency", "completeness"
+TRIPPED = "breaker"
 """Kinds of incidents; see docs/auditor.md."""
 
 _DAY = 86_400.0
@@ -76,6 +79,27 @@ class Promises:
 
     def _over(self, kind: str) -> None:
         self.audits.over(self.dataset, kind, self.now)
+
+
+def breakers(state: State, audits: Audits, datasets: Collection[str], now: float) -> None:
+    """What ingest says of the breakers of these datasets, as incidents."""
+    tripped: dict[str, str] = {}
+    for told in state.sources().values():
+        tripped |= told.get("breakers") or {}
+    for dataset in datasets:
+        if dataset in tripped:
+            audits.seen(dataset, TRIPPED, "", {"message": tripped[dataset]}, now)
+        else:
+            audits.over(dataset, TRIPPED, now)
+
+
+def tidy(audits: Audits, rules: Mapping[str, Contract], now: float) -> None:
+    """Ends the incidents of datasets, rules and promises that there are no more, and forgets what is old."""
+    audits.over_but(list(rules), now)
+    for name, contract in rules.items():
+        known = ["", *(rule.id for rule in contract.rules), *(level.property for level in contract.service_levels)]
+        audits.over_unknown(name, known, now)
+    audits.forget(now)
 
 
 def _span(seconds: float) -> str:

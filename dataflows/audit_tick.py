@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
+from dataflows.contracts_in_force import in_force
 from journal.audits import Audits
 from journal.locks import ProcessLock
 from pipeline.errors import AlreadyRunningError, SluiceError
@@ -39,6 +42,8 @@ class AuditTick:
         self.period = _FIRST
         self._pipeline = watched.pipeline
         self._stop = watched.stop
+        self._metrics = watched.metrics
+        self._told: set[tuple[str, str]] = set()
         self._audits = Audits.open(watched.pipeline.state)
         self._auditing: Auditing | None = None
         self._contracts: Mapping[str, Contract] = {}
@@ -48,11 +53,23 @@ class AuditTick:
 
     def tick(self, now: float) -> None:
         """Raises what is wrong with the first dataset that could not be audited, after the others have been."""
+        from dataflows.audit_promises import breakers, tidy
+        from journal.state import State
+
         self._read_contracts()
+        with closing(State.open(self._pipeline.state)) as state:
+            breakers(state, self._audits, list(self._contracts), now)
+        if now >= self._tidy_at:
+            tidy(self._audits, self._contracts, now)
+            self._tidy_at = now + _TIDY_EVERY
+        self._audit_due(now)
+        self._measure()
+
+    def _audit_due(self, now: float) -> None:
         due = [name for name in self._contracts if self._due.get(name, 0.0) <= now]
         if not due:
             return
-        from dataflows.auditing import Auditing, tidy
+        from dataflows.auditing import Auditing
         from journal.opening import find_reader
 
         try:
@@ -66,22 +83,29 @@ class AuditTick:
             self._auditing = self._auditing or Auditing(self._pipeline, self._audits)
             with reader:
                 errors = [error for name in due if not self._stop and (error := self._audit(self._auditing, reader, name, now)) is not None]
-            if now >= self._tidy_at:
-                tidy(self._audits, self._contracts, now)
-                self._tidy_at = now + _TIDY_EVERY
         if errors:
             raise errors[0]
 
+    def _measure(self) -> None:
+        counts = Counter((one.dataset, one.kind) for one in self._audits.incidents())
+        for known in [*self._told, *counts]:
+            self._metrics.incidents.labels(*known).set(counts[known])
+        self._told |= set(counts)
+
     def _read_contracts(self) -> None:
-        files = [dataset.contract for dataset in self._pipeline.datasets.values() if dataset.contract is not None]
-        written = tuple((file, found.st_mtime_ns, found.st_size) if (found := _stat(file)) else (file,) for file in files)
+        pipeline = in_force(self._pipeline)
+        files = [dataset.contract for dataset in pipeline.datasets.values() if dataset.contract is not None]
+        texts = tuple(dataset.in_force for dataset in pipeline.datasets.values())
+        stats = tuple((file, found.st_mtime_ns, found.st_size) if (found := _stat(file)) else (file,) for file in files)
+        written: tuple[object, ...] = (*stats, *texts)
         if written == self._written:
             return
         from dataflows.build import contracts
 
-        self._contracts = contracts(self._pipeline)
+        self._contracts = contracts(pipeline)
         self._written = written
         self.period = min((contract.audit.every for contract in self._contracts.values()), default=_FIRST)
+        self._due.clear()
         self._tidy_at = 0.0
 
     def _audit(self, auditing: Auditing, reader: JournalReader, name: str, now: float) -> SluiceError | None:

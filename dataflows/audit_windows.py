@@ -18,7 +18,7 @@ ALL_AT_ONCE = 2000
 class Window:
     """One stretch of a dataset's changes.
 
-    fresh     those that were not looked at before; `older` as many before them as make up the window
+    fresh     those that were not looked at before; `older` as many before them as make up the window, which has `size` rows
     records   what the gate held back meanwhile
     place     how far the audit has come with this window
     """
@@ -28,6 +28,7 @@ class Window:
     older: Sequence[Piece]
     records: Sequence[QuarantineRecord]
     place: AuditPlace
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,9 @@ class Windows:
         lacking = standing.passed - place.passed - standing.behind
         if lacking > 0 and standing.first > place.seq + 1:
             self.balance = Balance(gone=lacking)
-            return replace(place, seq=standing.first - 1, passed=place.passed + lacking, unaudited=place.unaudited + lacking)
+            return replace(place, at=self._now, seq=standing.first - 1, passed=place.passed + lacking, unaudited=place.unaudited + lacking)
         self.balance = Balance(lacking)
-        return replace(place, seq=max(place.seq, standing.first - 1))
+        return replace(place, at=self._now, seq=max(place.seq, standing.first - 1))
 
     def __call__(self, rows: int, go_on: Callable[[], bool]) -> Iterator[Window]:
         """Windows of so many rows, for as long as `go_on` says so."""
@@ -88,7 +89,7 @@ class Windows:
         newest = self._entries.backwards(self.standing.last + 1, rows)
         first = min((int(piece.batch.ordinal[0]) for piece in newest if not piece.replayed), default=self.place.ordinal + 1)
         records = self._reader.quarantined(Wanted(self._dataset), first - 1, ALL_AT_ONCE)
-        return Window(self._dataset, newest, (), records, self.place) if newest or records else None
+        return Window(self._dataset, newest, (), records, self.place, rows) if newest or records else None
 
     def _next(self, rows: int) -> Window | None:
         place, last = self.place, self.standing.last
@@ -110,7 +111,7 @@ class Windows:
             passed=place.passed + seen,
             at=self._now,
         )
-        return Window(self._dataset, fresh, older, records, moved)
+        return Window(self._dataset, fresh, older, records, moved, rows)
 
 
 def latency(window: Window, committed_at: Callable[[int], float | None]) -> float | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from itertools import chain
 
 from dataflows.audit_flow import audit_flow
 from dataflows.audit_judging import DatasetAudit, Surroundings, WindowVerdict
-from dataflows.audit_promises import COUNTS, UNAUDITED, Promises
+from dataflows.audit_promises import Promises
 from dataflows.audit_windows import Window, Windows, latency
 from dataflows.ending import Ending
 from dataflows.given import resume_from
@@ -62,11 +62,11 @@ class Auditing:
         """Audits what has come since the last time, window by window, for as long as `go_on` says so. With `again` the newest window is
         looked at once more where nothing has come. Raises SluiceError; what was found before that is kept."""
         audits = self._audits
-        windows = Windows(reader, name, audits.place(name), now)
+        known = audits.place(name)
+        windows = Windows(reader, name, known, now)
         promises = Promises(audits, name, contract, now)
         promises.balanced(windows.balance, windows.place)
         promises.kept(reader, windows.standing)
-        judging = DatasetAudit(contract, self._around(reader, name), self._reference)
         following = Following(reader)
         done: list[Window] = []
 
@@ -78,15 +78,17 @@ class Auditing:
             promises.arrived(latency(verdict.window, following.committed_at))
             done.append(verdict.window)
 
-        def stretches() -> Any:
-            yield from windows(window or contract.audit.window, go_on)
-            if again and not done and (one := windows.again(window or contract.audit.window)) is not None:
-                yield one
-
-        ending = Ending()
-        run_flow(audit_flow(stretches(), judge, keep, ending), ending)
-        if not done:
-            audits.keep((), windows.place)
+        rows = window or contract.audit.window
+        stretches = windows(rows, go_on)
+        first = next(stretches, None)
+        if first is None:
+            if known is None or replace(known, at=now) != windows.place:
+                audits.keep((), windows.place)
+            first = windows.again(rows) if again else None
+        if first is not None:
+            judging = DatasetAudit(contract, self._around(reader, name), self._reference)
+            ending = Ending()
+            run_flow(audit_flow(chain([first], stretches), judge, keep, ending), ending)
         changes = sum(len(piece.batch) for one in done for piece in one.fresh) + sum(len(one.records) for one in done)
         return Audit(name, len(done), changes, windows.place.unaudited)
 
@@ -128,15 +130,3 @@ def _let_go(reader: JournalReader, contract: Contract, window: Window) -> bool:
     since = min(int(piece.batch.time.min()) for piece in window.fresh) / 1e6 - _SOON
     held = [rule.id for rule in contract.rules if rule.action is Action.QUARANTINE]
     return any(minute.tally.warned for rule in held for minute in reader.minutes(window.dataset, since, rule))
-
-
-def tidy(audits: Audits, rules: Mapping[str, Contract], now: float) -> None:
-    """Ends the incidents of datasets, rules and promises that there are no more, and forgets what is old."""
-    audits.over_but(list(rules), now)
-    for name, contract in rules.items():
-        known = ["", *(rule.id for rule in contract.rules), *(level.property for level in contract.service_levels)]
-        audits.over_unknown(name, known, now)
-    audits.forget(now)
-
-
-__all__ = ["COUNTS", "UNAUDITED", "Audit", "Auditing", "tidy"]

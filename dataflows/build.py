@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from journal.schema import Column, TableSchema
@@ -50,7 +49,7 @@ def declared_schema(dataset: Dataset) -> TableSchema | None:
     """The columns that a dataset's contract gives it; None without one. Raises ConfigError where it says no type for one of them."""
     if dataset.contract is None:
         return None
-    contract = _contract(dataset.contract)
+    contract = contract_of(dataset)
     untyped = [prop for prop in contract.properties if prop.physical_type is None and prop.logical_type not in _WRITTEN]
     if untyped:
         said = [Problem(f"the property `{p.name}` has no physicalType", contract.file, p.line, "name its Postgres type") for p in untyped]
@@ -112,8 +111,8 @@ def needs_recall(pipeline: Pipeline, source: str, table: str) -> bool:
 
 
 def contracts(pipeline: Pipeline) -> dict[str, Contract]:
-    """The contract of each dataset that has one. Raises ConfigError with every problem."""
-    found = {d.name: _contract(d.contract) for d in pipeline.datasets.values() if d.contract is not None}
+    """The contract of each dataset that has one, as it is in force where that is known. Raises ConfigError with every problem."""
+    found = {d.name: contract_of(d) for d in pipeline.datasets.values() if d.contract is not None}
     problems = [problem for contract in found.values() for problem in _strange_lookups(contract, pipeline)]
     if problems:
         raise ConfigError.of(problems)
@@ -126,10 +125,17 @@ def _strange_lookups(contract: Contract, pipeline: Pipeline) -> list[Problem]:
     return strange_lookups(contract, pipeline.lookups)
 
 
-def _contract(file: Path) -> Contract:
+def contract_of(dataset: Dataset) -> Contract:
+    """The contract of a dataset that has one: the one in force where that is known (see contracts_in_force), else the file's.
+
+    Raises ConfigError.
+    """
     from quality.contract_reading import load_contract
 
-    return load_contract(file)
+    if dataset.in_force is not None:
+        return load_contract(*dataset.in_force)
+    assert dataset.contract is not None  # noqa: S101  (the caller has looked)
+    return load_contract(dataset.contract)
 
 
 def build_gate(contract: Contract, schema: TableSchema, memory: Memory | None = None, lookups: Lookups | None = None) -> Gate:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from dataflows.kept_values import kept_name
 from dataflows.lookup_table import LookupTable
 from dataflows.versions import Versions
-from journal.batch import ChangeBatch, CopyMarker, Mask, Op, Presence
+from journal.batch import ChangeBatch, CopyMarker, Longs, Mask, Op, Presence
 from journal.joining import join
 from journal.lookups import LookupLog
 from journal.schema import TableSchema
@@ -43,6 +43,7 @@ class EarlierValues:
             if any(rule.scope is Scope.KEY for rule in contract.rules)
         }
         self._tables: dict[str, LookupTable] = {}
+        self._stale: dict[str, Longs] = {}  # by dataset: ordinals of changes after which everything is as it was
 
     @property
     def names(self) -> frozenset[str]:
@@ -64,19 +65,32 @@ class EarlierValues:
             found = lineage.parent
             parent[start:stop] = np.where(found >= 0, found + start, -1)
             fresh[start:stop] = lineage.orphan if start == 0 else found < 0
+            known = self._known(part, lineage) if start == 0 else {}
             for name in columns:
-                values[name].append(self._known(part, lineage, name) if start == 0 else pa.nulls(len(part), pa.string()))
+                values[name].append(known.get(name, pa.nulls(len(part), pa.string())))
         return Earlier(parent, fresh, {name: pa.concat_arrays(pieces) for name, pieces in values.items()})
 
-    def _known(self, batch: ChangeBatch, lineage: Lineage, column: str) -> pa.StringArray:
-        index = batch.schema.index(column)
-        known = batch.old.get(index, pa.nulls(len(batch), pa.string()))
+    def _known(self, batch: ChangeBatch, lineage: Lineage) -> dict[str, pa.StringArray]:
+        """Column -> what is known of each row from before the batch. Remembers which changes bring nothing new."""
+        wanted = [name for name in batch.schema.names if name in self._columns[batch.dataset]]
+        found = {name: batch.old.get(batch.schema.index(name), pa.nulls(len(batch), pa.string())) for name in wanted}
         table = self._table(batch.schema)
-        if table.schema is None or not len(table) or column not in table.schema.types:
-            return known
+        if table.schema is None or not len(table):
+            return found
         origin = pa.array(lineage.origin)
         keys = {name: key.take(origin) for name, key in zip(batch.schema.key, lineage.keys, strict=True)}
-        return pc.coalesce(table.gather(column, table.find([keys[name] for name in table.schema.key])), known)
+        places = table.find([keys[name] for name in table.schema.key])
+        same = (places.part >= 0) & ((batch.op == Op.INSERT) | (batch.op == Op.UPDATE)) & _alone(lineage)
+        for name in wanted:
+            if name not in table.schema.types:
+                same[:] = False
+                continue
+            index, known = batch.schema.index(name), table.gather(name, places)
+            silent = batch.absent(index) | np.asarray(batch.columns[index].is_null())
+            same &= silent | np.asarray(pc.fill_null(pc.equal(known, batch.columns[index]), False))
+            found[name] = pc.coalesce(known, found[name])
+        self._stale[batch.dataset] = batch.ordinal[same]
+        return found
 
     def late(self, batch: ChangeBatch, kept: Mask) -> Mask:
         """bool[n]: of the changes that are `kept` those that come behind a newer version of their row."""
@@ -90,6 +104,11 @@ class EarlierValues:
         if passed.dataset not in self._columns or passed.sink is not None or not len(passed) or not passed.schema.key:
             return None
         table = self._table(passed.schema)
+        stale = self._stale.pop(passed.dataset, _NOTHING)
+        if len(stale):
+            passed = passed.take(~np.isin(passed.ordinal, stale))
+        if not len(passed):
+            return None
         pieces = [self._projected(passed.slice(start, stop)) for start, stop in _between_truncates(passed)]
         news = join(pieces) if len(pieces) > 1 else pieces[0]
         table.take(news)
@@ -175,6 +194,16 @@ def _between_truncates(batch: ChangeBatch) -> Iterable[tuple[int, int]]:
     """Stretches of rows, each of which ends with a truncate or with the batch."""
     ends = [0, *(np.flatnonzero(batch.op == Op.TRUNCATE) + 1).tolist(), len(batch)]
     return [(start, stop) for start, stop in pairwise(ends) if start < stop]
+
+
+def _alone(lineage: Lineage) -> Mask:
+    """bool[n]: changes whose row no other change of the batch touches, and which leave it its key."""
+    alone = np.ones(lineage.n, np.bool_)
+    alone[lineage.rows[lineage.n :]] = False
+    if lineage.repeats:
+        touches = np.bincount(lineage.code[lineage.code >= 0])
+        alone &= (lineage.code[: lineage.n] >= 0) & (touches[lineage.code[: lineage.n]] == 1)
+    return alone
 
 
 def _keyed(batch: ChangeBatch) -> ChangeBatch:

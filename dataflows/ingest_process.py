@@ -14,6 +14,7 @@ import structlog
 
 from dataflows.beat import Beat, share
 from dataflows.build import build_source, contracts, dataset_name
+from dataflows.contracts_in_force import put_in_force
 from dataflows.copy_names import CopyNames
 from dataflows.erasing import Retention
 from dataflows.given import resume_from
@@ -29,7 +30,7 @@ from dataflows.records import Places, judged_records
 from dataflows.requests import open_requests
 from dataflows.stages import load_stages
 from dataflows.stopping import Stop
-from dataflows.strict_order import StrictOrder
+from dataflows.strict_order import strict_order
 from dataflows.together import run_together
 from dataflows.waiting import Waiting
 from dataflows.worker import ALONE, Worker
@@ -44,7 +45,7 @@ from pipeline.model import Pipeline
 from sources.base import Source, SourceStatus, TableStatus
 
 if TYPE_CHECKING:
-    from quality.contract import Contract
+    pass
 
 log = structlog.get_logger("sluice.ingest")
 
@@ -59,7 +60,6 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
 
     Raises the error that stopped the last source.
     """
-    rules = contracts(pipeline)
     with ExitStack() as held:
         held.enter_context(ProcessLock(pipeline.state, INGEST, f"ingest of {pipeline.name}", _PATIENCE))
         state = State.open(pipeline.state)
@@ -67,6 +67,8 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
         share(pipeline, INGEST, held)
         journal = _journal(pipeline, state)
         held.callback(journal.close)
+        pipeline = put_in_force(pipeline, journal)
+        rules = contracts(pipeline)
         sources = {name: build_source(pipeline, block) for name, block in pipeline.sources.items()}
         for source in sources.values():
             held.callback(source.close)
@@ -138,6 +140,7 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
             step.look_after_waiting()
             if flow_state.handed == flow_state.done:  # else something of a transaction may be on its way
                 requests.work(_FOR_OWNERS)
+                requests.begin_again()
                 retention.tick()
             return relief()
 
@@ -160,12 +163,6 @@ def _journal(pipeline: Pipeline, state: State) -> JournalWriter:
         for name in pipeline.sources:
             state.source_status(name, asdict(SourceStatus("retrying", error=str(error))))
         raise
-
-
-def strict_order(journal: JournalWriter, rules: Mapping[str, Contract]) -> StrictOrder | None:
-    """What keeps changes waiting for records of their keys; None where no contract wants it."""
-    strict = {name for name, contract in rules.items() if contract.order == "strict"}
-    return StrictOrder(journal.id, journal.sitting, strict) if strict else None
 
 
 def _begin(sources: Mapping[str, Source], journal: JournalWriter, step: JournalStep, flow_state: IngestState, lookups: Lookups) -> None:

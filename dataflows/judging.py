@@ -17,7 +17,7 @@ from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError
-from quality.judgement import BREAKER, UNDECODABLE, Judgement, QuarantinedRow
+from quality.judgement import BREAKER, Judgement, QuarantinedRow, undecodable
 
 if TYPE_CHECKING:
     from dataflows.earlier_values import EarlierValues
@@ -84,6 +84,12 @@ class MapsOfFeeds(Protocol):
 
 LATE = "order_by"
 """The rule by which a row is dropped that comes behind a newer version of it."""
+
+RESUMED = (
+    "`sluice quarantine list` says what is wrong; mend the source, or the contract, then start ingest again:"
+    " changes are kept meanwhile, and are judged then, with a count of the breaker's that begins anew"
+)
+"""How a dataset goes on that its breaker has paused."""
 
 WAITED = "lookup"
 """The rule that a row breaks which cannot be let go any more, and waited for a lookup."""
@@ -210,9 +216,8 @@ class Judge:
         judgement = undecodable(batch) if gate is None else gate.judge(batch)
         self._note_breaker(batch.dataset, judgement)
         if judgement.failure is not None:
-            return self._stop(given, judgement.failure.message)
-        if judgement.alert is not None:
-            log.warning("too many bad rows", dataset=batch.dataset, alert=str(judgement.alert))
+            way_out = f"\n  hint: {RESUMED}" if judgement.failure.rule == BREAKER else ""
+            return self._stop(given, judgement.failure.message + way_out)
         if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
             unmapped = self._recorded(mapped, gate)
         if self._order is not None:
@@ -258,9 +263,11 @@ class Judge:
         failure = judgement.failure
         said = failure.message if failure is not None and failure.rule == BREAKER else judgement.alert
         if said is not None:
+            if dataset not in self.tripped and judgement.alert is not None:  # one that stops the table says so itself
+                log.warning("too many bad rows: they go on, with warnings", dataset=dataset, why=said)
             self.tripped[dataset] = said
-        elif judgement.judged:
-            self.tripped.pop(dataset, None)
+        elif judgement.judged and self.tripped.pop(dataset, None) is not None:
+            log.info("enough rows are good again", dataset=dataset)
 
     def _enriched(self, batch: ChangeBatch) -> tuple[ChangeBatch, Mapped | None, Part | None, Sifted | None]:
         """What goes on of what the contract has passed, what was made of it where it is enriched, what waits, and what was late.
@@ -312,9 +319,7 @@ class Judge:
         if one.mapped is None:
             spoiled = [QuarantinedRow(row, (Reason(WAITED, None, one.why, None),)) for row in range(len(batch))]
             judgement = Judgement(np.zeros(len(batch), np.bool_), spoiled)
-            if self._order is not None:
-                judgement = self._order.applied(batch, judgement)
-            rows = list(judgement.quarantined)
+            rows = list((judgement if self._order is None else self._order.applied(batch, judgement)).quarantined)
             passed, records = batch.slice(0, 0), list(self._record(batch, rows, gate))
         else:
             mapped = one.mapped if self._order is None else self._order.enriched(batch, one.mapped)
@@ -376,8 +381,8 @@ class Judge:
 
 
 def _for_sink(record: QuarantineRecord, sink: str) -> QuarantineRecord:
-    said = f"; the copy for the sink {sink} is without it"
-    return replace(record, reasons=tuple(replace(reason, message=reason.message + said) for reason in record.reasons))
+    reasons = (replace(one, message=f"{one.message}; the copy for the sink {sink} is without it") for one in record.reasons)
+    return replace(record, reasons=tuple(reasons))
 
 
 def _late(sifted: Sifted | None) -> dict[str, int]:
@@ -386,13 +391,3 @@ def _late(sifted: Sifted | None) -> dict[str, int]:
 
 def _times(batch: ChangeBatch) -> tuple[int, int] | None:
     return (int(batch.time.min()), int(batch.time.max())) if len(batch) else None
-
-
-def undecodable(batch: ChangeBatch) -> Judgement:
-    """The verdict where no contract is: only what cannot be held as text is held back."""
-    passed = np.ones(len(batch), np.bool_)
-    reasons: dict[int, list[Reason]] = {}
-    for defect in batch.defects:
-        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, defect.shown))
-    passed[list(reasons)] = False
-    return Judgement(passed, [QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons)])

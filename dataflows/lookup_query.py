@@ -61,11 +61,12 @@ class Enrichment:
         """Those of the columns that are, by the SQL alone, what the input's column of that name is; there may be more."""
         found: set[str] = set()
         others: set[str] = set()
+        inputs = [[self.alias.lower()], *([] if self.joins else [[]])]
         for item in self.tree["select_list"]:
             own = (item.get("relation_name") or self.alias).lower() == self.alias.lower()
             if item["class"] == "STAR" and own and not item.get("replace_list") and not item.get("rename_list"):
                 found |= set() if item.get("exclude_list") else set(names)
-            elif item["class"] == "COLUMN_REF" and [part.lower() for part in item["column_names"][:-1]] == [self.alias.lower()]:
+            elif item["class"] == "COLUMN_REF" and [part.lower() for part in item["column_names"][:-1]] in inputs:
                 column = item["column_names"][-1]
                 (found if item["alias"] in ("", column) else others).add(item["alias"] or column)
             else:

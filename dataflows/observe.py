@@ -71,6 +71,7 @@ class WatchMetrics:
         on = self.registry
         self.ticks = Histogram("sluice_tick_seconds", "What each thing took that is done again and again", ["tick"], registry=on)
         self.failed = Counter("sluice_tick_failures", "Times that it could not be done", ["tick"], registry=on)
+        self.incidents = Gauge("sluice_incidents", "Incidents that are open", ["dataset", "kind"], registry=on)
         whose = ["dataset", "owner"]
         self.success = Gauge("sluice_quality_success_ratio", "Share of the last 30 days' changes that passed at once", whose, registry=on)
         self.budget = Gauge(

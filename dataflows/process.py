@@ -13,6 +13,7 @@ from bytewax.run import cli_main
 
 from dataflows.beat import Beat, follow_supervisor, share
 from dataflows.build import build_sink, router_for
+from dataflows.contracts_in_force import in_force
 from dataflows.copy_names import CopyNames
 from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
@@ -47,6 +48,8 @@ def run_one(pipeline: Pipeline, only: str, worker: Worker = ALONE) -> int:
     stop = Stop()
     stop.on_signals()
     forgo_pandas()
+    if only == "ingest" and worker.number:
+        pipeline = in_force(pipeline)  # ingest itself decides which contracts those are
     follow_supervisor(stop)
     try:
         if only == "ingest":
@@ -110,7 +113,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
         held.callback(bell.close)
         sink = build_sink(pipeline, block)
         held.callback(sink.close)
-        sensitive = Sensitive(pipeline)
+        sensitive = Sensitive(in_force(pipeline))
         delivery = Delivery(
             sink,
             block,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from journal import trends
+from journal.contracts import in_force as contracts_kept
 from journal.history import History, Line, Sample
 from journal.ledger import Tally
 from journal.local import JournalReader
@@ -36,7 +37,6 @@ class QualityNumbers:
         self.pipeline = pipeline
         self.contracts = contracts
         self.now = time.time()
-        self._reader = reader
         self._lines = history
         with reader.view() as (db, _):
             self.stretches = Stretches.over(trends.begun(db), self.now)
@@ -46,6 +46,8 @@ class QualityNumbers:
             self._flows = trends.flows(db, 0, self._base)
             self.groups: Sequence[Group] = trends.groups(db)
             self._waiting = trends.waiting(db)
+            self.kept = contracts_kept(db)
+            self.rule_totals = trends.rule_totals(db)
             self._steps = {name: trends.steps(db, self.now - seconds) for name, seconds in _WINDOWS}
             self._steps[""] = trends.steps(db, 0)
         self.last, self.totals = reader.balance()
@@ -53,6 +55,7 @@ class QualityNumbers:
         self.sinks = state.sinks()
         self.refused = state.refused_statuses(list(pipeline.sinks))
         self._told = state.sources()
+        self._lags = {name: reader.lag(progress.seq)[1] for name, progress in self.sinks.items() if progress.journal == reader.id}
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -70,6 +73,10 @@ class QualityNumbers:
     def fed_by(self, dataset: str) -> list[str]:
         """The sources of a dataset."""
         return [source for source, known in self.known.items() if any(schema.dataset == dataset for schema in known.schemas.values())]
+
+    def gone(self, dataset: str) -> bool:
+        """Whether it is not in the pipeline any more."""
+        return dataset not in self.pipeline.datasets and not self.fed_by(dataset)
 
     def owner(self, dataset: str) -> str | None:
         """Whose it is."""
@@ -93,7 +100,7 @@ class QualityNumbers:
     def delay(self, dataset: str) -> float | None:
         """How long changes take from a commit at the source to the last sink, in seconds; longer and longer while nothing runs."""
         reading = [self._source_delay(name) for name in self.fed_by(dataset)]
-        sinks = [self._sink_delay(name) for name, block in self.pipeline.sinks.items() if block.route(dataset) is not None]
+        sinks = [self._lags.get(name) for name, block in self.pipeline.sinks.items() if block.route(dataset) is not None]
         parts = [part for part in (*reading, *sinks) if part is not None]
         if not parts or len(parts) < len(reading) + len(sinks):
             return None
@@ -105,12 +112,6 @@ class QualityNumbers:
             return None
         silent = self.now - told.updated_at
         return float(told.get("lag_seconds") or 0.0) + (silent if silent > _SILENT else 0.0)
-
-    def _sink_delay(self, sink: str) -> float | None:
-        progress = self.sinks.get(sink)
-        if progress is None or progress.journal != self._reader.id:
-            return None
-        return self._reader.lag(progress.seq)[1]
 
     def effectiveness(self, dataset: str) -> list[Effectiveness]:
         """Over the last day, week and month, and since the journal began."""

@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from dataflows.given import resume_from
-from dataflows.judging import undecodable
+from dataflows.in_turn import Turn, Turns
 from dataflows.records_as_changes import RecordShapes, changes_of
 from dataflows.stages import Stages
 from dataflows.superseded import still_new
@@ -26,6 +26,7 @@ from journal.local import JournalWriter
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError, SluiceError
+from quality.judgement import undecodable
 
 if TYPE_CHECKING:
     from quality.contract import Contract
@@ -66,6 +67,13 @@ class _Became:
         ended = self.failed.keys() | self.superseded | self.gone.keys()
         return [ordinal for ordinal in self.records if ordinal not in ended]
 
+    def leave(self, waiting: Collection[int]) -> None:
+        """Some have to wait for others: nothing becomes of them."""
+        self.records = {ordinal: record for ordinal, record in self.records.items() if ordinal not in waiting}
+        self.failed = {ordinal: record for ordinal, record in self.failed.items() if ordinal not in waiting}
+        self.superseded -= set(waiting)
+        self.dropped = {rule: [one for one in ordinals if one not in waiting] for rule, ordinals in self.dropped.items()}
+
     def fail(self, ordinal: int, reasons: Sequence[Reason], given: bool, contract: Contract | None) -> None:
         before = self.records[ordinal]
         self.failed[ordinal] = replace(
@@ -97,6 +105,7 @@ class Replay:
         self._stages = stages
         self._blocked = blocked
         self._ring = ring
+        self._turns = Turns(journal, contracts)
         self._gates: dict[str, Gate | None] = {}
 
     @property
@@ -110,26 +119,31 @@ class Replay:
         with self._journal.view() as db:
             records = handling.to_replay(db, self._journal.seal, most, self._blocked())
         shapes = RecordShapes(self._stages.maps, lambda source: resume_from(self._journal.resume(source)).schemas)
-        for place, some in _by_shape(records, shapes).items():
-            self._write(self._become(some, shapes, given=place[2]))
+        turn = self._turns.of(records)
+        for place, some in _by_shape(records, shapes, together=not turn).items():
+            going = [one for one in some if one.ordinal not in turn.waiting]
+            if going:
+                self._write(self._become(going, shapes, turn, given=place[2]))
+        turn.send_back()
         if records:
             self._journal.commit_beside()
             self._ring()
         return len(records)
 
-    def _become(self, records: Sequence[QuarantineRecord], shapes: RecordShapes, *, given: bool) -> _Became:
+    def _become(self, records: Sequence[QuarantineRecord], shapes: RecordShapes, turn: Turn, *, given: bool) -> _Became:
         first = records[0]
         became = _Became(first.dataset, first.source, {one.ordinal: one for one in records})
         try:
-            self._judge(changes_of(records, shapes.of(first)), became, given=given)
+            self._judge(changes_of(records, shapes.of(first)), became, turn, given=given)
         except SluiceError as error:  # nothing can be judged that way: every record says so
             log.warning("records cannot be replayed", dataset=first.dataset, error=error.message)
             became.failed, became.superseded, became.dropped, became.passed = {}, set(), {}, None
             for ordinal in became.records:
                 became.fail(ordinal, [Reason(REPLAY, None, error.message, None)], given, None)
+            turn.fail(became.failed)
         return became
 
-    def _judge(self, batch: ChangeBatch, became: _Became, *, given: bool) -> None:
+    def _judge(self, batch: ChangeBatch, became: _Became, turn: Turn, *, given: bool) -> None:
         """Raises ConfigError where the table does not fit its map, its contract or the lookups any more."""
         stages = self._stages
         if given and (mapped := stages.maps.apply(batch)) is not None:
@@ -137,7 +151,7 @@ class Replay:
             if mapped.failed is not None:
                 for ordinal, row in zip(mapped.failed.ordinal.tolist(), mapped.rows, strict=True):
                     became.fail(ordinal, row.reasons, given, None)
-        batch, stale = still_new(batch, self._journal.sitting.newest)
+        batch, stale = still_new(batch, self._journal.sitting.newest_of)
         became.superseded |= stale
         gate = self._gate(batch.schema)
         contract = None if gate is None else gate.contract
@@ -156,6 +170,9 @@ class Replay:
             if made.failed is not None:
                 for ordinal, row in zip(made.failed.ordinal.tolist(), made.rows, strict=True):
                     became.fail(ordinal, row.reasons, given, contract)
+        if waiting := turn.fail(became.failed):
+            became.leave(waiting)
+            passed = passed.take(~np.isin(passed.ordinal, list(waiting)))
         stages.versions.check(passed.schema)
         stages.lookups.check(passed)
         sifted = stages.versions.sift(passed)
@@ -164,7 +181,7 @@ class Replay:
         became.passed, became.news = sifted.passed, sifted.news
         stages.lookups.take(sifted.passed)
         if stages.earlier is not None:
-            ended = np.array(sorted(became.failed.keys() | became.superseded | became.gone.keys()), np.int64)
+            ended = np.array(sorted(became.failed.keys() | became.superseded | became.gone.keys() | set(turn.waiting)), np.int64)
             became.earlier = stages.earlier.take(batch.take(~np.isin(batch.ordinal, ended)))
 
     def _gate(self, schema: TableSchema) -> Gate | None:
@@ -196,7 +213,9 @@ class Replay:
             ends = {"resolved": [*delivered, *gone], "superseded": became.superseded, "failed-again": became.failed}
             for action, ended in ends.items():
                 self._tell(became, action, sorted(ended))
-        journal.sitting.remove(became.records[one] for one in sorted({*delivered, *gone, *became.superseded}))
+        over = [became.records[one] for one in sorted({*delivered, *gone, *became.superseded})]
+        journal.sitting.remove(over)
+        self._turns.let_go(over)
 
     def _tell(self, became: _Became, action: str, ordinals: Sequence[int]) -> None:
         """In the trail, under the name of who asked for it."""
@@ -220,13 +239,23 @@ def _lenient(contract: Contract) -> Contract:
     return replace(contract, breaker=None, rules=rules)
 
 
-def _by_shape(records: Sequence[QuarantineRecord], shapes: RecordShapes) -> dict[tuple[str, str, bool], list[QuarantineRecord]]:
-    """By source, table, and whether they are as the source gave them; each in the order of the stream."""
-    found: dict[tuple[str, str, bool], list[QuarantineRecord]] = {}
+def _by_shape(
+    records: Sequence[QuarantineRecord], shapes: RecordShapes, *, together: bool
+) -> dict[tuple[str, str, bool, int], list[QuarantineRecord]]:
+    """By source, table, and whether they are as the source gave them; each in the order of the stream.
+
+    Not `together`: only those that follow one another, so that the order of all of them is that of the stream.
+    """
+    found: dict[tuple[str, str, bool, int], list[QuarantineRecord]] = {}
+    last: tuple[str, str, bool] | None = None
+    run = 0
     for one in records:
         try:
             given = shapes.given(one)
         except ConfigError:  # told when its changes are made
             given = False
-        found.setdefault((one.source, one.table, given), []).append(one)
+        place = (one.source, one.table, given)
+        run += not together and place != last
+        last = place
+        found.setdefault((*place, run), []).append(one)
     return found

@@ -2,60 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from journal import audits
 from journal.audits import Audits
 from quality.judgement import MASKED
 from quality.report.model import Agreement, Incident
 
-if TYPE_CHECKING:
-    from quality.contract import Contract
-
 _SAMPLES = 3
 _ENGINES = {"gate": "the gate", "ours": "judged again", "reference": "Great Expectations"}
 _LONGEST = 160
-_RULES_OF_ROWS = ("agrees", "differs", "none")
+_COMPARED = ("agrees", "differs")
 
 
-def incidents_of(dataset: str, found: Audits, contract: Contract | None) -> list[Incident]:
-    """The open incidents of a dataset, the gravest first, then the newest."""
-    made = [_incident(one, contract) for one in reversed(found.incidents(dataset))]
+def incidents_of(dataset: str, found: Audits, hidden: Collection[str] | None) -> list[Incident]:
+    """The open incidents of a dataset, the gravest first, then the newest. No values of `hidden` columns; None hides all."""
+    made = [_incident(one, hidden) for one in reversed(found.incidents(dataset))]
     return sorted(made, key=lambda one: not one.grave)
 
 
 def agreement_of(dataset: str, found: Audits, since: float) -> Agreement | None:
     """How far Great Expectations and the gate agree since a time; None where nothing was compared."""
-    lines = [one for one in found.windows(dataset, since) if one.rule and one.verdict in _RULES_OF_ROWS]
-    compared = [one for one in lines if one.verdict != "none" and one.engine == "gx"]
+    verdicts = found.verdicts(dataset, since)
+    nothing = (0, 0, 0.0)
+    compared = [verdicts[one] for one in _COMPARED if one in verdicts]
     if not compared:
         return None
     return Agreement(
-        windows=len(compared),
-        rows=sum(one.rows for one in compared),
-        differ=sum(one.verdict == "differs" for one in compared),
-        unjudged=sum(one.verdict == "none" for one in lines),
-        at=_time(max(one.at for one in compared)),
+        windows=sum(windows for windows, _, _ in compared),
+        rows=sum(rows for _, rows, _ in compared),
+        differ=verdicts.get("differs", nothing)[0],
+        unjudged=verdicts.get("none", nothing)[0],
+        at=_time(max(at for _, _, at in compared)),
     )
 
 
-def _incident(one: audits.Incident, contract: Contract | None) -> Incident:
+def _incident(one: audits.Incident, hidden: Collection[str] | None) -> Incident:
     said = str(one.detail.get("message") or one.kind)
-    samples = [] if contract is None else _samples(one.detail, contract)
+    samples = [] if hidden is None else _samples(one.detail, hidden)
     return Incident(one.kind, said[: 4 * _LONGEST], _time(one.since), _time(one.last), one.count, one.rule, samples)
 
 
-def _samples(detail: dict[str, Any], contract: Contract) -> list[str]:
+def _samples(detail: dict[str, Any], hidden: Collection[str]) -> list[str]:
     """Rows that show it, with what each engine says of them. Whoever wrote them has masked them; what is confidential since, is here."""
-    hidden = {column for column, prop in contract.columns.items() if prop.sensitive}
     rows = detail.get("rows")
-    return [_row(row, hidden) for row in rows[:_SAMPLES] if isinstance(row, dict)] if isinstance(rows, list) else []
+    found = [_row(row, hidden) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return list(dict.fromkeys(found))[:_SAMPLES]
 
 
-def _row(row: dict[str, Any], hidden: set[str]) -> str:
+def _row(row: dict[str, Any], hidden: Collection[str]) -> str:
     found = {**_dict(row.get("key")), **_dict(row.get("values"))}
-    values = ", ".join(f"{name}={MASKED if value is not None and name in hidden else value}" for name, value in found.items())
+    shown = {name: "null" if value is None else MASKED if name in hidden else value for name, value in found.items()}
+    values = ", ".join(f"{name}={value}" for name, value in shown.items())
     said = [f"{who}: {row[name]}" for name, who in _ENGINES.items() if row.get(name) is not None]
     return "; ".join([values[:_LONGEST], *said])
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from journal.local import JournalReader
 from journal.quarantine import STATUSES, Cause, Reason, Wanted
 from journal.state import State
-from journal.trends import Group
+from journal.trends import Group, quarantined_at
 from pipeline.model import Pipeline
 from quality.judgement import MASKED
 from quality.report.model import Cause as CauseOnPage
 from quality.report.model import Pending, Step
-
-if TYPE_CHECKING:
-    from quality.contract import Contract
 
 MOST = 12
 """Causes that a page shows; the others are counted."""
@@ -28,16 +24,15 @@ _MENDABLE = ("open", "failed-again", "rule-changed")
 
 
 def causes_of(
-    pipeline: Pipeline, dataset: str, groups: Sequence[Group], contract: Contract | None, reader: JournalReader, state: State
+    pipeline: Pipeline, dataset: str, groups: Sequence[Group], hidden: Collection[str], reader: JournalReader, state: State, gone: bool
 ) -> tuple[list[CauseOnPage], int]:
-    """The most frequent causes of a dataset, and how many more there are."""
+    """The most frequent causes of a dataset, and how many more there are. Of `hidden` columns, and of a
+    dataset that is `gone` from the pipeline, no values are shown."""
     refused = [cause for cause in state.refused_causes(dataset) if cause.sink in pipeline.sinks]
-    mine = [group for group in groups if group.dataset == dataset]
-    chosen: list[Group | Cause] = [*mine, *refused]
+    chosen: list[Group | Cause] = [*(group for group in groups if group.dataset == dataset), *refused]
     chosen.sort(key=lambda one: -one.records)
-    hidden = dataset not in pipeline.datasets and not _flows(pipeline, dataset, reader)
     shown = [
-        _judged(pipeline, one, contract, reader, hidden) if isinstance(one, Group) else _refused(pipeline, one, contract, state, hidden)
+        _judged(pipeline, one, hidden, reader, gone) if isinstance(one, Group) else _refused(pipeline, one, hidden, state, gone)
         for one in chosen[:MOST]
     ]
     return [one for one in shown if one is not None], max(len(chosen) - MOST, 0)
@@ -57,40 +52,37 @@ def approvals(pipeline: Pipeline, dataset: str, patched: int) -> list[Pending]:
     return [Pending(says, None, [look])]
 
 
-def _flows(pipeline: Pipeline, dataset: str, reader: JournalReader) -> bool:
-    """Whether a table of the pipeline is this dataset."""
-    return any(schema.dataset == dataset for source in pipeline.sources for schema in reader.resume(source).schemas.values())
-
-
-def _judged(pipeline: Pipeline, group: Group, contract: Contract | None, reader: JournalReader, hidden: bool) -> CauseOnPage | None:
+def _judged(pipeline: Pipeline, group: Group, hidden: Collection[str], reader: JournalReader, gone: bool) -> CauseOnPage | None:
     first = max(group.statuses, key=lambda status: group.statuses[status])
     found = reader.quarantined(Wanted(dataset=group.dataset, status=first, group=group.cause), limit=_SAMPLES)
     if not found:
         return None  # somebody was faster
+    with reader.view() as (db, _):
+        since = quarantined_at(db, group.first)
     reason = found[0].reasons[0]
-    samples = [] if hidden else [_sample(record.reasons[0], contract) for record in found]
+    samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
     return CauseOnPage(
         group=group.cause,
         rule=reason.rule,
         column=reason.column,
-        message=_message(reason, contract, hidden),
+        message=_message(reason, hidden, gone),
         records=group.records,
-        since=datetime.fromtimestamp(found[0].quarantined_at, UTC),
+        since=datetime.fromtimestamp(since, UTC),
         samples=list(dict.fromkeys(samples)),
         command=_command(pipeline, "list", "--dataset", group.dataset, "--group", group.cause),
         statuses={status: group.statuses[status] for status in STATUSES if status in group.statuses},
-        steps=_steps(pipeline, group, reason),
+        steps=_steps(pipeline, group, reason, gone),
     )
 
 
-def _refused(pipeline: Pipeline, cause: Cause, contract: Contract | None, state: State, hidden: bool) -> CauseOnPage:
+def _refused(pipeline: Pipeline, cause: Cause, hidden: Collection[str], state: State, gone: bool) -> CauseOnPage:
     found = state.refused(Wanted(dataset=cause.dataset, group=cause.group), limit=_SAMPLES)
-    samples = [] if hidden else [_sample(record.reasons[0], contract) for record in found]
+    samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
     return CauseOnPage(
         group=cause.group,
         rule=cause.reason.rule,
         column=cause.reason.column,
-        message=_message(cause.reason, contract, hidden),
+        message=_message(cause.reason, hidden, gone),
         records=cause.records,
         since=datetime.fromtimestamp(cause.first_at, UTC),
         samples=list(dict.fromkeys(samples)),
@@ -100,16 +92,16 @@ def _refused(pipeline: Pipeline, cause: Cause, contract: Contract | None, state:
     )
 
 
-def _steps(pipeline: Pipeline, group: Group, reason: Reason) -> list[Step]:
+def _steps(pipeline: Pipeline, group: Group, reason: Reason, gone: bool) -> list[Step]:
     """The commands that make sense for records of these statuses; first what brings some of them to their end."""
     chosen = ("--group", group.cause)
     me = '--by "$USER"'
     made: list[Step] = []
-    if "approved" in group.statuses:  # before a fix, which would take their approval away
+    if "approved" in group.statuses and not gone:  # before a fix, which would take their approval away
         made.append(Step("Send them on, and wait for the sinks", _command(pipeline, "replay", *chosen, "--wait")))
-    if "patched" in group.statuses or "rule-changed" in group.statuses:
+    if ("patched" in group.statuses or "rule-changed" in group.statuses) and not gone:
         made.append(Step("Approve somebody else’s fix", f"{_command(pipeline, 'approve', *chosen)} {me}"))
-    if any(status in group.statuses for status in _MENDABLE):
+    if any(status in group.statuses for status in _MENDABLE) and not gone:  # nothing could be replayed
         column = reason.column or "COLUMN"
         made.append(Step("Set a column right", f"{_command(pipeline, 'fix', *chosen, '--set', f'{column}=NEW_VALUE')} {me}"))
     made.append(Step("Give them up", f"{_command(pipeline, 'discard', *chosen)} {me} --why 'REASON'"))
@@ -120,22 +112,21 @@ def _command(pipeline: Pipeline, what: str, *arguments: str) -> str:
     return " ".join(["sluice", "quarantine", what, *(shlex.quote(one) for one in (str(pipeline.file), *arguments))])
 
 
-def _sample(reason: Reason, contract: Contract | None) -> str:
+def _sample(reason: Reason, hidden: Collection[str]) -> str:
     """A value as the contract of today lets it be shown: what it calls sensitive by now may have been stored when it was not."""
     if reason.value is None:
         return "null"
-    sensitive = {column for column, prop in contract.columns.items() if prop.sensitive} if contract else set()
     value = reason.value
-    if sensitive and reason.column is None:
-        value = _without(value, sensitive)
-    elif reason.column in sensitive:
+    if hidden and reason.column is None:
+        value = _without(value, hidden)
+    elif reason.column in hidden:
         value = MASKED
     if not value:
         return "empty text"
     return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
 
 
-def _without(value: str, sensitive: set[str]) -> str:
+def _without(value: str, hidden: Collection[str]) -> str:
     """The values of several columns (a JSON object), without those that are sensitive; all is hidden of what is no such thing."""
     try:
         found = json.loads(value)
@@ -143,11 +134,10 @@ def _without(value: str, sensitive: set[str]) -> str:
         return MASKED
     if not isinstance(found, dict):
         return MASKED
-    return json.dumps({name: MASKED if name in sensitive and one is not None else one for name, one in found.items()}, ensure_ascii=False)
+    return json.dumps({name: MASKED if name in hidden and one is not None else one for name, one in found.items()}, ensure_ascii=False)
 
 
-def _message(reason: Reason, contract: Contract | None, hidden: bool) -> str:
+def _message(reason: Reason, hidden: Collection[str], gone: bool) -> str:
     """What must hold; where values are hidden without what the record at hand had in its place."""
-    sensitive = contract is not None and any(prop.sensitive for prop in contract.columns.values())
-    message = reason.message.partition(", got ")[0] if hidden or sensitive else reason.message
+    message = reason.message.partition(", got ")[0] if gone or hidden else reason.message
     return message if len(message) <= 4 * _LONGEST else message[: 4 * _LONGEST] + "…"

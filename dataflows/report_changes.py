@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from dataflows.judged_by import read
+from dataflows.judged_by import Judged, read
+from journal.contracts import KeptContract, kept
 from journal.known import Known
 from journal.local import JournalReader
 from journal.schema import Column, TableSchema
@@ -25,20 +26,29 @@ def changes_of(dataset: str, known: dict[str, Known], reader: JournalReader) -> 
 
 
 def _contracts(db: sqlite3.Connection, dataset: str, known: dict[str, Known]) -> Iterator[Change]:
-    lines = sorted(((line, source) for source, one in known.items() for line in read(one.notes, dataset)), key=lambda pair: pair[0].ordinal)
-    last: tuple[str | None, str | None, str | None] = (None, None, None)
-    for line, _ in lines:
-        told = (line.contract, line.version, line.fingerprint)
-        if told == last:
+    """What judged from when on, as ingest has noted it; when and by whom it came into force, as far as the journal has kept that."""
+    lines = sorted((line for one in known.values() for line in read(one.notes, dataset)), key=lambda line: line.ordinal)
+    told = {one.fingerprint: one for one in kept(db, dataset)}
+    last = Judged(0)
+    for line in lines:
+        before, last = last, line
+        if (line.contract, line.version, line.fingerprint) == (before.contract, before.version, before.fingerprint):
             continue
+        found = told.pop(line.fingerprint or "", None)
+        says = f"{line.contract} {line.version} judges from here on"
         if line.contract is None:
-            says = "No contract judges the changes from here on"
-        elif told[:2] == last[:2]:
-            says = f"{line.contract} {line.version} was edited without a new version"
-        else:
-            says = f"{line.contract} {line.version} judges the changes from here on"
-        last = told
-        yield Change("contract", says, _time(db, dataset, line.ordinal), str(line.ordinal))
+            says = "No contract judges from here on"
+        elif (line.contract, line.version) == (before.contract, before.version):
+            says = f"{line.contract} {line.version} was changed without a new version"
+        when = datetime.fromtimestamp(found.at, UTC) if found else _time(db, dataset, line.ordinal)
+        yield Change("contract", says + _by(found), when, str(line.ordinal))
+    for one in told.values():  # no change has come since
+        at = datetime.fromtimestamp(one.at, UTC)
+        yield Change("contract", f"{one.id} {one.version} came into force{_by(one)}", at, str(one.since))
+
+
+def _by(one: KeptContract | None) -> str:
+    return f", approved by {one.by}" if one is not None and one.by else ""
 
 
 def _time(db: sqlite3.Connection, dataset: str, ordinal: int) -> datetime | None:

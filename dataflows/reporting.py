@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dataflows.build import contracts
+from dataflows.contracts_in_force import in_force
 from dataflows.ingest import EVERY_RULE
 from dataflows.progress import counts_of
 from dataflows.quality_numbers import QualityNumbers
 from dataflows.report_audits import agreement_of, incidents_of
 from dataflows.report_causes import approvals, causes_of, list_command
 from dataflows.report_changes import changes_of
+from dataflows.report_contracts import written_of
 from journal.audits import Audits
 from journal.history import History
 from journal.ledger import Tally
@@ -32,7 +34,7 @@ from quality.rules import Rule, Scope
 
 def report(pipeline: Pipeline, folder: Path) -> list[Path]:
     """Writes the reports of a pipeline into `folder`, whether or not it runs. Returns the paths of the files."""
-    rules = contracts(pipeline)
+    rules = contracts(in_force(pipeline))
     found = find_reader(pipeline)
     if found is None:
         names = sorted({*pipeline.datasets, *rules})
@@ -62,7 +64,9 @@ class _Gathering:
     def report(self) -> DatasetReport:
         name, numbers, pipeline, contract, total = self._name, self._numbers, self._pipeline, self._contract, self._total
         waiting = numbers.waiting(name)
-        causes, left = causes_of(pipeline, name, numbers.groups, contract, self._reader, self._state)
+        written = written_of(pipeline, name, numbers.kept.get(name))
+        hidden = hidden_columns(contract) | written.sensitive
+        causes, left = causes_of(pipeline, name, numbers.groups, hidden, self._reader, self._state, numbers.gone(name))
         effectiveness = numbers.effectiveness(name)
         lately = numbers.lately(name)
         budget = numbers.budget(name, lately)
@@ -85,8 +89,9 @@ class _Gathering:
             sinks=[self._sink(sink) for sink, block in pipeline.sinks.items() if block.route(name) is not None],
             rules=self._rules(),
             causes=causes,
-            gone=name not in pipeline.datasets and not numbers.fed_by(name),
-            contract_file=None if contract is None else str(contract.file),
+            gone=numbers.gone(name),
+            contract_file=self._file(),
+            contract_written=written.version,
             contacts=_contacts(contract),
             statuses=waiting.statuses,
             causes_left=left,
@@ -98,11 +103,15 @@ class _Gathering:
             heat=self._heat(),
             effectiveness=effectiveness,
             budget=budget,
-            pending=approvals(pipeline, name, waiting.statuses.get("patched", 0)),
-            incidents=incidents_of(name, self._audits, contract),
+            pending=[*([written.pending] if written.pending else []), *approvals(pipeline, name, waiting.statuses.get("patched", 0))],
+            incidents=incidents_of(name, self._audits, None if contract is None else hidden),
             agreement=agreement_of(name, self._audits, numbers.now - WINDOW),
             changes=changes_of(name, numbers.known, self._reader),
         )
+
+    def _file(self) -> str | None:
+        block = self._pipeline.datasets.get(self._name)
+        return None if block is None or block.contract is None else str(block.contract)
 
     def _sink(self, sink: str) -> SinkLine:
         total, progress = self._total, self._numbers.sinks.get(sink)
@@ -124,7 +133,7 @@ class _Gathering:
         found = self._over_rows()
         if not found or self._contract is None:
             return []
-        totals = self._reader.rule_totals(self._name)
+        totals = self._numbers.rule_totals.get(self._name, {})
         judged = totals.get(EVERY_RULE, Tally()).evaluated
         asked = self._numbers.rule_counts(self._name, EVERY_RULE)
         return [
@@ -178,6 +187,11 @@ def _nothing(pipeline: Pipeline, name: str, contract: Contract | None) -> Datase
         contacts=_contacts(contract),
         levels=level_lines(contract.service_levels if contract else (), Measured(), now),
     )
+
+
+def hidden_columns(contract: Contract | None) -> frozenset[str]:
+    """The columns of which no value is ever shown."""
+    return frozenset(column for column, prop in contract.columns.items() if prop.sensitive) if contract else frozenset()
 
 
 def _title(contract: Contract | None) -> str | None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from dataflows import steps
+from dataflows.approving import APPROVE_CONTRACT, approve_contract
 from dataflows.build import dataset_name
+from dataflows.changed_rules import mark_changed
 from dataflows.copy_names import CopyNames
 from dataflows.erasing import forget
 from dataflows.replay import Place, Replay
@@ -33,7 +35,14 @@ log = structlog.get_logger("sluice.ingest")
 
 LOOK_EVERY = 0.2  # seconds
 
+
+def _approve_contract(desk: Desk, request: Request) -> Doing:
+    yield
+    return approve_contract(desk.journal, request)
+
+
 _STEPS = {
+    APPROVE_CONTRACT: _approve_contract,
     "fix": steps.fix,
     "import": steps.fix,
     "approve": steps.approve,
@@ -58,6 +67,7 @@ class Requests:
         self._piece = _FEWEST
         self._replaying = replay.due
         self._rest_until = 0.0
+        self.stale: str | None = None  # the dataset of which another contract is in force than the one that judges here
 
     @property
     def busy(self) -> bool:
@@ -94,7 +104,7 @@ class Requests:
         until = time.monotonic() + seconds
         if time.monotonic() >= self._look_at:
             self.look()
-        while self.busy:
+        while self.busy and self.stale is None:
             if self._doing:
                 self._advance(*next(iter(self._doing.values())))
             elif self._replaying:
@@ -115,7 +125,10 @@ class Requests:
                 self._rest_until = 0.0
                 self._look_over()
             else:
+                self._replaying = self._replaying or self._replay.due  # what waited for records that were given up
                 self._answer(request, answer)
+                if request.action == APPROVE_CONTRACT and answer["changed"]:
+                    self.stale = str(answer["dataset"])
         except TransientError:
             raise
         except JournalError:
@@ -150,17 +163,27 @@ class Requests:
                 seq = store.last_seq(db)
             self._answer(request, {**answer, "outcome": statuses, "seq": seq})
 
+    def begin_again(self) -> None:
+        """Raises TransientError once a contract has come into force that this process does not judge by: it is started again."""
+        if self.stale is not None:
+            raise TransientError(f"ingest begins again, with the contract of {self.stale} that was approved")
+
     def _answer(self, request: Request, answer: Mapping[str, Any]) -> None:
-        with self._desk.journal.view() as db:
-            n, of = audit_trail.head(db)
-        with suppress(SluiceError):
-            self._inbox.keep_head(self._desk.journal.id, n, of)
-        self._inbox.answer(request, {**answer, "head": {"n": n, "hash": of}})
+        answer_request(self._desk.journal, self._inbox, request, answer)
 
     def close(self) -> None:
         for _, doing in self._doing.values():
             doing.close()
         self._inbox.close()
+
+
+def answer_request(journal: JournalWriter, inbox: Inbox, request: Request, answer: Mapping[str, Any]) -> None:
+    """Answers a request, and notes how far the audit trail is."""
+    with journal.view() as db:
+        n, of = audit_trail.head(db)
+    with suppress(SluiceError):  # for who checks the trail; the answer has it too
+        inbox.keep_head(journal.id, n, of)
+    inbox.answer(request, {**answer, "head": {"n": n, "hash": of}})
 
 
 def refused(error: SluiceError) -> Answer:
@@ -172,6 +195,7 @@ def open_requests(
     pipeline: Pipeline, rules: Mapping[str, Contract], journal: JournalWriter, state: State, stages: Stages, ring: Callable[[], None]
 ) -> Requests:
     """What serves the owners of a pipeline, in the process that writes its journal."""
+    mark_changed(journal, rules)
     desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), pipeline.state)
     return Requests(desk, Inbox(pipeline.state), Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from dataflows.build import build_sink, build_source, check_routes, contracts
+from dataflows.contracts_in_force import in_force
 from dataflows.delivery import passed_over
 from dataflows.enriching import Enrichments
 from dataflows.kept_values import kept_names
@@ -48,6 +49,7 @@ def resync(pipeline: Pipeline, do: bool) -> Resync:
     The copies themselves are made by the next `sync` or `run`. Raises AlreadyRunningError while the pipeline runs, PreflightError or
     Refused where a source is not ready, and Refused or TransientError for a server that cannot be asked, all before anything has changed.
     """
+    pipeline = in_force(pipeline)
     contracts(pipeline)
     check_routes(pipeline)
     Maps(pipeline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from dataflows.contracts_in_force import in_force
 from journal.history import History
 from journal.opening import find_reader
 from journal.state import State
@@ -51,9 +52,11 @@ class Sampling:
 
     def _contracts(self, pipeline: Pipeline) -> dict[str, Contract]:
         """The contracts, read again where a file has changed."""
+        pipeline = in_force(pipeline)
         files = [dataset.contract for dataset in pipeline.datasets.values() if dataset.contract is not None]
         found = [(str(file), file.stat()) for file in files if file.exists()]
         seen = tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+        seen = (*seen, *((name, hash(dataset.in_force), 0) for name, dataset in pipeline.datasets.items()))
         if seen != self._seen:
             from dataflows.build import contracts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dataflows.build import contract_of
 from journal.quarantine import QuarantineRecord
 from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
@@ -33,9 +34,7 @@ class Sensitive:
         block = self._pipeline.datasets.get(dataset)
         if block is None or block.contract is None:
             return False
-        from quality.contract_reading import load_contract  # the rules take long to load, and a record is rare
-
         try:
-            return load_contract(block.contract).sensitive
+            return contract_of(block).sensitive
         except ConfigError:
             return True

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from dataflows.build import build_source, check_routes, contracts, dataset_name
+from dataflows.contracts_in_force import in_force
 from dataflows.copy_names import CopyNames
 from dataflows.enriching import Enrichments
 from dataflows.given import resume_from
@@ -35,11 +36,18 @@ _DEATHS = 6  # of a process, after which `sync` does not count on it any more
 Arguments = Sequence[str]
 
 
+def _judgeable(pipeline: Pipeline) -> Pipeline:
+    """The pipeline with the contracts that are in force. Raises ConfigError for one by which nothing can be judged."""
+    pipeline = in_force(pipeline)
+    contracts(pipeline)
+    return pipeline
+
+
 def run_all(pipeline: Pipeline, arguments: Arguments, progress: Callable[[State], None] | None = None) -> int:
     """`sluice run`: every process of the pipeline, until SIGTERM. `arguments` are those of the command, for its children."""
     stop = Stop()
     stop.on_signals()
-    contracts(pipeline)
+    pipeline = _judgeable(pipeline)
     check_routes(pipeline)
     Maps(pipeline)
     Enrichments(pipeline, Lookups(pipeline))
@@ -218,7 +226,7 @@ def sync(
     """
     stop = Stop()
     stop.on_signals()
-    contracts(pipeline)
+    pipeline = _judgeable(pipeline)
     check_routes(pipeline)
     Maps(pipeline)
     Enrichments(pipeline, Lookups(pipeline))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflows.given import resume_from
+from dataflows.in_turn import Turns
 from dataflows.mending import Fix, as_typed
 from dataflows.records_as_changes import RecordShapes, changes_of
 from journal import audit_trail, handling
@@ -23,6 +24,7 @@ from journal.local import JournalWriter
 from journal.quarantine import UNRESOLVED, QuarantineRecord, Values
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError, TerminalError
+from sources.base import KEY_PREFIX
 
 if TYPE_CHECKING:
     from dataflows.maps import Maps
@@ -188,14 +190,17 @@ def discard(desk: Desk, request: Request) -> Doing:
     by, why = _by(request), str(request.content.get("why") or "").strip()
     if not why:
         raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+    turns = Turns(desk.journal, desk.contracts)
 
     def refusal(one: Standing) -> str | None:
         return None if one.status in MENDABLE else _not_now(one)
 
     def do(ordinals: Sequence[int]) -> None:
         with desk.journal.changing() as db:
-            desk.journal.sitting.remove(handling.records(db, ordinals, desk.journal.seal))
+            records = handling.records(db, ordinals, desk.journal.seal)
+            desk.journal.sitting.remove(records)
             handling.settle(db, ordinals, "discarded", why, time.time())
+            turns.let_go(records)
 
     return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why)))
 
@@ -308,14 +313,16 @@ class _Fixing:
 
     def _own(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:
         patches: list[dict[str, str | bytes | None]] = [{} for _ in records]
+        said: list[tuple[int, str]] = []
         for name in sorted({name for one in records for name in self._patches[one.id]}):
             rows = [row for row, one in enumerate(records) if name in self._patches[one.id]]
-            if name not in schema.types:
-                raise ConfigError(f"{records[rows[0]].id}: {schema.dataset} has no column `{name}`", hint="nothing was changed")
+            if name not in schema.types or name.startswith(KEY_PREFIX):
+                said += [(row, f"{schema.dataset} has no column `{name}`") for row in rows]
+                continue
             texts, bad = as_typed(schema, name, [self._patches[records[row].id][name] for row in rows])
-            if bad:
-                said = "\n".join(f"{records[rows[at]].id}: {why}" for at, why in sorted(bad.items()))
-                raise ConfigError(said, hint="nothing was changed")
+            said += [(rows[at], why) for at, why in bad.items()]
             for row, text in zip(rows, texts.to_pylist(), strict=True):
                 patches[row][name] = text
+        if said:
+            raise ConfigError("\n".join(f"{records[row].id}: {why}" for row, why in sorted(said)), hint="nothing was changed")
         return [dict(patch) for patch in patches]

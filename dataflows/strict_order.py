@@ -1,6 +1,6 @@
 """Datasets whose contract says `order: strict`: a change waits while an earlier one of its key is in quarantine, in a lane of its own.
 
-A change that waits is a record of quarantine itself, which breaks the rule ORDER, and makes the next one wait; one that takes another key
+A change that waits is a record of quarantine itself, which breaks the rule `order`, and makes the next one wait; one that takes another key
 makes that key wait, too. A truncate ends all lanes of its dataset, a copied row that of its key: what they bring is newer than all of it.
 """
 
@@ -16,16 +16,16 @@ import pyarrow as pa
 from dataflows.mapping import Mapped
 from journal.batch import ChangeBatch, Longs, Mask, Op
 from journal.key_hash import Hashes, key_hashes
-from journal.quarantine import QuarantineRecord, Reason, key_text, record_id, values_of
+from journal.quarantine import QuarantineRecord, key_text, record_id, values_of
+from journal.queueing import waiting_for
 from journal.sitting import SittingKeys, hashes_of, key_texts, keys_of, touched_keys
 from quality.judgement import Judgement, QuarantinedRow
 from sinks.base import NO_ROWS
 
 if TYPE_CHECKING:
     from dataflows.waiting import Part
-
-ORDER = "order"
-"""The rule that a change breaks which waits for an earlier one of its key."""
+    from journal.local import JournalWriter
+    from quality.contract import Contract
 
 Waits = Mapping[int, str]
 """Row of a batch -> the id of the record that it waits for."""
@@ -204,9 +204,10 @@ class _Walk:
         return self.lanes[key]
 
 
-def waiting_for(record: str) -> Reason:
-    """Why a change waits for the record with this id."""
-    return Reason(ORDER, None, f"waits behind {record}", None)
+def strict_order(journal: JournalWriter, contracts: Mapping[str, Contract]) -> StrictOrder | None:
+    """What keeps changes waiting for records of their keys; None where no contract wants it."""
+    strict = {name for name, contract in contracts.items() if contract.order == "strict"}
+    return StrictOrder(journal.id, journal.sitting, strict) if strict else None
 
 
 def _texts(batch: ChangeBatch, keys: Sequence[pa.StringArray], rows: Longs, chosen: Mask) -> dict[int, list[str]]:

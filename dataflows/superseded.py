@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 from journal.batch import ChangeBatch, Mask, Op, Presence
 from journal.grouping import in_order
 from journal.joining import join
+from journal.sitting import key_texts
 from sinks.lineage import Touch, trace
 
-Newest = Callable[[str, Mapping[str, str]], int]
-"""Of a dataset and a key: the ordinal of the newest change that has passed since the key sits in quarantine; 0 where none has."""
+Newest = Callable[[str, Sequence[str]], Mapping[str, int]]
+"""Of a dataset and keys (see key_text): the ordinals of the newest changes that have passed since a key sits in quarantine; 0: none has."""
 
 _NOTHING = np.zeros(0, np.int64)
 
@@ -43,10 +44,11 @@ def _overtaken(batch: ChangeBatch, newest: Newest) -> tuple[Mask, Mask, Mask]:
     """bool[n] each: rows whose key has a newer change; whose former key has one; and that had another key before."""
     lineage = trace(batch, _NOTHING)
     own, left, moved = (np.zeros(len(batch), np.bool_) for _ in range(3))
-    values = zip(*(column.to_pylist() for column in lineage.keys), strict=True)
+    keys = key_texts(batch.schema.key, lineage.keys, np.arange(len(lineage.rows)))
+    known = newest(batch.dataset, keys)
     ordinals = batch.ordinal.tolist()
-    for entry, (row, touch, code, key) in enumerate(zip(lineage.rows.tolist(), lineage.touch, lineage.code, values, strict=True)):
-        behind = code >= 0 and newest(batch.dataset, dict(zip(batch.schema.key, key, strict=True))) > ordinals[row]
+    for entry, (row, touch, code, key) in enumerate(zip(lineage.rows.tolist(), lineage.touch, lineage.code, keys, strict=True)):
+        behind = code >= 0 and known.get(key, 0) > ordinals[row]
         if entry >= lineage.n and touch == Touch.LEFT:
             moved[row], left[row] = True, behind
         else:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from journal.audit_trail import BEGINNING, Line, ranges_of
+from journal.quarantine import RESOLVED
 
 _WAITS = "open or approved"  # as it was before it was to be replayed before its time
 AFTER: Mapping[str, str] = {
@@ -27,6 +28,8 @@ AFTER: Mapping[str, str] = {
     "rule-changed": "rule-changed",
 }
 """Action -> what its records are then. Other actions leave them as they are."""
+ERASING = ("erase", "forget")
+"""Actions behind which nobody waits for their records any more: what still waited is discarded."""
 
 _MOST = 100  # findings that are told
 _AT_ONCE = 50_000
@@ -83,7 +86,7 @@ def check(db: sqlite3.Connection, kept: tuple[int, str] | None = None, noted: st
         seen |= rest[-1] == noted
         if kept is not None and n == kept[0]:
             kept_hash = rest[-1]
-    if kept is not None and kept_hash != kept[1]:
+    if kept is not None and kept[0] and kept_hash != kept[1]:
         cut = (
             f"it ends at line {checked.n}, and had {kept[0]} lines" if kept[0] > checked.n else f"line {kept[0]} is another one than it was"
         )
@@ -110,11 +113,12 @@ class _Standing:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._words = [_OPEN, *sorted(set(AFTER.values()))]
+        self._ended = np.isin(self._words, RESOLVED)
         self.ordinals: npt.NDArray[np.int64] = np.fromiter(_column(db), np.int64)
         self._expected = np.zeros(len(self.ordinals), np.uint8)
 
     def take(self, line: Line) -> None:
-        status = AFTER.get(line.action)
+        status = "discarded" if line.action in ERASING else AFTER.get(line.action)
         if status is None or line.detail.get("sink") is not None:
             return
         code = self._words.index(status)
@@ -125,7 +129,8 @@ class _Standing:
         starts = np.searchsorted(self.ordinals, bounds[:, 0], "left")
         ends = np.searchsorted(self.ordinals, bounds[:, 1], "right")
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            self._expected[start:end] = code
+            some = self._expected[start:end]
+            some[...] = np.where(self._ended[some], some, code) if line.action in ERASING else code
 
     def differences(self) -> Iterator[tuple[str, str, str]]:
         rows = self._db.execute("select id, status from quarantine order by ordinal")

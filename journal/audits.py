@@ -47,6 +47,15 @@ class Audits(StateAccess):
         rows = self._read(chosen.order_by(_audited.c.at, _audited.c.last, _audited.c.rule))
         return [Audited(**{**row, "observed": None if row["observed"] is None else json.loads(row["observed"])}) for row in rows]
 
+    def verdicts(self, dataset: str, since: float) -> dict[str, tuple[int, int, float]]:
+        """Verdict -> in how many windows of rules of a dataset it was given since a time, on how many rows in all, and when last."""
+        if not self._has(_audited):
+            return {}
+        mine = sa.and_(_audited.c.dataset == dataset, _audited.c.at >= since, _audited.c.rule != "")
+        numbers = (sa.func.count().label("windows"), sa.func.sum(_audited.c.rows).label("judged"), sa.func.max(_audited.c.at).label("last"))
+        rows = self._read(sa.select(_audited.c.verdict, *numbers).where(mine).group_by(_audited.c.verdict))
+        return {row["verdict"]: (row["windows"], row["judged"], row["last"]) for row in rows}
+
     def place(self, dataset: str) -> AuditPlace | None:
         """How far the audit of a dataset has come; None before it has begun."""
         rows = self._read(sa.select(_place).where(_place.c.dataset == dataset)) if self._has(_place) else []

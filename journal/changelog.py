@@ -27,6 +27,7 @@ TABLES = (
     "audit",
     "sitting",
     "lane",
+    "contract",
 )
 
 EVENTS = {"insert": ("new",), "update": ("old", "new"), "delete": ("old",)}

@@ -168,13 +168,11 @@ def replayed(db: sqlite3.Connection, number: int) -> Iterator[tuple[str, str, st
     yield from db.execute("select id, dataset, status from quarantine where replay = ? order by ordinal", (number,))
 
 
-def mark_changed(db: sqlite3.Connection, dataset: str, fingerprint: str | None, rules: Collection[str], current: str | None) -> list[int]:
-    """Records that were judged by rules of which one is another one now, or gone: `rules` of those with this fingerprint."""
-    query = """select ordinal from quarantine where dataset = :dataset and status in ('open', 'failed-again')
-        and rules_hash is :fingerprint and rules_hash is not :current
-        and exists (select 1 from json_each(reasons) it, json_each(:rules) gone where it.value ->> 'rule' = gone.value) order by ordinal"""
-    given = {"dataset": dataset, "fingerprint": fingerprint, "rules": json.dumps(sorted(rules)), "current": current}
-    ordinals = [ordinal for (ordinal,) in db.execute(query, given)]
+def mark_changed(db: sqlite3.Connection, dataset: str, rules: Collection[str]) -> list[int]:
+    """Open records that broke any of these rules, which are others now, or gone."""
+    query = """select ordinal from quarantine where dataset = ? and status in ('open', 'failed-again')
+        and exists (select 1 from json_each(reasons) it, json_each(?) gone where it.value ->> 'rule' = gone.value) order by ordinal"""
+    ordinals = [ordinal for (ordinal,) in db.execute(query, (dataset, json.dumps(sorted(rules))))]
     db.execute(f"update quarantine set status = 'rule-changed' where {_AMONG}", (json.dumps(ordinals),))
     return ordinals
 

@@ -7,8 +7,10 @@ import json
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
+
+import msgspec
 
 from journal.sealing import Seal, SealedError, SealedValues, is_sealed
 
@@ -146,11 +148,18 @@ COLUMNS = ("table_name", *_PLAIN, *_JSON, "reasons", "cause", "pattern")
 def to_row(record: QuarantineRecord, seal: Seal) -> dict[str, Any]:
     """The record by COLUMNS."""
     row = {name: getattr(record, name) for name in _PLAIN}
-    row |= {name: encoded(getattr(record, name)) for name in _JSON}
+    raw = encoded(record.raw)
+    row |= {
+        "key": key_text(record.key),
+        "raw": raw,
+        "before": raw if record.before is record.raw else encoded(record.before),
+        "after": raw if record.after is record.raw else encoded(record.after),
+        "patch": encoded(record.patch),
+    }
     if record.sensitive:
         row |= {name: sealed(row[name], record.id, name, seal) for name in _SEALED}
     row["table_name"] = record.table
-    row["reasons"] = json.dumps([asdict(reason) for reason in record.reasons])
+    row["reasons"] = msgspec.json.encode(record.reasons).decode()
     return row | {"cause": record.group, "pattern": record.pattern}
 
 
@@ -161,7 +170,7 @@ def sealed(text: str | None, record: str, column: str, seal: Seal) -> str | None
 
 def from_row(row: Mapping[str, Any], seal: Seal, sink: str | None = None) -> QuarantineRecord:
     """The record that `to_row` was given. What is sealed of it is opened when it is looked at: see SealedValues."""
-    reasons = tuple(Reason(**reason) for reason in json.loads(row["reasons"]))
+    reasons = _REASONS.decode(row["reasons"])
     values: dict[str, Any] = {name: _opened(row, name, seal) for name in _JSON}
     plain = {name: row[name] for name in _PLAIN} | {"message": _message(row, seal)}
     sensitive = is_sealed(row["raw"])
@@ -188,19 +197,32 @@ def encoded(values: Values | None) -> str | None:
     """What stands in a column that holds values."""
     if values is None:
         return None
-    return json.dumps({name: {"hex": value.hex()} if isinstance(value, bytes) else value for name, value in values.items()})
+    return msgspec.json.encode(_plain(values)).decode()
+
+
+def _plain(values: Values) -> Mapping[str, object]:
+    if bytes not in map(type, values.values()):
+        return dict(values)
+    return {name: {"hex": value.hex()} if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def key_text(key: Values) -> str:
-    """A key as the journal's tables have it."""
-    return encoded(key) or ""
+    """A key as the journal's tables have it: always the same for one key."""
+    return json.dumps(_plain(key))
 
 
 def values_of(text: str | None) -> Values | None:
     """The values that `encoded` was given."""
     if text is None:
         return None
-    return {name: bytes.fromhex(value["hex"]) if isinstance(value, dict) else value for name, value in json.loads(text).items()}
+    found: Mapping[str, Any] = _VALUES.decode(text)
+    if dict not in map(type, found.values()):
+        return found
+    return {name: bytes.fromhex(value["hex"]) if isinstance(value, dict) else value for name, value in found.items()}
+
+
+_VALUES = msgspec.json.Decoder(dict[str, str | dict[str, str] | None])
+_REASONS: msgspec.json.Decoder[tuple[Reason, ...]] = msgspec.json.Decoder(tuple[Reason, ...])
 
 
 _INSERT = f"insert into quarantine ({', '.join(COLUMNS)}) values ({', '.join(':' + name for name in COLUMNS)})"
@@ -256,7 +278,7 @@ def record(db: sqlite3.Connection, name: str, seal: Seal) -> QuarantineRecord | 
 
 def records_of(db: sqlite3.Connection, dataset: str, key: Values, seal: Seal) -> list[QuarantineRecord]:
     """The records of a key (its columns in their order), in the order of the stream."""
-    rows = db.execute(f"{_SELECT} where dataset = ? and key = ? order by ordinal", (dataset, encoded(key)))
+    rows = db.execute(f"{_SELECT} where dataset = ? and key = ? order by ordinal", (dataset, key_text(key)))
     return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in rows]
 
 
@@ -292,3 +314,15 @@ def open_keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
     """The keys of a dataset's records that are not resolved."""
     rows = db.execute(f"select key from quarantine where dataset = ? and {_WAITS}", (dataset,))
     return [values_of(key) or {} for (key,) in rows]
+
+
+def mended(db: sqlite3.Connection, ordinals: Sequence[int]) -> set[int]:
+    """Which of these are records that were released with values of their owner's."""
+    query = "select ordinal from quarantine where status = 'resolved' and patch is not null and ordinal in (select value from json_each(?))"
+    return {ordinal for (ordinal,) in db.execute(query, (json.dumps(ordinals),))}
+
+
+def discarded(db: sqlite3.Connection, dataset: str) -> list[tuple[Values, int]]:
+    """The keys and ordinals of a dataset's records that were given up."""
+    rows = db.execute("select key, ordinal from quarantine where dataset = ? and status = 'discarded'", (dataset,))
+    return [(values_of(key) or {}, ordinal) for key, ordinal in rows]

@@ -11,6 +11,7 @@ Records of a table without a key sit together under no columns: only a truncate 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
@@ -81,21 +82,26 @@ class SittingKeys:
 
     def remove(self, records: Iterable[QuarantineRecord]) -> None:
         """Records are resolved, superseded or discarded. Harmless when told again."""
+        places = [(record.dataset, key_text(key), record.ordinal) for record in records for key in keys_of(record)]
+        told = """select dataset, lane.key, ordinal from json_each(?) it
+            join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
         with self._writing():
-            for record in records:
-                for key in map(key_text, keys_of(record)):
-                    at = (record.dataset, key)
-                    if self._db.execute("delete from lane where dataset = ? and key = ? and ordinal = ?", (*at, record.ordinal)).rowcount:
-                        self._db.execute("update sitting set records = records - 1 where dataset = ? and key = ?", at)
-                        self._db.execute("delete from sitting where dataset = ? and key = ? and records = 0", at)
-                        self._let_go(record.dataset)
+            for start in range(0, len(places), _AT_ONCE):
+                some = self._db.execute(told, (msgspec.json.encode(places[start : start + _AT_ONCE]).decode(),)).fetchall()
+                keys = Counter((dataset, key) for dataset, key, _ in some)
+                self._db.executemany("delete from lane where dataset = ? and key = ? and ordinal = ?", some)
+                fewer = ((count, *key) for key, count in keys.items())
+                self._db.executemany("update sitting set records = records - ? where dataset = ? and key = ?", fewer)
+                self._db.executemany("delete from sitting where dataset = ? and key = ? and records = 0", list(keys))
+                self._let_go(Counter(dataset for dataset, _ in keys))
 
-    def _let_go(self, dataset: str) -> None:
-        found = self._known.get(dataset)
-        if found is not None:
-            found.gone += 1
-            if found.gone > _STALE and found.gone > len(found) // 2:
-                self.reload()
+    def _let_go(self, keys: Mapping[str, int]) -> None:
+        for dataset, gone in keys.items():
+            found = self._known.get(dataset)
+            if found is not None:
+                found.gone += gone
+                if found.gone > _STALE and found.gone > len(found) // 2:
+                    self.reload()
 
     def candidates(self, dataset: str, hashes: Hashes) -> Longs:
         """Indices of those of m keys, uint64[m], that may sit; all that do are among them."""
@@ -136,6 +142,14 @@ class SittingKeys:
         found = self._db.execute("select newest from sitting where dataset = ? and key = ?", (dataset, text)).fetchone()
         return 0 if found is None else int(found[0])
 
+    def newest_of(self, dataset: str, keys: Sequence[str]) -> dict[str, int]:
+        """The same of many keys, as text: of those that sit."""
+        found: dict[str, int] = {}
+        query = "select sitting.key, newest from json_each(?) it join sitting on dataset = ? and sitting.key = it.value"
+        for start in range(0, len(keys), _AT_ONCE):
+            found.update(self._db.execute(query, (msgspec.json.encode(keys[start : start + _AT_ONCE]).decode(), dataset)))
+        return found
+
     def newer(self, record: QuarantineRecord) -> Newer:
         """What has passed of the keys of an unresolved record behind it."""
         found = [self.newest(record.dataset, key) for key in (record.key, old_key(record) or record.key)]
@@ -148,25 +162,18 @@ class SittingKeys:
         ).fetchone()
         return 0 if found[0] is None or found[0] < found[1] else int(found[0])
 
-    def ahead(self, record: QuarantineRecord) -> int:
-        """The ordinal of the nearest unresolved record of a key of this one's that comes before it, and that nothing newer has passed; 0:
-        there is none."""
-        return max((self._next_to(record, key, "max(ordinal)", "<") for key in keys_of(record)), default=0)
-
-    def following(self, record: QuarantineRecord) -> list[int]:
-        """The ordinals of the unresolved records that come next under the keys of this one, in order."""
-        found = {self._next_to(record, key, "min(ordinal)", ">") for key in keys_of(record)}
-        return sorted(found - {0})
-
-    def _next_to(self, record: QuarantineRecord, key: Values, which: str, side: str) -> int:
-        if not key:
-            return 0
-        found = self._db.execute(
-            f"""select {which} from lane join sitting using (dataset, key)
-                where dataset = ? and key = ? and ordinal {side} ? and ordinal > newest""",
-            (record.dataset, key_text(key), record.ordinal),
-        ).fetchone()
-        return int(found[0] or 0)
+    def ahead(self, record: QuarantineRecord) -> frozenset[int]:
+        """Of each key of a record the ordinal of the nearest unresolved one that comes before it, if nothing newer has passed that one."""
+        found = [
+            self._db.execute(
+                """select max(ordinal) from lane join sitting using (dataset, key)
+                   where dataset = ? and key = ? and ordinal < ? and ordinal > newest""",
+                (record.dataset, key_text(key), record.ordinal),
+            ).fetchone()[0]
+            for key in keys_of(record)
+            if key
+        ]
+        return frozenset(ordinal for ordinal in found if ordinal is not None)
 
 
 def old_key(record: QuarantineRecord) -> Values | None:
@@ -235,6 +242,11 @@ def newer_than(db: sqlite3.Connection, records: Sequence[QuarantineRecord]) -> f
         newest |= {(dataset, key): ordinal for key, ordinal in found}
     behind = (one for one in records if any(newest.get((one.dataset, key), 0) > one.ordinal for key in places[one.id]))
     return frozenset(one.id for one in behind)
+
+
+def keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
+    """The keys of a dataset that sit."""
+    return [values_of(key) or {} for (key,) in db.execute("select key from sitting where dataset = ?", (dataset,))]
 
 
 def _readable(record: QuarantineRecord) -> list[Values]:

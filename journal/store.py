@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from journal import lookups, quarantine, sitting, trends, waiting
+from journal import contracts, lookups, quarantine, sitting, trends, waiting
 from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
@@ -81,6 +81,7 @@ _NEW_TABLES = (
     """create trigger if not exists audit_is_never_cut before delete on audit
         begin select raise(abort, 'the audit trail is only added to'); end""",
     *sitting.TABLES,
+    contracts.TABLE,
     trends.INDEX,
 )
 _NEW_INDEXES = (

@@ -137,6 +137,20 @@ def groups(db: sqlite3.Connection) -> list[Group]:
     return sorted(made, key=lambda group: (-group.records, group.first))
 
 
+def quarantined_at(db: sqlite3.Connection, ordinal: int) -> float:
+    """When a record was quarantined, in seconds since 1970; 0 where it is not there."""
+    found = db.execute("select quarantined_at from quarantine where ordinal = ?", (ordinal,)).fetchone()
+    return 0.0 if found is None else float(found[0])
+
+
+def rule_totals(db: sqlite3.Connection) -> dict[str, dict[str, Tally]]:
+    """Dataset -> rule -> what it found since the journal began. Ordinals and times are left out."""
+    found: dict[str, dict[str, Tally]] = {}
+    for dataset, rule, *sums in db.execute(f"select dataset, rule, {_SUMS} from ledger where rule <> '' group by dataset, rule"):
+        found.setdefault(dataset, {})[rule] = Tally(*sums)
+    return found
+
+
 def steps(db: sqlite3.Connection, since: float) -> dict[str, int]:
     """How often people did something with records of a dataset. What was asked for at once is one step, however many lines tell of it."""
     asked = "count(distinct coalesce(json_extract(detail, '$.request'), n))"

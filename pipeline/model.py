@@ -90,6 +90,7 @@ class Dataset:
     line: int = 0
     enrich: Path | None = None  # a file of SQL behind the contract, which may join lookups
     order_by: str | None = None  # the column that says which of two rows with one key is newer
+    in_force: tuple[Path, str] | None = None  # the text of the contract in force, where the file has another, and what messages call it
 
 
 @dataclass(frozen=True, slots=True)

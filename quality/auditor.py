@@ -36,6 +36,7 @@ _ABOUT_COLUMNS = ("expect_table_column", "expect_column_to_exist")
 _HOLDS_BACK = (Action.QUARANTINE, Action.DROP, Action.FAIL)
 _INSERTS = (Op.INSERT, Op.READ)
 _ROWS_TOLD = 20
+_LONGEST = 200  # characters of what was observed, in a message
 
 RULE, DISAGREEMENT, GATE, NO_VERDICT = "rule", "disagreement", "gate", "no-verdict"
 """Kinds of incidents; see docs/auditor.md."""
@@ -183,7 +184,7 @@ class Auditor:
                     troubles.append(Trouble(DISAGREEMENT, f"the engines do not agree on {rule.id}: {said}", count=1))
         shown = MASKED if self._sensitive(rule) and observed is not None and not isinstance(observed, bool) else observed
         if not success:
-            said = "" if shown is None else f"; observed {shown}"
+            said = "" if shown is None else f"; observed {str(shown)[:_LONGEST]}"
             troubles.append(Trouble(RULE, f"the rule {rule.id} does not hold on {whole.rows} rows: {rule.says}{said}", count=1))
         return Finding(rule, "passes" if success else "fails", engine, whole.rows, observed=shown, troubles=troubles)
 

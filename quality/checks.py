@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from quality.column import Column
+from quality.differing import all_differ
 from quality.frame import Frame
 from quality.kernels.verdict import RowVerdict
 from quality.logical_types import Judged
@@ -95,8 +96,7 @@ def not_missing(column: str, words: Sequence[Value | None], mostly: float = 1.0)
 
     def passes(found: Sequence[Column]) -> Mask:
         array = found[0].array
-        among = pc.is_in(array, value_set=_values(words, array.type, strict=False))
-        missing = _filled(among, False) | (np.asarray(pc.is_null(array)) & (None in words))
+        missing = _among(array, words) | (np.asarray(pc.is_null(array)) & (None in words))
         return ~missing
 
     return Check((column,), passes, mostly=mostly, with_missing=True)
@@ -106,7 +106,7 @@ def one_of(column: str, allowed: Sequence[Value | None], mostly: float = 1.0) ->
     """The value is in the set. Typed: the text "1" is not the number 1."""
 
     def passes(found: Sequence[Column]) -> Mask:
-        return _filled(pc.is_in(found[0].array, value_set=_values(allowed, found[0].array.type, strict=False)), False)
+        return _among(found[0].array, allowed)
 
     return Check((column,), passes, mostly=mostly)
 
@@ -118,13 +118,15 @@ def check_values(values: Sequence[Value | None], of: pa.DataType) -> None:
 
 def equals(array: pa.Array, value: Value) -> Mask:
     """bool[n]: where an array has the value. One that its type cannot hold is nowhere."""
-    return _filled(pc.is_in(array, value_set=_values([value], array.type, strict=False)), False)
+    return _among(array, [value])
 
 
 def no_duplicates(columns: Sequence[str], mostly: float = 1.0) -> Check:
     """No two rows have the same values; every copy fails. Rows that lack one of the values are left alone, as by a database."""
 
     def passes(found: Sequence[Column]) -> Mask:
+        if all_differ(found):
+            return np.ones(len(found[0]), np.bool_)
         codes = np.zeros(len(found[0]), np.int64)
         whole = np.ones(len(codes), np.bool_)
         for column in found:
@@ -229,6 +231,15 @@ def _number(value: Value) -> Decimal:
 
 def _filled(flags: pa.BooleanArray | pa.ChunkedArray, missing: bool) -> Mask:
     return np.asarray(pc.fill_null(flags, missing))
+
+
+def _among(array: pa.Array, words: Sequence[Value | None]) -> Mask:
+    """bool[n]: where an array has one of the words. -0.0 is 0.0, which Arrow tells apart."""
+    known = _values(words, array.type, strict=False)
+    if pa.types.is_floating(array.type):
+        nothing = pa.scalar(0.0, array.type)
+        array, known = pc.add(array, nothing), pc.add(known, nothing)
+    return _filled(pc.is_in(array, value_set=known), False)
 
 
 def _values(words: Sequence[Value | None], of: pa.DataType, *, strict: bool) -> pa.Array:

@@ -53,6 +53,10 @@ def read_data(file: Path, contract: Contract) -> Data:
             rows = len(next(iter(columns.values())).values) if columns else 0
         elif suffix in JSON:
             columns, rows = read_json_lines(file, contract)
+            if not rows:  # it says nothing of its columns
+                columns = {
+                    name: TypedColumn(pa.nulls(0, held.arrow), np.zeros(0, np.bool_)) for name, held in contract.types_in_files.items()
+                }
         elif suffix in PARQUET + ARROW:
             table = pyarrow.parquet.read_table(file) if suffix in PARQUET else _arrow(file)
             columns, rows = (

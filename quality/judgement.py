@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from journal.batch import ChangeBatch
 from journal.quarantine import Reason
 
 Mask = npt.NDArray[np.bool_]
@@ -62,3 +63,13 @@ class Judgement:
     failure: Failure | None = None
     judged: int = 0
     alert: str | None = None
+
+
+def undecodable(batch: ChangeBatch) -> Judgement:
+    """The verdict where no contract is: only what cannot be held as text is held back."""
+    passed = np.ones(len(batch), np.bool_)
+    reasons: dict[int, list[Reason]] = {}
+    for defect in batch.defects:
+        reasons.setdefault(defect.row, []).append(Reason(UNDECODABLE, defect.column, defect.message, defect.shown))
+    passed[list(reasons)] = False
+    return Judgement(passed, [QuarantinedRow(row, tuple(reasons[row])) for row in sorted(reasons)])

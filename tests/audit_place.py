@@ -122,11 +122,15 @@ class AuditPlace:
         if self.step._state.ending.error is not None:
             raise self.step._state.ending.error
 
+    def reader(self) -> JournalReader:
+        """The journal, for whoever looks at it."""
+        return JournalReader.open(self.pipeline.state, "shop")
+
     def audit(self, now: float | None = None, go_on: Callable[[], bool] = lambda: True, **options: Any) -> Audit:
         """Audits what has come."""
         auditing = Auditing(self.pipeline, self.audits, self._asked)
         contract = contracts(self.pipeline)["orders"]
-        with closing(JournalReader.open(self.pipeline.state, "shop")) as reader:
+        with closing(self.reader()) as reader:
             return auditing.dataset(reader, "orders", contract, time.time() if now is None else now, go_on, **options)
 
     def _asked(self) -> Reference:

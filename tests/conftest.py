@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fix_follower",
     "tests.fix_files",
     "tests.fix_kafka",
+    "tests.fix_life",
 ]
 
 # Busy machines make single examples slow; what takes too long as a whole is for pytest-timeout to say.

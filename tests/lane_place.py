@@ -1,7 +1,9 @@
-"""A pipeline of one table in this process: its judge, its journal, and the end of ingest that writes it, without a source or a sink."""
+"""A pipeline of one table in this process: its judge, its journal, and what its owners ask for, without a source or a sink."""
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,21 +14,26 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dataflows import steps
+from dataflows.build import contracts
 from dataflows.ingest import IngestState, JournalStep
 from dataflows.judging import Judge
 from dataflows.observe import IngestMetrics
 from dataflows.records import judged_records
-from dataflows.strict_order import StrictOrder
+from dataflows.replay import Replay
+from dataflows.stages import load_stages
+from dataflows.steps import Answer, Desk
+from dataflows.strict_order import strict_order
 from journal.batch import ChangeBatch, CopyMarker, Op, Segment
 from journal.bell import Ringer
+from journal.inbox import Request
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Wanted
 from journal.schema import Column, TableSchema
+from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig
-from quality.contract import Contract
-from quality.contract_reading import load_contract
-from quality.gate import Gate
 from tests.contract_text import write_contract
+from tests.journal_cases import everything, ordinals
 
 SCHEMA = TableSchema("orders", (Column("id", "text", 1), Column("amount", "integer", 2)), ("id",))
 SOURCE, TABLE = "portal", "public.orders"
@@ -92,6 +99,15 @@ def batch_of(changes: Sequence[Change]) -> ChangeBatch:
     )
 
 
+PIPELINE = """\
+pipeline: commerce
+state: .
+sources: {portal: {type: postgres, dsn: host=nowhere, tables: [public.orders]}}
+datasets: {orders: {from: [portal.public.orders], contract: orders.odcs.yaml}}
+sinks: {out: {type: duckdb, path: out.duckdb}}
+"""
+
+
 class _Source:
     def confirm(self, watermark: str) -> None:
         """Nobody is told."""
@@ -102,22 +118,49 @@ class Place:
 
     def __init__(self, folder: Path, order: str) -> None:
         self.folder = folder
-        self.contract: Contract = load_contract(write_contract(folder, CONTRACT.format(order=order)))
+        write_contract(folder, CONTRACT.format(order=order))
+        (folder / "pipeline.yaml").write_text(PIPELINE)
+        pipeline = load_pipeline(folder / "pipeline.yaml")
+        rules = contracts(pipeline)
         self._held = ExitStack()
         self.journal = self._held.enter_context(JournalWriter.open(folder, "commerce", JournalConfig(1 << 40, 0.0)))
+        stages = load_stages(pipeline, rules, self.journal)
         record = partial(judged_records, self.journal.id, lambda batch, row: "0/1", "orders@example.com")
-        strict = StrictOrder(self.journal.id, self.journal.sitting, ["orders"]) if order == "strict" else None
-        self.judge = Judge(self.journal.next_ordinal, lambda schema: Gate(self.contract, schema), record, order=strict)
+        strict = strict_order(self.journal, rules)
+        self.judge = Judge(self.journal.next_ordinal, partial(stages.gate, rules), record, order=strict)
         ringer = Ringer(folder, [])
         self._held.callback(ringer.close)
         nobody: dict[str, Any] = {"copy_requested": lambda *_: None, "copy_done": lambda *_: None, "copy_name": lambda *_: "orders"}
         sources: Any = {SOURCE: _Source()}
         self.step = JournalStep(self.journal, self.judge, sources, IngestState(), IngestMetrics(), ringer, **nobody)
+        self._desk = Desk(self.journal, rules, stages.maps, lambda *_: None, folder)
+        self.replay = Replay(self.journal, rules, stages, frozenset, lambda: None)
 
     def take(self, *batches: Sequence[Change] | CopyMarker) -> None:
         """One transaction of the source: its batches, all judged before the first of them is written."""
         entries = [one if isinstance(one, CopyMarker) else batch_of(one) for one in batches]
         self.step.write_batch([self.judge.segment(Segment(SOURCE, entries, "w"))])
+
+    def ask(self, action: str, *records: QuarantineRecord, **content: Any) -> Answer:
+        """What an owner asks for; of a replay what comes of it, too."""
+        step = {"fix": steps.fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}[action]
+        told = {"action": action, "ids": [one.id for one in records], "by": "ann@example.com", **content}
+        doing = step(self._desk, Request(uuid.uuid4().hex, time.time(), told))
+        while True:
+            try:
+                next(doing)
+            except StopIteration as ended:
+                answer: Answer = ended.value
+                break
+        while self.replay.step(100):
+            pass
+        return answer
+
+    def mend(self, record: QuarantineRecord, amount: int) -> Answer:
+        """Fixes, approves and replays a record."""
+        self.ask("fix", record, set={"amount": str(amount)})
+        self.ask("approve", record, by="bo@example.com")
+        return self.ask("replay", record)
 
     def records(self, status: str | None = None) -> list[QuarantineRecord]:
         with JournalReader.open(self.folder, "commerce") as reader:
@@ -130,11 +173,14 @@ class Place:
             for one in self.records()
         }
 
+    def entries(self) -> list[ChangeBatch | CopyMarker]:
+        """What a sink gets that keeps up: commit by commit, as ingest wrote it."""
+        with JournalReader.open(self.folder, "commerce") as reader:
+            return everything(reader, max_bytes=1)
+
     def passed(self) -> list[int]:
         """The ordinals of what went on, in the order in which it did."""
-        with JournalReader.open(self.folder, "commerce") as reader:
-            found = reader.read(0, max_bytes=1 << 30, sink="out").entries
-        return [int(ordinal) for _, entry in found if isinstance(entry, ChangeBatch) for ordinal in entry.ordinal]
+        return ordinals(self.entries())
 
     def close(self) -> None:
         self._held.close()

@@ -19,17 +19,22 @@ from dataflows.alerts.carrying import AwayError, Carrier
 from dataflows.alerts.telling import Telling
 from dataflows.backoff import Backoff
 from dataflows.stopping import Stop
+from journal import contracts
 from journal.alerting import AlertBook, Message
 from journal.audits import Audits
 from journal.batch import Op, batch_from_columns
-from journal.local import JournalWriter
+from journal.local import JournalReader, JournalWriter
+from journal.locks import ProcessLock
+from journal.processes import WATCH
 from journal.quarantine import QuarantineRecord, Reason, record_id
 from journal.schema import Column, TableSchema
-from journal.state import State
+from journal.state import Folder, State
 from pipeline.errors import Refused
 from pipeline.load import load_pipeline
-from pipeline.model import JournalConfig
+from pipeline.model import JournalConfig, KafkaJournal
 from quality.alerts.payload import moment
+from quality.contract_reading import load_contract
+from sinks.base import Cursor
 from tests.http_inbox import Inbox, inbox
 from tests.invoking import sluice
 from tests.waiting import wait_for
@@ -52,7 +57,6 @@ schema:
       - {name: amount, logicalType: number, logicalTypeOptions: {minimum: 0}}
 slaProperties:
   - {property: freshness, value: 1, unit: h}
-  - {property: completeness, value: 90, unit: percent}
 """
 PIPELINE = """
 pipeline: shop
@@ -105,7 +109,7 @@ class Shop:
         known = {message.id for message in self.book.messages()}
         self.telling.tick(self.now)
         new = [message.id for message in self.book.messages() if message.id not in known]
-        wait_for(lambda: not self.book.unsent(), message="messages to be sent")
+        wait_for(lambda: not self.book.awaited(), message="messages to be sent")
         sent = {posted.json["id"]: posted.json for posted in self.web.posted}
         return [sent[number] for number in new]
 
@@ -114,23 +118,15 @@ class Shop:
         self.tick()
         return self.tick(30)
 
-    def arrive(self, rows: int, bad: list[QuarantineRecord], *, first: int = 1, age: float = 0.0) -> None:
+    def arrive(self, rows: int, bad: list[QuarantineRecord], *, first: int = 1) -> None:
         good = rows - len(bad)
         if good:
             columns = [pa.array([str(n) for n in range(good)]), pa.array(["a@b"] * good), pa.array(["5"] * good)]
             at = first + len(bad)
             self.journal.append(batch_from_columns(SCHEMA, columns, Op.INSERT, source="portal", table="public.orders", first=at))
         self.journal.quarantine(bad)
-        when = int((self.now - age) * 1e6)
-        self.journal.count(
-            "orders",
-            source="portal",
-            rows=rows,
-            quarantined=len(bad),
-            first_ordinal=first,
-            last_ordinal=first + rows - 1,
-            times=(when, when),
-        )
+        last = first + rows - 1
+        self.journal.count("orders", source="portal", rows=rows, quarantined=len(bad), first_ordinal=first, last_ordinal=last)
         self.journal.commit("portal", "{}")
 
     def record(self, ordinal: int, *, column: str = "amount", value: str = "-3", rule: str = "amount-minimum-1") -> QuarantineRecord:
@@ -151,12 +147,20 @@ class Shop:
             quarantined_at=NOW - 60,
         )
 
+    def in_force(self, text: str) -> None:
+        """What approval, or a start of ingest, does."""
+        contract = load_contract(self.folder / "orders.yaml", text)
+        with self.journal.changing() as db:
+            contracts.put(db, "orders", (contract.id, contract.version, contract.fingerprint), text, 1)
+        self.journal.commit_beside()
+
     def portal(self, tables: dict[str, Any] | None = None, **status: Any) -> None:
         """What the source says of itself."""
         self.state.source_status("portal", {"state": "streaming", "tables": tables or {}, **status})
 
     def lake(self, state: str, error: str | None = None, seq: int = 0) -> None:
-        self.state.sink_progress("lake", state=state, error=error, journal=self.journal.id, seq=seq, cursor=None)
+        cursor = Cursor(self.journal.id, seq).encode() if seq else None
+        self.state.sink_progress("lake", state=state, error=error, journal=self.journal.id, seq=seq, cursor=cursor)
 
     def close(self) -> None:
         self._stop.set()
@@ -245,36 +249,64 @@ def test_what_stops_is_told_to_those_whom_it_concerns_and_so_is_that_it_goes_on(
 def test_a_breaker_is_told_as_one_thing_not_as_a_stopped_table_too(shop: Shop) -> None:
     said = "600 of the last 10000 rows break rules that hold them back; the contract's breaker allows 0.05 of 10000"
     shop.portal({"public.orders": {"state": "stopped", "error": said}}, breakers={"orders": said})
+    with closing(Audits.open(shop.pipeline.state)) as audits:
+        audits.seen("orders", "breaker", "", {"message": said}, NOW)
     (told,) = shop.told()
     assert [line["kind"] for line in told["alerts"]] == ["breaker"]
     assert said in told["alerts"][0]["what"]
 
 
-def test_promises_that_are_not_kept_are_told_and_that_they_are_kept_again(shop: Shop) -> None:
-    shop.arrive(100, [shop.record(n) for n in range(1, 12)], age=3500)
-    (told,) = shop.told()
-    assert {line["kind"] for line in told["alerts"]} == {"quarantine", "completeness"}
-    complete = next(line for line in told["alerts"] if line["kind"] == "completeness")
-    assert (complete["count"], complete["share"]) == (11, 0.11)
-    assert shop.tick(80) == []
-    (told,) = shop.tick(30)
-    assert told["title"] == "orders: not fresh"
-    assert "none is older than 1 h" in told["alerts"][0]["what"]
-    shop.arrive(900, [], first=101)
-    shop.tick(10)
-    (told,) = shop.tick(30)
-    assert told["title"] == "orders: over: not complete, not fresh"
-
-
-def test_incidents_of_the_auditor_are_told(shop: Shop) -> None:
+def test_what_the_auditor_finds_is_told_and_that_it_is_over(shop: Shop) -> None:
     with closing(Audits.open(shop.pipeline.state)) as audits:
-        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "two engines differ on 3 rows"}, NOW - 100)
+        audits.seen("orders", "disagreement", "amount-minimum-1", {"message": "they differ on 'leak'", "count": 3}, NOW - 100)
+        audits.seen("orders", "freshness", "freshness", {"message": "the newest change was committed 3 h ago; 1 h are promised"}, NOW - 50)
+        audits.seen("customers", "freshness", "freshness", {"message": "of a dataset that is not audited any more"}, NOW - 50)
         (told,) = shop.told()
-        (line,) = told["alerts"]
-        assert (line["kind"], line["what"]) == ("incident", "disagreement: two engines differ on 3 rows (rule amount-minimum-1)")
-        audits.over("orders", "disagreement", NOW)
+        jsonschema.validate(told, PAYLOAD_SCHEMA)
+        assert told["title"] == "orders: incident of the auditor, not fresh"
+        assert [(line["kind"], line["what"], line["count"]) for line in told["alerts"]] == [
+            ("incident", "disagreement: they differ on *** (rule amount-minimum-1)", 3),
+            ("freshness", "the newest change was committed 3 h ago; 1 h are promised", None),
+        ]
+        assert told["alerts"][1]["since"] == moment(NOW - 50)
+        for kind in ("disagreement", "freshness"):
+            audits.over("orders", kind, NOW)
+    shop.tick(10)
+    assert [told["title"] for told in shop.tick(30)] == ["orders: over: incident of the auditor, not fresh"]
+
+
+def test_a_sink_that_is_behind_by_more_than_is_promised_is_told_to_the_owner_of_the_data(shop: Shop) -> None:
+    (shop.folder / "orders.yaml").write_text(CONTRACT.replace("freshness, value: 1, unit: h", "latency, value: 0.0001, unit: s"))
+    shop.arrive(1000, [])
+    shop.lake("retrying", "away", seq=0)
+    (told,) = shop.told()
+    assert (told["title"], told["owner"]) == ("orders: late", "checkout")
+    assert told["alerts"][0]["what"].startswith("the sink lake is behind by more than the 0.0001 s")
+    with closing(JournalReader.open(shop.pipeline.state, "shop")) as reader:
+        shop.lake("running", seq=reader.last_seq())
     shop.tick(10)
     assert [told["kind"] for told in shop.tick(30)] == ["recovery"]
+
+
+def test_a_contract_that_breaks_what_others_rely_on_is_told_and_hides_what_it_did_until_it_is_approved(shop: Shop) -> None:
+    shop.in_force(CONTRACT)
+    (shop.folder / "orders.yaml").write_text(
+        CONTRACT.replace(", classification: confidential", "").replace("version: 1.0.0", "version: 2.0.0")
+    )
+    shop.arrive(1000, [shop.record(1, column="email", value="LEAK-1", rule="email-format-1")])
+    (told,) = shop.told()
+    jsonschema.validate(told, PAYLOAD_SCHEMA)
+    assert {line["kind"] for line in told["alerts"]} == {"quarantine", "contract"}
+    contract = next(line for line in told["alerts"] if line["kind"] == "contract")
+    assert contract["what"].startswith("the contract 2.0.0 waits for approval, until then 1.0.0 judges: ")
+    assert "a-9" not in json.dumps(told)
+    shop.in_force((shop.folder / "orders.yaml").read_text())
+    shop.tick(10)
+    (told,) = shop.tick(30)
+    assert told["title"] == "orders: over: a new contract is not in force"
+    (shop.folder / "orders.yaml").write_text("kind: nonsense")
+    (told,) = shop.tick(4000)[:1] or shop.tick(30)
+    assert "is not sound, so 2.0.0, which is in force, judges" in told["alerts"][0]["what"]
 
 
 def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop: Shop) -> None:
@@ -286,7 +318,7 @@ def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop
     assert [line["kind"] for line in told["alerts"]] == ["quarantine"]
     assert shop.tick(3500) == []
     (told,) = shop.tick(100)
-    assert [(line["kind"], line["count"]) for line in told["alerts"]] == [("approval", 3), ("freshness", None)]
+    assert [(line["kind"], line["count"]) for line in told["alerts"]] == [("approval", 3)]
     assert shlex.split(told["alerts"][0]["command"])[-2:] == ["--status", "patched"]
 
 
@@ -305,13 +337,31 @@ def test_a_journal_that_cannot_be_read_ends_no_alert_and_keeps_none_of_the_other
     assert shop.tick(100) == []
 
 
+def test_of_several_machines_the_one_tells_that_has_watched_longest(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.lake("stopped", "gone")
+    others = [Folder("elsewhere", {WATCH: NOW - 100}, time.time())]
+    monkeypatch.setattr(State, "elsewhere", lambda state: others)
+    monkeypatch.setattr("journal.opening.catch_up", lambda pipeline: None)
+    shop.pipeline = replace(shop.pipeline, journal=JournalConfig(kafka=KafkaJournal("none:1", "sluice", 1)))
+    shop.restart()
+    with ProcessLock(shop.pipeline.state, WATCH, "watch"):
+        assert shop.told() == []
+        others[0] = replace(others[0], running={WATCH: time.time() + 100})
+        assert len(shop.told()) == 1
+    others[0] = replace(others[0], running={WATCH: NOW - 100})
+    shop.lake("running")
+    assert shop.told() == []
+    others.clear()
+    assert len(shop.told()) == 1
+
+
 def test_a_thousand_causes_are_one_message_of_a_bounded_size(shop: Shop) -> None:
     shop.arrive(1000, [shop.record(n, rule=f"rule-{n}-\n<b>" + "x" * 5000) for n in range(1, 1001)])
     (told,) = shop.told()
     jsonschema.validate(told, PAYLOAD_SCHEMA)
-    assert told["title"] == "orders: 1,000 new causes in quarantine, not complete (1,000 records)"
-    assert (len(told["alerts"]), told["more"]) == (20, 82)
-    assert [(line["what"], line["count"]) for line in told["alerts"][1:2]] == [("further causes in quarantine", 900)]
+    assert told["title"] == "orders: 1,000 new causes in quarantine (1,000 records)"
+    assert (len(told["alerts"]), told["more"]) == (20, 81)
+    assert [(line["what"], line["count"]) for line in told["alerts"][:1]] == [("further causes in quarantine", 900)]
     assert len(json.dumps(told)) < 50_000
     assert shop.tick(60) == []
 
@@ -351,8 +401,8 @@ def test_a_channel_that_is_away_keeps_nobody_else_waiting_and_gets_its_messages_
 
         Carrier("away", away, book, stop, Backoff(first=0.2, most=0.2)).wake()
         Carrier("here", here, book, stop).wake()
-        wait_for(lambda: [message.channel for message in book.unsent()] == ["away"], message="the channel that is there")
-        wait_for(lambda: not book.unsent(), message="the channel that was away")
+        wait_for(lambda: book.awaited() == ["away"], message="the channel that is there")
+        wait_for(lambda: not book.awaited(), message="the channel that was away")
         assert sent == [both[0].id] * 3
         told = {message.channel: message for message in book.messages()}
         assert (told["away"].sent, told["away"].attempts) == (True, 3)
@@ -371,7 +421,7 @@ def test_a_message_that_is_refused_too_old_or_broken_is_given_up_and_the_next_is
             return None
 
         Carrier("it", send, book, Stop()).wake()
-        wait_for(lambda: not book.unsent(), message="all of them")
+        wait_for(lambda: not book.awaited(), message="all of them")
         ended = [(message.payload["title"], message.sent, message.error) for message in book.messages()]
         assert ended == [
             ("refused", False, "no"),
@@ -426,6 +476,8 @@ def test_alerts_test_tries_each_channel_and_says_what_happened(shop: Shop) -> No
     assert unknown.code == 2
     assert "did you mean desk?" in unknown.err
     assert sluice("alerts", "test", shop.file, "--to", "nobody").code == 2
+    shop.file.write_text(shop.file.read_text() + "    crm: {type: slack, url: 'https://a/', owners: [crm, checkout]}\n")
+    assert "the channel `crm` is for the owner `crm`, whom no contract names" in sluice("check", shop.file).out
     shop.file.write_text(shop.file.read_text().partition("alerts:")[0])
     assert "names nobody to be told" in sluice("alerts", "test", shop.file).err
 

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
+from unittest.mock import Mock
 
 import pytest
 
+from dataflows.lookup_query import parse_enrichment
 from journal.batch import ChangeBatch, Op
+from journal.schema import Column, TableSchema
+from pipeline.errors import TransientError
 from tests.audit_place import AuditPlace
 
 BODY = """\
@@ -150,3 +154,53 @@ def test_updates_that_carry_part_of_a_row_and_deletes_are_counted_as_they_are(ma
     place.send(place.batch([["1", "1"], ["2", "2"]]))
     place.send(place.batch([["1", "3"], ["2", None]], [Op.UPDATE, Op.DELETE]), place.batch([[None, None]], Op.TRUNCATE))
     assert (place.audit().changes, place.incidents()) == (5, {})
+
+
+def test_an_audit_that_dies_before_its_place_is_kept_is_made_again(make_place: MakePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place(
+        BODY.replace("    customProperties", "    quality: [{id: many, metric: rowCount, mustBeGreaterThan: 9}]\n    customProperties")
+    )
+    place.send(orders(place, 1, 1, 2, -3))
+    with monkeypatch.context() as patched:
+        patched.setattr(place.audits, "keep", Mock(side_effect=TransientError("the disk is full")))
+        with pytest.raises(TransientError, match="the disk is full"):
+            place.audit()
+    assert place.audit().changes == 3
+    incident = place.incidents()["rule", "many"]
+    assert incident.count == 2
+    known = place.audits.place("orders")
+    assert known is not None
+    assert known.passed == 2
+
+
+def test_rows_of_two_shapes_are_one_set_and_huge_values_are_cut_off(make_place: MakePlace) -> None:
+    longest = "{id: longest, type: sql, query: 'SELECT max(note) FROM orders', mustBe: a}"
+    body = BODY.replace(
+        "    customProperties", f"    quality: [{{id: five, metric: rowCount, mustBe: 5}}, {longest}]\n    customProperties"
+    )
+    place = make_place(body.replace("      - {name: amount", "      - {name: note, logicalType: string}\n      - {name: amount"))
+    amount = place.schema.columns[1]
+    place.schema = TableSchema("orders", (place.schema.columns[0], amount, Column("note", "text", 3)), ("id",))
+    place.send(place.batch([["1", "1", "x" * 5000], ["2", "2", None]]))
+    place.schema = TableSchema("orders", (place.schema.columns[0], Column("other", "text", 4), Column("note", "text", 3), amount), ("id",))
+    place.send(place.batch([["3", "y", "c", "1"], ["4", "y", None, "2"], ["5", None, None, "3"]]))
+    place.audit()
+    assert set(place.incidents()) == {("rule", "longest")}
+    assert len(str(place.incidents()["rule", "longest"].detail)) < 2500
+    assert place.lines()["five"].verdict == "passes"
+
+
+@pytest.mark.parametrize(
+    "select, taken",
+    [
+        ("input.*, p.name AS product FROM input LEFT JOIN products AS p ON p.id = input.product", "id amount"),
+        ("i.id, p.amount FROM input i LEFT JOIN products AS p ON p.id = i.product", "id"),
+        ("id, upper(amount) AS amount FROM input", "id"),
+        ("* EXCLUDE (amount), amount + 1 AS amount FROM input", ""),
+        ("input.*, 1 AS amount FROM input", "id product"),
+        ("amount AS id, input.amount FROM input", "amount"),
+    ],
+)
+def test_of_a_dataset_that_is_enriched_those_columns_are_judged_that_are_taken_as_they_are(select: str, taken: str) -> None:
+    read = parse_enrichment(f"SELECT {select}", Path("enrich.sql"), {"products": ("id",)})
+    assert read.passed_through(["id", "amount", "product"]) == set(taken.split())

@@ -14,7 +14,7 @@ from quality.patterns import FORMATS
 from quality.rules import OPERATIONS, Action
 
 PAGE = Path(__file__).parents[1] / "docs" / "contracts.md"
-WORDS = [*METRICS, *OPERATORS, *FORMATS, *Action, *OPERATIONS, "breaker", "order", "approval", "mostly", "{object}", "{property}"]
+WORDS = [*METRICS, *OPERATORS, *FORMATS, *Action, *OPERATIONS, "breaker", "order", "approval", "audit", "mostly", "{object}", "{property}"]
 EXAMPLES = [text for text in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL) if text.startswith("apiVersion")]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -338,38 +337,6 @@ def test_rules_over_several_columns_and_over_the_table(tmp_path: Path) -> None:
         {"starts_at": days[1], "ends": None},
     ]
     assert failing(judged(tmp_path, PAIRS, records)) == {"order": [1], "by-name": [1], "gx": [1, 2], "there": ["starts_at", "ends"]}
-
-
-@pytest.mark.parametrize("written", [json.dumps, lambda rule: json.dumps(rule, ensure_ascii=False)])
-def test_an_expectation_may_be_written_as_json(tmp_path: Path, written: Callable[[Any], str]) -> None:
-    """Also where YAML would read something else in it: a character as two escapes, Infinity."""
-    smile = {"type": "ExpectColumnValuesToBeInSet", "kwargs": {"column": "a", "value_set": ["🙂", "é"]}}
-    (tmp_path / "orders.jsonl").write_text('{"a": "🙂"}\n{"a": "é"}\n{"a": "?"}\n')
-    bins = {"bins": [-math.inf, 0, math.inf], "weights": [0.5, 0.5]}
-    spread = {"type": "ExpectColumnKLDivergenceToBeLessThan", "kwargs": {"column": "b", "partition_object": bins, "threshold": 1}}
-    for implementation in (smile, json.dumps(smile)):
-        content = {
-            "apiVersion": "v3.1.0",
-            "kind": "DataContract",
-            "id": "orders",
-            "version": "1.0.0",
-            "status": "active",
-            "schema": [
-                {
-                    "name": "orders",
-                    "properties": [{"name": "a", "logicalType": "string"}, {"name": "b", "logicalType": "number"}],
-                    "quality": [
-                        {"id": "one", "type": "custom", "engine": "greatExpectations", "implementation": implementation},
-                        {"id": "two", "type": "custom", "engine": "greatExpectations", "implementation": json.dumps(spread)},
-                        {"id": "three", "type": "custom", "engine": "greatExpectations", "implementation": spread},
-                    ],
-                }
-            ],
-        }
-        (tmp_path / "orders.odcs.json").write_text(written(content))
-        found = {rule["id"]: rule for rule in run_contract_test(tmp_path / "orders.odcs.json", tmp_path / "orders.jsonl").answer()["rules"]}
-        assert found["one"]["rows"] == [2]
-        assert found["two"] == {**found["three"], "id": "two"}
 
 
 def test_an_empty_file_breaks_no_row_and_is_still_counted(tmp_path: Path) -> None:

@@ -169,6 +169,27 @@ def test_what_passed_last_is_known_again_after_a_crash(place: Place) -> None:
     assert place.send((U, "1", "d", "x"), (U, "2", "c", "x")) == [[], []]
 
 
+def test_what_was_never_committed_is_not_known_after_a_crash(place: Place) -> None:
+    place.send((PUT, "1", "a", "x"))
+    judged = place.judge.batch(batch_of([(U, "1", "b", "x")]))
+    assert isinstance(judged, JudgedBatch)
+    assert judged.earlier is not None
+    place.earlier.keep(judged.earlier, place.journal.lookups)
+    place.journal.rollback()
+    place.lose()
+    assert place.send((U, "1", "c", "x"), (U, "1", "b", "x")) == [["steps"], []], "the source sends it again"
+
+
+def test_what_stays_as_it_was_is_not_written_again(place: Place) -> None:
+    place.send((PUT, "1", "a", "x"), (PUT, "2", "b", None))
+    kept = place.journal.lookups.rows("earlier:orders")
+    place.send((U, "1", "a", "x"), (U, "2", "b", None), (U, "3", "a", None))
+    assert place.journal.lookups.rows("earlier:orders") == kept + 1
+    assert place.send((U, "2", "b", "y"), (U, "2", "c", "y"), (U, "2", "b", "y")) == [[], [], ["steps"]]
+    place.lose()
+    assert place.send((U, "2", "a", "z"), (U, "3", "c", "z")) == [["steps", "stays"], ["steps"]]
+
+
 def test_a_row_that_breaks_another_rule_is_no_step_and_one_with_a_warning_is(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.send((PUT, "1", "a", "x"), (U, "1", "B", "x"))

@@ -10,7 +10,7 @@ import pytest
 
 from quality.frame import Frame
 from quality.kernels import BadExpectation, UnknownExpectation, compile_expectation
-from tests.kernel_asking import a, failing, whole
+from tests.kernel_asking import a, failing, judge, whole
 
 UTC = dt.UTC
 
@@ -45,6 +45,13 @@ def test_the_names_of_classes_are_names_too() -> None:
     assert kernel.engine == "arrow"
 
 
+def test_a_column_has_its_type_also_where_there_is_nothing_in_it() -> None:
+    nothing = pa.nulls(2, pa.int64())
+    assert judge("expect_column_values_to_be_of_type", {"a": nothing}, column="a", type_="int64").success
+    assert not judge("expect_column_values_to_be_of_type", {"a": nothing}, column="a", type_="str").success
+    assert judge("expect_column_values_to_be_of_type", {"a": pa.nulls(2, pa.string())}, column="a", type_="int").success
+
+
 def test_engines_are_told() -> None:
     types = {"a": pa.string()}
     engines = {
@@ -55,7 +62,7 @@ def test_engines_are_told() -> None:
             ("expect_column_values_to_be_json_parseable", {}),
         )
     }
-    assert list(engines.values()) == ["arrow", "python", "python"]
+    assert list(engines.values()) == ["arrow", "python", "duckdb"]
     assert compile_expectation("unexpected_rows_expectation", {"unexpected_rows_query": "SELECT * FROM {batch}"}, types).engine == "duckdb"
 
 

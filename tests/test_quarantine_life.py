@@ -3,58 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from journal.batch import ChangeBatch, CopyMarker
-from journal.local import JournalReader
-from tests.test_cli_quarantine import SCHEMA, Shop
-
-
-class Life(Shop):
-    """A shop whose ingest has ended: commands do what they ask for themselves."""
-
-    def copied(self) -> None:
-        """The first copy of the table comes to its end."""
-        self.journal.mark(CopyMarker(SCHEMA, "portal", "public.orders", "end", 1, first=True))
-        self.journal.commit("portal", "{}")
-
-    def step(self, *arguments: object, code: int = 0) -> Any:
-        done = self.run(*arguments, "--json")
-        assert done.code == code, f"{done.code}: {done.out}{done.err}"
-        return done.json if done.out else done.err
-
-    def ids(self, **wanted: str) -> list[str]:
-        return [one["id"] for one in self.list(*(part for name, value in wanted.items() for part in (f"--{name}", value)))]
-
-    def delivered(self) -> list[tuple[int, dict[str, str | None]]]:
-        """What sinks get, in the journal's order."""
-        with JournalReader.open(self.state_folder, "shop") as reader:
-            entries = reader.read(0, max_bytes=1 << 30, sink="warehouse").entries
-        batches = [entry for _, entry in entries if isinstance(entry, ChangeBatch)]
-        return [
-            (ordinal, dict(zip(batch.schema.names, row, strict=True)))
-            for batch in batches
-            for ordinal, row in zip(batch.ordinal.tolist(), zip(*(c.to_pylist() for c in batch.columns), strict=True), strict=True)
-        ]
-
-    def counts(self) -> dict[str, int]:
-        found: dict[str, int] = self.run("status", "--json").json["datasets"]["orders"]
-        return found
-
-
-@pytest.fixture
-def life(tmp_path: Path) -> Iterator[Life]:
-    made = Life(tmp_path)
-    with closing(made.state):
-        with closing(made.journal):
-            made.arrive(10, [made.record(1, "-1.00"), made.record(2, "-22.00"), made.record(3, None)])
-            made.copied()
-        yield made
+from tests.fix_life import Life
 
 
 def test_a_record_is_fixed_approved_by_somebody_else_and_delivered_with_the_place_that_it_had(life: Life) -> None:
@@ -132,3 +85,109 @@ def test_lines_of_the_trail_are_only_added(life: Life) -> None:
         for statement in ("update audit set by = 'bo'", "delete from audit"):
             with pytest.raises(sqlite3.IntegrityError, match="only added"):
                 db.execute(statement)
+
+
+def _fixed(life: Life, *ids: str, amount: str = "1.00") -> None:
+    life.step("quarantine fix", *ids, "--set", f"amount={amount}", "--by", "ann@example.com")
+    life.step("quarantine approve", *ids, "--by", "bo@example.com")
+
+
+def test_a_record_that_is_still_bad_fails_again_and_says_why(life: Life) -> None:
+    first, *_ = life.ids()
+    _fixed(life, first, amount="-5")
+    answer = life.step("quarantine replay", first, code=1)
+    assert (answer["replayed"], answer["resolved"], answer["failed_again"]) == (1, 0, 1)
+    told = life.run("quarantine show", first, "--json").json
+    assert (told["status"], told["attempts"], told["approved_by"], told["patch"]) == ("failed-again", 1, None, {"amount": "-5.00"})
+    assert [(one["rule"], one["value"]) for one in told["reasons"]] == [("amount-positive", "-5.00")]
+    assert [one["step"] for one in told["audit"]][-1] == "failed-again"
+    refused = life.step("quarantine approve", first, "--by", "bo@example.com", code=1)
+    assert "nothing about it has changed" in refused["records"][0]["why"]
+    _fixed(life, first, amount="5")
+    assert life.step("quarantine replay", first)["resolved"] == 1
+    assert life.counts()["quarantined"] == 2
+
+
+def test_a_group_is_fixed_by_an_expression_approved_and_replayed(life: Life) -> None:
+    groups = {one["group"] for one in life.list() if one["reasons"][0]["value"] is not None}
+    (group,) = groups
+    assert life.step("quarantine fix", "--group", group, "--expr", "amount=abs(amount)", "--by", "ann@example.com")["fixed"] == 2
+    assert life.step("quarantine approve", "--group", group, "--by", "bo@example.com")["approved"] == 2
+    answer = life.step("quarantine replay", "--approved")
+    assert (answer["replayed"], answer["resolved"]) == (2, 2)
+    assert {(1, "1.00"), (2, "22.00")} <= {(ordinal, row["amount"]) for ordinal, row in life.delivered()}
+    assert life.step("quarantine replay", "--approved")["replayed"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("fix", "1", "--set", "amount=abc", "--by", "ann"), "`amount` is numeric(12,2), which 'abc' is not"),
+        (("fix", "1", "--set", "amout=1", "--by", "ann"), "did you mean amount?"),
+        (("fix", "1", "--set", "amount=1", "--null", "amount", "--by", "ann"), "set twice"),
+        (("fix", "1", "--by", "ann"), "nothing is said to be set"),
+        (("fix", "1", "--set", "amount=1", "--by", " "), "nobody is named"),
+        (("fix", "1", "--expr", "amount=(select 1)", "--by", "ann"), "a subquery is not an expression over one row"),
+        (("fix", "1", "--expr", "amount=amount/0", "--by", "ann"), "what comes out is no numeric(12,2)"),
+        (("fix", "1", "zz-99", "--set", "amount=1", "--by", "ann"), "there is no record zz-99"),
+        (("fix", "--set", "amount=1", "--by", "ann"), "name records by their ids"),
+        (("fix", "--group", "nope", "--set", "amount=1", "--by", "ann"), "there is no group nope"),
+        (("discard", "1", "--why", " ", "--by", "ann"), "it is not said why"),
+        (("approve", "1", "--by", ""), "nobody is named"),
+        (("replay", "1", "--approved"), "name no records beside it"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_changes_nothing(life: Life, arguments: tuple[str, ...], said: str) -> None:
+    first, second, _ = life.ids()
+    command, *rest = arguments
+    done = life.run(f"quarantine {command}", *(first if one == "1" else one for one in rest))
+    assert (done.code, said in done.err) == (2, True), f"{done.code}: {done.err}"
+    assert [one["status"] for one in life.list()] == ["open"] * 3
+    assert life.step("audit verify")["lines"] == 0
+    assert second
+
+
+def test_who_approves_and_what_is_told_of_what_was_approved_already(life: Life) -> None:
+    first, second, third = life.ids()
+    assert "nothing about it has changed" in life.step("quarantine approve", second, "--by", "bo", code=1)["records"][0]["why"]
+    _fixed(life, first)
+    again = life.step("quarantine approve", first, "--by", "cy@example.com", code=1)
+    assert again["records"] == [{"id": first, "status": "approved", "why": "it is approved already, by bo@example.com"}]
+    some = life.step("quarantine replay", first, third, code=1)
+    assert (some["replayed"], some["not_approved"]) == (1, 1)
+    assert {one["id"]: one["status"] for one in some["records"]} == {first: "resolved", third: "open"}
+    assert life.run("quarantine fix", first, "--set", "amount=2", "--by", "ann").code == 1
+
+
+def test_a_record_is_given_up_and_stays_counted(life: Life) -> None:
+    first, *_ = life.ids()
+    assert life.step("quarantine discard", first, "--why", "a test order", "--by", "ann@example.com")["discarded"] == 1
+    assert life.counts() | {"quarantined": 3, "open_quarantine": 2} == life.counts()
+    told = life.run("quarantine show", first, "--json").json
+    assert (told["status"], told["resolution"]) == ("discarded", "a test order")
+    assert life.step("quarantine discard", first, "--why", "again", "--by", "ann@example.com", code=1)["discarded"] == 0
+
+
+def test_records_whose_rule_has_changed_may_be_approved_as_they_are(life: Life) -> None:
+    _, second, third = life.ids()
+    life.step("quarantine replay", "--approved")  # whoever does the first thing notes the rules
+    contract = life.folder / "orders.odcs.yaml"
+    contract.write_text(contract.read_text().replace("query: amount > 0", "query: amount > -30"))
+    life.step("quarantine replay", "--approved")
+    assert {one["status"] for one in life.list()} == {"rule-changed"}
+    assert life.step("quarantine approve", second, third, "--by", "ann@example.com")["approved"] == 2
+    answer = life.step("quarantine replay", second, third)
+    assert answer["resolved"] == 2
+    assert (2, "-22.00") in {(ordinal, row["amount"]) for ordinal, row in life.delivered()}
+    assert life.step("audit verify")["sound"]
+
+
+def test_records_of_a_dataset_that_is_not_in_the_pipeline_any_more_can_be_given_up_and_not_replayed(life: Life) -> None:
+    first, second, _ = life.ids()
+    _fixed(life, first)
+    life.file.write_text(life.file.read_text().replace("public.orders", "public.customers").replace("  orders:\n", "  customers:\n"))
+    assert len(life.ids()) == 3
+    answer = life.step("quarantine replay", first, code=1)
+    assert "not in the pipeline any more" in answer["records"][0]["why"]
+    assert life.step("quarantine discard", second, "--why", "gone", "--by", "ann@example.com")["discarded"] == 1
+    assert life.step("quarantine fix", first, "--set", "amount=3", "--by", "ann@example.com")["fixed"] == 1

@@ -219,7 +219,7 @@ def test_each_chart_has_its_numbers_beside_it(tmp_path: Path) -> None:
     assert page is not None
     text = page.read_text("utf-8")
     figures = text.split("<figure>")[1:]
-    assert len(figures) == 7
+    assert len(figures) == 8
     for figure in figures:
         assert figure.index("<svg") < figure.index("<details>") < figure.index('<th scope="row">')
 

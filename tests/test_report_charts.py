@@ -162,9 +162,19 @@ def test_a_share_is_rounded_to_neither_end(share: float | None, said: str) -> No
 
 
 @pytest.mark.parametrize(
-    "number, said", [(0, "0"), (950, "950"), (9999, "9,999"), (12_500, "12.5k"), (1_000_000, "1M"), (999_999_999, "1,000M")]
+    "number, said",
+    [
+        (0, "0"),
+        (0.25, "0.25"),
+        (2590.7, "2,591"),
+        (950, "950"),
+        (9999, "9,999"),
+        (12_500, "12.5k"),
+        (1_000_000, "1M"),
+        (999_999_999, "1,000M"),
+    ],
 )
-def test_counts_are_short(number: int, said: str) -> None:
+def test_counts_are_short(number: float, said: str) -> None:
     assert count(number) == said
 
 

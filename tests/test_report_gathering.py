@@ -21,6 +21,7 @@ from dataflows.watch import Watched
 from journal import trends
 from journal.audit_trail import SELF, Step, add
 from journal.audits import Audited, Audits
+from journal.contracts import put
 from journal.history import KEPT, History, Sample
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Reason
@@ -28,6 +29,7 @@ from journal.schema import Column, TableSchema
 from journal.state import State
 from pipeline.load import load_pipeline
 from pipeline.model import Pipeline
+from quality.contract_reading import load_contract
 from sinks.base import Counts, Cursor
 from tests.contract_text import contract_of
 from tests.invoking import sluice
@@ -283,6 +285,59 @@ def test_a_disagreement_of_the_engines_is_told_with_both_verdicts_and_without_wh
     (shop.folder / "orders.yaml").write_text(contract_of(sensitive))
     told, page = shop.report()
     assert "4711-secret" not in page + json.dumps(told)
+
+
+def _in_force(shop: Shop, by: str | None = None) -> None:
+    """Puts the contract in the file in force."""
+    file = shop.folder / "orders.yaml"
+    contract = load_contract(file)
+    with shop.journal() as writer, writer.changing() as db:
+        put(db, "orders", (contract.id, contract.version, contract.fingerprint), file.read_text(), writer.next_ordinal, by)
+        writer.commit_beside()
+
+
+def _change_contract(shop: Shop, before: str, after: str, version: str = "2.0.0") -> None:
+    file = shop.folder / "orders.yaml"
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, after).replace("version: 1.0.0", f"version: {version}"))
+
+
+def test_a_contract_that_waits_for_approval_is_told_with_what_it_breaks(shop: Shop) -> None:
+    shop.fill()
+    _in_force(shop)
+    _change_contract(shop, "      - {name: note, logicalType: string}\n", "")
+    told, page = shop.report()
+    (pending,) = told["pending"]
+    assert pending["says"].startswith("The contract 2.0.0 breaks what others rely on")
+    assert "note" in pending["details"][0]
+    assert shlex.split(pending["steps"][0]["command"])[:5] == ["sluice", "contract", "approve", str(shop.file.resolve()), "orders"]
+    assert (told["verdict"], told["contract"], told["contract_written"]) == ("attention", "orders 1.0.0", "2.0.0")
+    assert "which is not in force" in page
+    _in_force(shop, by="bo@example.com")
+    told, _ = shop.report()
+    assert (told["verdict"], told["pending"], told["contract"]) == ("good", [], "orders 2.0.0")
+    assert "orders 2.0.0 came into force, approved by bo@example.com" in [change["says"] for change in told["changes"]]
+
+
+def test_a_contract_that_is_broken_in_its_file_leaves_the_former_one_judging(shop: Shop) -> None:
+    shop.fill(held(100))
+    _in_force(shop)
+    _change_contract(shop, "kind: DataContract", "kind: DataContrat")
+    told, _ = shop.report()
+    (pending,) = told["pending"]
+    assert "not sound" in pending["says"]
+    assert shlex.split(pending["steps"][0]["command"]) == ["sluice", "check", str(shop.folder / "orders.yaml")]
+    assert told["contract"] == "orders 1.0.0"
+
+
+def test_what_will_be_confidential_with_the_next_start_is_hidden_already(shop: Shop) -> None:
+    shop.fill(held(100, reasons=(Reason("amount-positive", "amount", "is positive", "4711-secret"),)))
+    _in_force(shop)
+    assert "4711-secret" in shop.report()[1]
+    _change_contract(shop, "logicalType: number\n", "logicalType: number\n        classification: confidential\n", "1.1.0")
+    told, page = shop.report()
+    assert "4711-secret" not in page + json.dumps(told)
+    assert (told["contract"], told["contract_written"], told["pending"]) == ("orders 1.0.0", "1.1.0", [])
 
 
 def test_columns_that_come_and_go_are_told(shop: Shop) -> None:

@@ -64,7 +64,7 @@ def test_nothing_yet_is_one_stretch() -> None:
         (ServiceLevel("endOfLife", "2026-11-20"), Measured(), "missed", "not before 2026-11-20"),
         (ServiceLevel("endOfSupport", "2027-01-01T00:00:00Z"), Measured(), "met", "not before 2027-01-01"),
         (ServiceLevel("generalAvailability", "2027-01-01"), Measured(), "told", "from 2027-01-01"),
-        (ServiceLevel("retention", 3, "y"), Measured(), "told", "3 y"),
+        (ServiceLevel("retention", 3, "y"), Measured(), "told", "at most 3 y"),
         (ServiceLevel("freshness", "often"), Measured(freshness=1), "told", "often"),
         (ServiceLevel("completeness", True), Measured(complete=1.0), "told", "True"),
         (ServiceLevel("</script>", "</script>", "</script>"), Measured(), "told", "</script> </script>"),

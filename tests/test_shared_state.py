@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from journal.alerting import AlertBook, Kept, Message
 from journal.sharing import Place, SharedRows, Told
 from journal.state import EVERY_SINK, State
 
@@ -77,6 +78,20 @@ def settle(made: list[Folder]) -> None:
 
 def progress(state: State, sink: str, seq: int) -> None:
     state.sink_progress(sink, state="running", error=None, journal=JOURNAL, seq=seq, cursor=f"cursor {seq}")
+
+
+def test_what_one_machine_has_told_owners_another_knows_when_it_takes_over(tmp_path: Path) -> None:
+    with folders(tmp_path) as ((here, there), _), closing(AlertBook.open(here.path)) as mine, closing(AlertBook.open(there.path)) as theirs:
+        sent, unsent = (Message.new("desk", {}, {"version": 1, "title": title}, 1.0) for title in ("sent", "unsent"))
+        kept = Kept("stopped/sink/eu", "told", 1.0, "{}", told_at=2.0)
+        mine.decided([kept], [], [sent, unsent])
+        mine.sent(sent)
+        settle([here, there])
+        assert theirs.known() == {kept.key: kept}
+        assert [message.id for message in theirs.unsent("desk")] == [unsent.id]
+        theirs.decided([], [kept.key], [])
+        settle([here, there])
+        assert mine.known() == {}
 
 
 def test_what_changes_in_one_folder_comes_to_the_other_and_is_not_told_again(tmp_path: Path) -> None:

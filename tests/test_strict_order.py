@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from journal import audit_trail
 from journal.local import JournalReader
 from tests.lane_place import TRUNCATE, Place, copied, delete, marker, put, update
 
@@ -85,3 +86,70 @@ def test_what_waits_counts_as_quarantined(strict: Place) -> None:
         total, rules = reader.totals()["orders"], reader.rule_totals("orders")
     assert (total.rows, total.quarantined) == (3, 2)
     assert (rules["order"].failed, rules["positive"].failed) == (1, 1)
+
+
+def _statuses(place: Place) -> dict[int, str]:
+    return {one.ordinal: one.status for one in place.records()}
+
+
+def test_what_only_waited_goes_on_by_itself_in_order_once_the_first_is_mended(strict: Place) -> None:
+    strict.take(marker("start"), marker("end"), [put("a", -1), update("a", 2), update("b", 3, old="a"), delete("b"), put("b", 5)])
+    strict.mend(strict.records()[0], 1)
+    assert set(_statuses(strict).values()) == {"resolved"}
+    assert strict.passed() == [1, 2, 3, 4, 5]
+    strict.take([update("b", 6)])
+    assert strict.passed() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_record_that_breaks_a_rule_itself_stops_the_lane_behind_it(strict: Place) -> None:
+    strict.take(marker("start"), marker("end"), [put("a", -1), update("a", 2), update("a", -3), update("a", 4)])
+    first, _, third, _ = strict.records()
+    strict.mend(first, 1)
+    assert _statuses(strict) == {1: "resolved", 2: "resolved", 3: "open", 4: "open"}
+    strict.ask("discard", third, why="nobody needs it")
+    assert _statuses(strict) == {1: "resolved", 2: "resolved", 3: "discarded", 4: "resolved"}
+    assert strict.passed() == [1, 2, 4]
+
+
+def test_a_replay_before_its_turn_waits_for_it_and_then_goes_on_by_itself(strict: Place) -> None:
+    strict.take(marker("start"), marker("end"), [put("a", -1), update("a", -2), update("a", 3)])
+    first, second, _ = strict.records()
+    strict.mend(second, 2)
+    assert _statuses(strict) == {1: "open", 2: "approved", 3: "open"}
+    assert strict.waits()[2] == ["positive", "1"]
+    assert strict.passed() == []
+    strict.mend(first, 1)
+    assert set(_statuses(strict).values()) == {"resolved"}
+    assert strict.passed() == [1, 2, 3]
+
+
+def test_what_fails_again_keeps_the_lane_waiting(strict: Place) -> None:
+    strict.take(marker("start"), marker("end"), [put("a", -1), update("a", 2)])
+    strict.mend(strict.records()[0], -5)
+    assert _statuses(strict) == {1: "failed-again", 2: "open"}
+    strict.mend(strict.records()[0], 5)
+    assert set(_statuses(strict).values()) == {"resolved"}
+
+
+def test_what_a_truncate_has_ended_is_superseded_when_its_turn_comes(strict: Place) -> None:
+    strict.take(marker("start"), marker("end"), [put("a", -1), update("a", 2), TRUNCATE, put("a", 4)])
+    strict.mend(strict.records()[0], 1)
+    assert _statuses(strict) == {1: "superseded", 2: "superseded"}
+    assert strict.passed() == [3, 4]
+
+
+def test_a_change_of_two_keys_waits_for_the_records_of_both(strict: Place) -> None:
+    strict.take(marker("start"), marker("end"), [put("a", -1), put("b", -2), update("b", 3, old="a"), update("b", 4)])
+    first, second, *_ = strict.records()
+    strict.mend(second, 2)
+    assert _statuses(strict) == {1: "open", 2: "resolved", 3: "open", 4: "open"}
+    strict.mend(first, 1)
+    assert strict.passed() == [2, 1, 3, 4]
+
+
+def test_a_release_is_in_the_audit_trail(strict: Place) -> None:
+    strict.take(marker("start"), marker("end"), [put("a", -1), update("a", 2)])
+    strict.mend(strict.records()[0], 1)
+    with strict.journal.view() as db:
+        found = [(line.action, line.by) for line in audit_trail.of_record(db, 2)]
+    assert found == [("released", "sluice"), ("resolved", "sluice")]

@@ -9,27 +9,30 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import accumulate
 
+from dataflows.alerts.lateness import late_sinks
 from dataflows.alerts.ownership import Ownership
-from dataflows.alerts.promises import broken_promises
+from dataflows.alerts.pending import PendingContracts
+from dataflows.audit_promises import TRIPPED
 from dataflows.build import dataset_name
 from journal.alerting import Kept
-from journal.audits import Audits
+from journal.audits import Audits, Incident
 from journal.local import JournalReader
-from journal.opening import find_reader
+from journal.opening import has_journal
 from journal.quarantine import Cause
 from journal.state import SourceReport, State
 from pipeline.errors import SluiceError
 from pipeline.model import Pipeline
 from quality.alerts.conditions import Blind, Condition, Kind, Seen, Subject, decoded
 from quality.alerts.discreet import cause_told, command, error_told
+from quality.alerts.payload import clean
 
 MOST_CAUSES = 100
 """Of a dataset, that are told one by one: the oldest. Those that came later are told as one."""
-_OF_JOURNAL = (Kind.CAUSE, Kind.FRESHNESS, Kind.COMPLETENESS, Kind.APPROVAL)
+_OF_JOURNAL = (Kind.CAUSE, Kind.LATE, Kind.APPROVAL, Kind.CONTRACT)
+_PROMISES = {"freshness": Kind.FRESHNESS, "latency": Kind.LATE, "completeness": Kind.COMPLETENESS}
+"""Incidents that have a kind of their own here."""
 _FIXED = ("patched", "rule-changed")
 """What records are that wait for approval."""
-_SEEN_HERE = frozenset({"freshness", "latency", "completeness", "breaker"})
-"""Kinds of incidents that are looked for here, too, and told as such."""
 
 
 class Observing:
@@ -45,10 +48,12 @@ class Observing:
         self._causes: Sequence[Cause] | None = None
         self._known: Mapping[str, Kept] = {}
         self._now = 0.0
+        self._pending = PendingContracts(pipeline)
 
     def look(self, now: float, known: Mapping[str, Kept]) -> Seen:
         """All that is the case. What is `known` says since when it has been. Raises SluiceError where the state cannot be read."""
         self._known, self._now = known, now
+        self._ownership.refresh()
         conditions = [*self._sources(), *self._sinks(), *self._incidents()]
         blind: Blind = ()
         try:
@@ -57,28 +62,30 @@ class Observing:
                 blind = [(kind, None) for kind in _OF_JOURNAL]
             else:
                 conditions += [*self._quarantine(reader), *self._unapproved(reader)]
-                conditions += [*broken_promises(self._pipeline, self._ownership, reader, self._state, now)]
+                conditions += self._pending.conditions(reader)
+                conditions += late_sinks(self._pipeline, self._ownership, reader, self._state, now)
         except SluiceError:  # what is wrong with the journal ingest says of itself
             blind = [(kind, None) for kind in _OF_JOURNAL]
         return Seen([self._lasting(condition) for condition in conditions], blind)
 
     def _opened(self) -> JournalReader | None:
-        """The journal; opened anew where it is another file than before. None before the first run."""
+        """The journal, up to date; opened anew where it is another file than before. None before the first run."""
+        there = has_journal(self._pipeline)  # brings a copy of topics up to date
         if self._reader is not None and self._reader.gone():
             self._reader.close()
             self._reader = None
-        if self._reader is None:
-            self._reader = find_reader(self._pipeline)
+        if self._reader is None and there:
+            self._reader = JournalReader.open(self._pipeline.state, self._pipeline.name)
             self._causes = None
         return self._reader
 
     def _lasting(self, condition: Condition) -> Condition:
-        """With the time since when it has been so, which for some of them nobody has put down."""
+        """In one line of bounded length, with the time since when it has been so, which for some of them nobody has put down."""
+        condition = replace(condition, what=clean(condition.what))
         known = self._known.get(condition.key)
         if known is None or known.phase == "over" or condition.kind is Kind.CAUSE:
             return condition
-        since = decoded(known.content).since
-        return condition if since >= condition.since else replace(condition, since=since)
+        return replace(condition, since=min(condition.since, decoded(known.content).since))
 
     def _sources(self) -> Iterator[Condition]:
         for name, told in self._state.sources().items():
@@ -97,8 +104,8 @@ class Observing:
             yield Condition(f"breaker/{dataset}", Kind.BREAKER, Subject(dataset), what, self._now, self._list(dataset))
         for table, found in told.get("tables", {}).items():
             dataset = dataset_name(self._pipeline, source, table)
-            if found.get("state") == "stopped" and dataset not in tripped:
-                said = error_told(found.get("error") or "it does not say why", sensitive=self._ownership.sensitive(dataset))
+            if found.get("state") == "stopped" and found.get("error") and dataset not in tripped:
+                said = error_told(found["error"], sensitive=self._ownership.sensitive(dataset))
                 what = f"the table {table} of {source} has stopped: {said}"
                 yield self._stopped(f"stopped/table/{source}/{table}", Subject(dataset), what)
 
@@ -114,11 +121,19 @@ class Observing:
 
     def _incidents(self) -> Iterator[Condition]:
         for one in self._audits.incidents():
-            if one.dataset in self._pipeline.datasets and one.kind not in _SEEN_HERE:
-                said = str(one.detail.get("message") or one.kind) + (f" (rule {one.rule})" if one.rule else "")
-                shown = command("sluice", "status", str(self._pipeline.file), "--json")
-                key = f"incident/{one.dataset}/{one.kind}/{one.rule}"
-                yield Condition(key, Kind.INCIDENT, Subject(one.dataset), f"{one.kind}: {said}", one.since, shown)
+            if one.dataset in self._pipeline.datasets and one.kind != TRIPPED:  # which the source's own words tell sooner
+                yield self._incident(one)
+
+    def _incident(self, one: Incident) -> Condition:
+        kind = _PROMISES.get(one.kind, Kind.INCIDENT)
+        what = str(one.detail.get("message") or one.kind)
+        if kind is Kind.INCIDENT:
+            said = error_told(what, sensitive=self._ownership.sensitive(one.dataset))
+            what = f"{one.kind}: {said}" + (f" (rule {one.rule})" if one.rule else "")
+        count = one.detail.get("count")
+        shown = command("sluice", "report", str(self._pipeline.file))
+        key = f"incident/{one.dataset}/{one.kind}/{one.rule}"
+        return Condition(key, kind, Subject(one.dataset), what, one.since, shown, count if isinstance(count, int) else None)
 
     def _stopped(self, key: str, subject: Subject, what: str) -> Condition:
         return Condition(key, Kind.STOPPED, subject, what, self._now, command("sluice", "status", str(self._pipeline.file)))
@@ -156,7 +171,8 @@ class Observing:
 
     def _cause(self, cause: Cause, of: int) -> Condition:
         contract, sensitive = self._ownership.contract(cause.dataset), self._ownership.sensitive(cause.dataset)
-        said = cause_told(cause.reason, cause.pattern, contract, sensitive=sensitive)
+        shaped = not self._ownership.hides(cause.dataset, cause.reason.column)
+        said = cause_told(cause.reason, cause.pattern, contract, sensitive=sensitive, shaped=shaped)
         what = said if cause.sink is None else f"the sink {cause.sink} refuses records: {said}"
         key = f"quarantine/{cause.dataset}/{cause.group}"
         shown = self._list(cause.dataset, "--group", cause.group)

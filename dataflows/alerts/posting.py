@@ -85,7 +85,7 @@ def _post(channel: HttpChannel, body: bytes, headers: Mapping[str, str]) -> None
             client.stream("POST", channel.url.get_secret_value(), content=body, headers=content) as answer,
         ):
             if not answer.is_success:
-                said = next(answer.iter_bytes(_MOST_SAID), b"").decode("utf-8", "replace")
+                said = next(answer.iter_raw(_MOST_SAID), b"").decode("utf-8", "replace")
                 raise _refusal(channel, answer, said)
     except httpx.InvalidURL:
         raise AwayError(f"{channel.place}: the address is none") from None

@@ -15,9 +15,11 @@ class Kind(StrEnum):
     BREAKER = "breaker"  # too many of the last rows broke rules
     STOPPED = "stopped"  # a table, a source or a sink does not go on
     FRESHNESS = "freshness"  # data is older than the contract promises
+    LATE = "latency"  # changes take longer than the contract promises
     COMPLETENESS = "completeness"  # more is held back than the contract allows
     INCIDENT = "incident"  # the auditor disagrees
     APPROVAL = "approval"  # fixed records wait for approval
+    CONTRACT = "contract"  # the contract in the file waits: it breaks what others rely on, or is not sound
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from journal.alerting import Kept
 from quality.alerts.conditions import Condition, Seen, Subject, decoded
 
-_FORGOTTEN = 7 * 86_400.0  # seconds after which what is over is not remembered any more, at least
+_FORGOTTEN = 86_400.0  # seconds after which what is over is not remembered any more, at least
 _MUCH_MORE = 2  # times as many records as were told
 
 
@@ -69,13 +69,13 @@ def decide(now: float, seen: Seen, known: Mapping[str, Kept], timing: Timing) ->
     for key, condition in present.items():
         next_known[key] = _present(now, condition, next_known.get(key))
     for key in known.keys() - present.keys():
-        if seen.knows(decoded(known[key].content)):
-            gone = _absent(now, next_known[key], timing)
-            if gone is None:
+        one = next_known[key]
+        if one.phase == "over":
+            if now - (one.gone_at or 0.0) > max(_FORGOTTEN, timing.cool_down):
                 forgotten.append(key)
                 del next_known[key]
-            else:
-                next_known[key] = gone
+        elif seen.knows(decoded(one.content)):
+            next_known[key] = _absent(now, one)
     notices = []
     for subject, members in _by_subject(next_known).items():
         wrong = [one for one in members if one.key in present and _may_be_told(now, one, timing)]
@@ -108,13 +108,10 @@ def _present(now: float, condition: Condition, known: Kept | None) -> Kept:
     return replace(known, content=content, gone_at=None)
 
 
-def _absent(now: float, known: Kept, timing: Timing) -> Kept | None:
-    if known.phase == "told":
-        return known if known.gone_at is not None else replace(known, gone_at=now)
+def _absent(now: float, known: Kept) -> Kept:
     if known.phase == "waiting":
         return replace(known, phase="over", gone_at=now, held=known.held + 1)
-    over_for = now - (known.gone_at or 0.0)
-    return None if over_for > max(_FORGOTTEN, timing.cool_down) else known
+    return known if known.gone_at is not None else replace(known, gone_at=now)
 
 
 def _may_be_told(now: float, one: Kept, timing: Timing) -> bool:

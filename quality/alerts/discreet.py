@@ -11,6 +11,8 @@ from quality.contract import Contract
 from quality.judgement import MASKED
 
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|=\s*\([^)]*\)|\([^()]*\)(?=\s*=)")
+_QUOTING = re.compile(r", got |[\"(]")
+"""Behind which a message tells of one record alone."""
 _TELLING = re.compile(r"[0-9]*[^\W\d_]*[0-9][\w.:-]*|[^\s@]+@[^\s@]+")
 
 
@@ -22,19 +24,16 @@ def error_told(error: str, *, sensitive: bool) -> str:
     return _TELLING.sub(MASKED, _QUOTED.sub(MASKED, first))
 
 
-def cause_told(reason: Reason, pattern: str, contract: Contract | None, *, sensitive: bool) -> str:
+def cause_told(reason: Reason, pattern: str, contract: Contract | None, *, sensitive: bool, shaped: bool) -> str:
     """What records are held back for: the rule, the column, what must hold; never a value.
 
-    The shape of the values is told of columns that the contract does not call sensitive. Where it does call any so, what a rule says comes
-    from the contract alone, as the message of a record may quote it.
+    What a rule says comes from the contract where it has the rule, as the message of a record may quote the record. `shaped`: whether the
+    shape of the values may be told.
     """
     where = f"{reason.rule} on {reason.column}" if reason.column else reason.rule
-    if not sensitive:
-        return f"{where}: {reason.message}; values like {pattern}"
     rule = None if contract is None else next((rule for rule in contract.rules if rule.id == reason.rule), None)
-    said = where if rule is None else f"{where}: {rule.says}"
-    known = None if contract is None or reason.column is None else contract.columns.get(reason.column)
-    return f"{said}; values like {pattern}" if known is not None and not known.sensitive else said
+    said = rule.says if rule is not None else "" if sensitive else _QUOTING.split(reason.message, maxsplit=1)[0]
+    return where + (f": {said}" if said else "") + (f"; values like {pattern}" if shaped else "")
 
 
 def command(*words: str) -> str:

@@ -19,9 +19,11 @@ _TITLES = {
     Kind.BREAKER: ("the breaker has tripped", "breakers have tripped"),
     Kind.STOPPED: ("stopped", "parts have stopped"),
     Kind.FRESHNESS: ("not fresh", "parts are not fresh"),
+    Kind.LATE: ("late", "parts are late"),
     Kind.COMPLETENESS: ("not complete", "parts are not complete"),
     Kind.INCIDENT: ("incident of the auditor", "incidents of the auditor"),
     Kind.APPROVAL: ("records wait for approval", "groups of records wait for approval"),
+    Kind.CONTRACT: ("a new contract is not in force", "new contracts are not in force"),
 }
 
 Payload = dict[str, Any]
@@ -73,6 +75,11 @@ def amount(count: int) -> str:
     return f"{count:,}"
 
 
+def counted(records: int) -> str:
+    """So many records."""
+    return f"{amount(records)} record{'' if records == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """A share for people: never 0 % for something, nor 100 % for less than all."""
     if 0 < share < 0.0001:
@@ -89,7 +96,7 @@ def _title(notice: Notice) -> str:
     records = sum(line.condition.count or 0 for line in notice.wrong if line.condition.kind is Kind.CAUSE)
     if not notice.wrong:
         return f"{subject}: over: {said}"
-    return f"{subject}: {said}" + (f" ({amount(records)} records)" if records else "")
+    return f"{subject}: {said}" + (f" ({counted(records)})" if records else "")
 
 
 def _line(line: Line, state: str) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quality.alerts.payload import amount, percent
+from quality.alerts.payload import amount, counted, percent
 
 Payload = Mapping[str, Any]
 
@@ -17,10 +17,12 @@ def subject(payload: Payload) -> str:
 
 def facts(line: Mapping[str, Any]) -> list[str]:
     """How many, since when, until when, and what was held back meanwhile."""
+    if line["kind"] == "test":
+        return []
     found = []
     if line["count"] is not None:
         share = "" if line["share"] is None else f", {percent(line['share'])} of what came since"
-        found.append(f"{amount(line['count'])} record{'' if line['count'] == 1 else 's'}{share}")
+        found.append(counted(line["count"]) + share)
     found.append(f"since {line['since']}" if line["until"] is None else f"from {line['since']} to {line['until']}")
     if line["again"]:
         more = f": {amount(line['more'])} more since it was told last" if line["more"] else ""

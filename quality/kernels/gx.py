@@ -48,12 +48,12 @@ class Reference:
             import great_expectations
             from great_expectations.data_context.types.base import ProgressBarsConfig
 
+            logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
             context = great_expectations.get_context(mode="ephemeral")
             context.variables.progress_bars = ProgressBarsConfig(globally=False)
             self._batches = (
                 context.data_sources.add_pandas("frames").add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole")
             )
-        logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
 
     def judge(self, frame: Frame, rules: Sequence[tuple[str, Mapping[str, object]]], form: Forms = "nullable") -> list[Answer]:
         """What Great Expectations says of each rule (its name and arguments), over all rows of the frame, held in this form.

@@ -94,7 +94,8 @@ def in_type_list(arguments: Arguments) -> MapKernel:
 
 def _all_or_none(types: Types, fits: Callable[[Form], bool]) -> Check:
     fit = any(fits(form) for form in forms_of(types[0]))
-    return Check(lambda columns: np.full(len(columns[0]), fit))
+    # pandas knows the type of such a column also where there is nothing in it
+    return Check(lambda columns: np.full(len(columns[0]), fit), without=fit or family(plain(types[0])) not in ("int", "float", "timestamp"))
 
 
 def _named(names: Sequence[str]) -> tuple[list[type], list[Any]]:

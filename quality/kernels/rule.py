@@ -26,12 +26,14 @@ class Check:
     """How columns of certain types are judged.
 
     `passes` gives bool[rows]; what it says of rows that are not considered is of no account. With `among` it must see the rows
-    that are considered and no others, because a row's answer depends on its neighbours.
+    that are considered and no others, because a row's answer depends on its neighbours. `without` is the verdict where no row is
+    considered.
     """
 
     passes: Callable[[Sequence[Column]], Rows]
     engine: str = "arrow"
     among: bool = False
+    without: bool = True
 
 
 class RowKernel(Protocol):
@@ -117,6 +119,8 @@ class MapKernel:
         else:
             failed = np.zeros(frame.rows, np.bool_)
             failed[considered] = ~check.passes([column.where(considered) for column in columns])
+        if evaluated == 0 and not check.without:
+            return RowVerdict(0, failed, False)
         return RowVerdict.of(evaluated, failed, self.mostly)
 
     def _column(self, frame: Frame, name: str) -> Column:

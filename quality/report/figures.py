@@ -39,7 +39,8 @@ def figures(report: DatasetReport) -> list[Figure]:
         _age(trend),
         _freshness(trend, report.freshness_level),
         _budget(trend),
-        _speed(trend),
+        _detect(trend),
+        _resolve(trend),
     ]
     return [figure for figure in made if figure.picture]
 
@@ -112,16 +113,19 @@ def _budget(trend: Trend) -> Figure:
     )
 
 
-def _speed(trend: Trend) -> Figure:
-    title = "Time to detect and to resolve"
-    lines = [
-        Line("detect", [m.detect for m in trend.moments]),
-        Line("resolve", [m.resolve for m in trend.moments], "second", dashed=True),
-    ]
-    picture = duration_chart("speed", title, _times(trend), lines)
-    rows = _rows(trend, lambda m: m.detect is not None or m.resolve is not None, lambda m: (duration(m.detect), duration(m.resolve)))
-    key = (("line-first", "commit to quarantine"), ("line-second", "quarantine to resolution"))
-    return _figure("speed", title, "On average of the records concerned.", picture, ("To detect", "To resolve"), rows, key)
+def _detect(trend: Trend) -> Figure:
+    title = "Time to detect"
+    picture = duration_chart("detect", title, _times(trend), [Line("detect", [m.detect for m in trend.moments])])
+    rows = _rows(trend, lambda m: m.detect is not None, lambda m: (duration(m.detect),))
+    return _figure("detect", title, "From the commit at the source to the quarantine, on average.", picture, ("To detect",), rows)
+
+
+def _resolve(trend: Trend) -> Figure:
+    title = "Time to resolve"
+    picture = duration_chart("resolve", title, _times(trend), [Line("resolve", [m.resolve for m in trend.moments])])
+    rows = _rows(trend, lambda m: m.resolve is not None, lambda m: (duration(m.resolve),))
+    says = "From the quarantine until a record was resolved, superseded or discarded, on average."
+    return _figure("resolve", title, says, picture, ("To resolve",), rows)
 
 
 def _left(share: float | None) -> str:

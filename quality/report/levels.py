@@ -103,6 +103,8 @@ def _line(promise: ServiceLevel, measured: Measured, now: datetime) -> LevelLine
             return _judged(promise, f"at least {_target(share)}", None if found is None else percent(found), found, share, least=True)
         found = None if measured.first_pass is None else 1 - measured.first_pass
         return _judged(promise, f"at most {_target(share)}", None if found is None else percent(found), found, share)
+    if name == "retention" and (limit := _seconds(promise)) is not None:
+        return LevelLine(promise.property, promise.element, f"at most {duration(limit)}", "then values leave the quarantine", _TOLD)
     if name in ("endofsupport", "endoflife", "generalavailability") and (day := _day(promise.value)) is not None:
         passed = day <= now
         if name == "generalavailability":

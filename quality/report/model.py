@@ -119,6 +119,7 @@ class Pending:
     says: str
     since: datetime | None
     steps: Sequence[Step] = ()
+    details: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Incident:
     @property
     def grave(self) -> bool:
         """Whether something is wrong with what judges and counts, and not with the data alone."""
-        return self.kind in ("disagreement", "let-through", "counts")
+        return self.kind in ("disagreement", "gate", "counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ class DatasetReport:
     causes: Sequence[Cause] = field(default_factory=tuple)
     gone: bool = False
     contract_file: str | None = None
+    contract_written: str | None = None
     contacts: Sequence[Contact] = ()
     statuses: Mapping[str, int] = field(default_factory=dict)
     causes_left: int = 0

@@ -69,8 +69,11 @@ def _json(content: object) -> str:
 
 def _put(path: Path, text: str) -> Path:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, "utf-8", errors="replace")
-    fresh.replace(path)
+    try:
+        fresh.write_text(text, "utf-8", errors="replace")
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
     return path
 
 

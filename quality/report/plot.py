@@ -121,7 +121,7 @@ def count(number: float) -> str:
     for limit, unit, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(number) >= limit:
             return f"{float(f'{number / unit:.3g}'):,g}{letter}"
-    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.3g}"
+    return f"{number:,.0f}" if abs(number) >= 100 or float(number).is_integer() else f"{number:.3g}"
 
 
 def percent(share: float | None) -> str:
@@ -136,7 +136,7 @@ def percent(share: float | None) -> str:
     return f"{told} %"
 
 
-_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_UNITS = ((31_536_000.0, "y"), (86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def duration(seconds: float | None) -> str:
