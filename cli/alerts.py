@@ -128,7 +128,7 @@ def _tried(pipeline: Pipeline, wanted: Alerts, name: str, to: str | None) -> dic
     try:
         return told | {"sent": True, "error": sending(channel)(message)}
     except (AwayError, Refused) as error:
-        return told | {"error": error.message}
+        return told | {"error": error.message if error.hint is None else f"{error.message}: {error.hint}"}
 
 
 def _address(text: str) -> str:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A pipeline file, or a contract.", show_default=False)],
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="journal", help="Tries contracts on what the journal has.", show_default=False)
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="With --against: only this dataset.", show_default=False)] = None,
+    last: Annotated[int, typer.Option("--last", min=1, help="With --against: at most so many changes of a dataset, the newest.")] = 100_000,
     json: AsJson = False,
     verbose: Verbose = False,
     log_format: Log = LogFormat.console,
@@ -27,11 +32,13 @@ def check(
     """Says everything that is wrong with a pipeline file or a contract, offline, with lines and hints.
 
     A pipeline file is checked with the contracts that it names; each rule is listed with what evaluates it and where. Exit code 1 for
-    problems, 2 for a file that can't be read.
+    problems, 2 for a file that can't be read. With `--against journal` it is said, too, what the contracts would have done to
+    the changes that have passed and that the journal still has.
 
     \b
     Examples:
       sluice check pipeline.yaml
+      sluice check pipeline.yaml --against journal --dataset orders --last 10000
       sluice check contracts/orders.odcs.yaml --json
     """
     speak(verbose, log_format)
@@ -52,11 +59,35 @@ def check(
             _show_problems(problems)
         raise typer.Exit(EXIT_NO if lines else error.exit_code) from error
     found.problems = [_here(problem, file) for problem in found.problems]
+    tried = {} if against is None else _tried(found, against, dataset, last)
     if json:
-        answer_json(_answer(file, found))
+        answer_json(_answer(file, found) | ({} if against is None else {"against": {against: tried}}))
     else:
         _show(file, found)
+        for name, one in tried.items():
+            _show_tried(name, one)
     raise typer.Exit(EXIT_NO if found.problems else 0)
+
+
+def _tried(found: Checked, against: str, dataset: str | None, last: int) -> dict[str, Any]:
+    """What the contracts of a sound pipeline would have done to what is there."""
+    if against != "journal":
+        raise ConfigError(f"contracts cannot be tried on {against!r}", hint="--against journal")
+    if found.problems:
+        return {}
+    if found.pipeline is None:
+        raise ConfigError("only the contracts of a pipeline can be tried on its journal", hint="name the pipeline file")
+    from cli.backtest import journal_answer
+
+    return journal_answer(found.pipeline, dataset, last)
+
+
+def _show_tried(name: str, tried: dict[str, Any]) -> None:
+    from cli.answers import answer_line
+    from cli.backtest import show_journal
+
+    answer_line()
+    show_journal(name, tried)
 
 
 def _here(problem: Problem, checked: Path) -> Problem:
@@ -94,7 +125,7 @@ def _answer(file: Path, found: Checked) -> dict[str, Any]:
 
 
 def _contract(contract: Contract) -> dict[str, Any]:
-    from cli.offline import rule_json
+    from cli.offline import rules_json
 
     return {
         "file": str(contract.file),
@@ -102,7 +133,7 @@ def _contract(contract: Contract) -> dict[str, Any]:
         "version": contract.version,
         "dataset": contract.dataset,
         "owner": contract.owner,
-        "rules": [rule_json(rule, contract) for rule in contract.rules],
+        "rules": rules_json(contract),
     }
 
 
@@ -135,14 +166,16 @@ def _show(file: Path, found: Checked) -> None:
 
 def _show_rules(name: str, contract: Contract) -> None:
     from cli.answers import answer_line, answer_table
-    from cli.offline import rule_json
+    from cli.offline import rules_json
 
     answer_line()
     owner = f", owner {contract.owner}" if contract.owner else ""
     answer_line(f"{name}: contract {contract.id} {contract.version}{owner}; {len(contract.rules)} rules")
-    rules = [rule_json(rule, contract) for rule in contract.rules]
     answer_table(
-        ["rule", "says", "scope", "engine", "action", "line"],
-        [[rule["id"], rule["says"], rule["scope"], rule["engine"], rule["action"], rule["line"]] for rule in rules],
-        right=["line"],
+        ["rule", "says", "scope", "engine", "ns/row", "action", "line"],
+        [
+            [rule["id"], rule["says"], rule["scope"], rule["engine"], rule["ns_per_row"], rule["action"], rule["line"]]
+            for rule in rules_json(contract)
+        ],
+        right=["ns/row", "line"],
     )

@@ -10,6 +10,7 @@ from cli.alerts import alerts
 from cli.audit import audit
 from cli.audit_trail import list_ as list_trail
 from cli.audit_trail import verify as verify_trail
+from cli.backtest import backtest
 from cli.check import check
 from cli.contract import contracts
 from cli.demo import demo
@@ -67,7 +68,7 @@ def sluice(
 
 for command in (demo, check, plan, sync, run, status, verify, trace, report, profile, snapshot, resync):
     app.command()(command)
-for step in (fix, approve, replay, discard, forget):
+for step in (fix, approve, replay, discard, forget, backtest):
     quarantine.command()(step)
 quarantine.command("import")(import_)
 app.add_typer(quarantine, name="quarantine")

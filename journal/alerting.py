@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from journal.state_access import StateAccess
 KEPT_SECONDS = 30 * 86_400.0
 """For so long messages that are done with are kept, to be listed; of them MOST at most."""
 MOST = 1000
+_UNSENT = tables.message.c.ended_at.is_(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +94,26 @@ class AlertBook(StateAccess):
             if messages:
                 connection.execute(sa.insert(tables.message), [_row(message) for message in messages])
 
-    def unsent(self) -> list[Message]:
-        """The messages that are to be sent, oldest first."""
-        return self._messages(tables.message.c.ended_at.is_(None), limit=MOST)
+    def unsent(self, channel: str) -> list[Message]:
+        """The messages that are to be sent by a channel, oldest first."""
+        return self._messages(_UNSENT, tables.message.c.channel == channel, order=sa.asc)
 
-    def messages(self, limit: int = MOST) -> list[Message]:
-        """All that are remembered, the newest last."""
-        return self._messages(sa.true(), limit=limit)
-
-    def _messages(self, wanted: sa.ColumnElement[bool], limit: int) -> list[Message]:
+    def awaited(self) -> list[str]:
+        """The channels by which messages are to be sent."""
         if not self._has(tables.message):
             return []
-        place = tables.message.c.created_at, tables.message.c.id
-        order = place if wanted is not sa.true() else tuple(column.desc() for column in place)
-        rows = self._read(sa.select(tables.message).where(wanted).order_by(*order).limit(limit))
-        found = [Message(**{**row, "target": json.loads(row["target"]), "payload": json.loads(row["payload"])}) for row in rows]
-        return sorted(found, key=lambda one: (one.created_at, one.id))
+        return [row["channel"] for row in self._read(sa.select(tables.message.c.channel).where(_UNSENT).distinct())]
+
+    def messages(self) -> list[Message]:
+        """All that are remembered, the newest last."""
+        return list(reversed(self._messages(order=sa.desc)))
+
+    def _messages(self, *wanted: sa.ColumnElement[bool], order: Callable[[Any], Any]) -> list[Message]:
+        if not self._has(tables.message):
+            return []
+        place = (order(tables.message.c.created_at), order(tables.message.c.id))
+        rows = self._read(sa.select(tables.message).where(*wanted).order_by(*place).limit(MOST))
+        return [Message(**{**row, "target": json.loads(row["target"]), "payload": json.loads(row["payload"])}) for row in rows]
 
     def sent(self, message: Message, note: str | None = None) -> None:
         """It has been sent; `note` says what was wrong all the same. Messages that are long done with are forgotten."""

@@ -244,6 +244,11 @@ def newer_than(db: sqlite3.Connection, records: Sequence[QuarantineRecord]) -> f
     return frozenset(one.id for one in behind)
 
 
+def keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
+    """The keys of a dataset that sit."""
+    return [values_of(key) or {} for (key,) in db.execute("select key from sitting where dataset = ?", (dataset,))]
+
+
 def _readable(record: QuarantineRecord) -> list[Values]:
     try:
         return keys_of(record)

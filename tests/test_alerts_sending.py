@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -225,3 +226,5 @@ def test_a_mail_server_that_is_busy_is_away_and_one_that_refuses_a_message_is_be
         sending(mail(post, port=1))(message())
     with pytest.raises(Refused, match="nobody is named"):
         sending(mail(post, to=[]))(message())
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(AwayError, match="timed out"):
+        sending(mail(post, port=silent.getsockname()[1], timeout=0.1))(message())

@@ -109,7 +109,7 @@ class Shop:
         known = {message.id for message in self.book.messages()}
         self.telling.tick(self.now)
         new = [message.id for message in self.book.messages() if message.id not in known]
-        wait_for(lambda: not self.book.unsent(), message="messages to be sent")
+        wait_for(lambda: not self.book.awaited(), message="messages to be sent")
         sent = {posted.json["id"]: posted.json for posted in self.web.posted}
         return [sent[number] for number in new]
 
@@ -401,8 +401,8 @@ def test_a_channel_that_is_away_keeps_nobody_else_waiting_and_gets_its_messages_
 
         Carrier("away", away, book, stop, Backoff(first=0.2, most=0.2)).wake()
         Carrier("here", here, book, stop).wake()
-        wait_for(lambda: [message.channel for message in book.unsent()] == ["away"], message="the channel that is there")
-        wait_for(lambda: not book.unsent(), message="the channel that was away")
+        wait_for(lambda: book.awaited() == ["away"], message="the channel that is there")
+        wait_for(lambda: not book.awaited(), message="the channel that was away")
         assert sent == [both[0].id] * 3
         told = {message.channel: message for message in book.messages()}
         assert (told["away"].sent, told["away"].attempts) == (True, 3)
@@ -421,7 +421,7 @@ def test_a_message_that_is_refused_too_old_or_broken_is_given_up_and_the_next_is
             return None
 
         Carrier("it", send, book, Stop()).wake()
-        wait_for(lambda: not book.unsent(), message="all of them")
+        wait_for(lambda: not book.awaited(), message="all of them")
         ended = [(message.payload["title"], message.sent, message.error) for message in book.messages()]
         assert ended == [
             ("refused", False, "no"),

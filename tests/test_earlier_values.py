@@ -169,6 +169,17 @@ def test_what_passed_last_is_known_again_after_a_crash(place: Place) -> None:
     assert place.send((U, "1", "d", "x"), (U, "2", "c", "x")) == [[], []]
 
 
+def test_what_was_never_committed_is_not_known_after_a_crash(place: Place) -> None:
+    place.send((PUT, "1", "a", "x"))
+    judged = place.judge.batch(batch_of([(U, "1", "b", "x")]))
+    assert isinstance(judged, JudgedBatch)
+    assert judged.earlier is not None
+    place.earlier.keep(judged.earlier, place.journal.lookups)
+    place.journal.rollback()
+    place.lose()
+    assert place.send((U, "1", "c", "x"), (U, "1", "b", "x")) == [["steps"], []], "the source sends it again"
+
+
 def test_what_stays_as_it_was_is_not_written_again(place: Place) -> None:
     place.send((PUT, "1", "a", "x"), (PUT, "2", "b", None))
     kept = place.journal.lookups.rows("earlier:orders")

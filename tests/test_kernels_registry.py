@@ -62,7 +62,7 @@ def test_engines_are_told() -> None:
             ("expect_column_values_to_be_json_parseable", {}),
         )
     }
-    assert list(engines.values()) == ["arrow", "python", "python"]
+    assert list(engines.values()) == ["arrow", "python", "duckdb"]
     assert compile_expectation("unexpected_rows_expectation", {"unexpected_rows_query": "SELECT * FROM {batch}"}, types).engine == "duckdb"
 
 

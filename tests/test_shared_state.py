@@ -88,7 +88,7 @@ def test_what_one_machine_has_told_owners_another_knows_when_it_takes_over(tmp_p
         mine.sent(sent)
         settle([here, there])
         assert theirs.known() == {kept.key: kept}
-        assert [message.id for message in theirs.unsent()] == [unsent.id]
+        assert [message.id for message in theirs.unsent("desk")] == [unsent.id]
         theirs.decided([], [kept.key], [])
         settle([here, there])
         assert mine.known() == {}

@@ -67,11 +67,10 @@ class Carrier:
     def _carry(self) -> float | None:
         """Sends what there is. Returns after how many seconds to try again; None where all is done."""
         try:
-            for message in self._book.unsent():
-                if message.channel == self._channel and not self._stop:
-                    pause = self._one(message)
-                    if pause is not None:
-                        return pause
+            for message in self._book.unsent(self._channel):
+                pause = None if self._stop else self._one(message)
+                if pause is not None:
+                    return pause
         except SluiceError as error:
             log.warning("messages cannot be read or noted in the state", channel=self._channel, error=error.message, hint=error.hint)
             return self._backoff.next()
@@ -123,8 +122,9 @@ class Carriers:
 
     def wake(self) -> None:
         """Whatever is to be sent is sent; what was meant for a channel that the file does not have any more is given up."""
-        for message in self._book.unsent():
-            if message.channel in self._carriers:
-                self._carriers[message.channel].wake()
-            else:
-                self._book.given_up(message, f"the pipeline file has no channel {message.channel} any more")
+        for channel in self._book.awaited():
+            if channel in self._carriers:
+                self._carriers[channel].wake()
+                continue
+            for message in self._book.unsent(channel):
+                self._book.given_up(message, f"the pipeline file has no channel {channel} any more")

@@ -19,7 +19,7 @@ def post_mail(channel: EmailChannel, message: Message) -> str | None:
     """Sends a message. Returns who did not get it, where others did. Raises AwayError, or Refused where this will never be taken."""
     to = message.target.get("to") or list(channel.to)
     if not to:
-        raise Refused("nobody is named whom the mail could go to", hint="write `to` in the channel")
+        raise Refused("nobody is named whom the mail could go to", hint="write `to` in the channel; a test takes --to")
     letter = mail(message.payload, channel.from_, to)
     try:
         with _connected(channel) as server:

@@ -24,6 +24,7 @@ from pipeline.errors import SluiceError
 from pipeline.model import Pipeline
 from quality.alerts.conditions import Blind, Condition, Kind, Seen, Subject, decoded
 from quality.alerts.discreet import cause_told, command, error_told
+from quality.alerts.payload import clean
 
 MOST_CAUSES = 100
 """Of a dataset, that are told one by one: the oldest. Those that came later are told as one."""
@@ -79,12 +80,12 @@ class Observing:
         return self._reader
 
     def _lasting(self, condition: Condition) -> Condition:
-        """With the time since when it has been so, which for some of them nobody has put down."""
+        """In one line of bounded length, with the time since when it has been so, which for some of them nobody has put down."""
+        condition = replace(condition, what=clean(condition.what))
         known = self._known.get(condition.key)
         if known is None or known.phase == "over" or condition.kind is Kind.CAUSE:
             return condition
-        since = decoded(known.content).since
-        return condition if since >= condition.since else replace(condition, since=since)
+        return replace(condition, since=min(condition.since, decoded(known.content).since))
 
     def _sources(self) -> Iterator[Condition]:
         for name, told in self._state.sources().items():

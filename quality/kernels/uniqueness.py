@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from quality.column import Column, Rows
+from quality.differing import all_differ
 from quality.kernels.arguments import Arguments
 from quality.kernels.equality import same_value
 from quality.kernels.rule import Check, Ignore, MapKernel, Types, row_kernel
@@ -26,7 +27,7 @@ def ignored(arguments: Arguments) -> Ignore:
 def unique(arguments: Arguments) -> MapKernel:
     """Values that no other row has. All copies fail, the first one too."""
     column = arguments.column()
-    return row_kernel(arguments, [column], lambda types: Check(lambda columns: _alone(_codes(columns[0])), among=True))
+    return row_kernel(arguments, [column], lambda types: Check(_apart, among=True))
 
 
 def compound_unique(arguments: Arguments) -> MapKernel:
@@ -35,7 +36,7 @@ def compound_unique(arguments: Arguments) -> MapKernel:
     return row_kernel(
         arguments,
         columns,
-        lambda types: Check(lambda many: _alone(_combined(many)), among=True),
+        lambda types: Check(_apart, among=True),
         ignore=ignored(arguments),
         argument="column_list",
     )
@@ -60,17 +61,34 @@ def unique_within_record(arguments: Arguments) -> MapKernel:
     return row_kernel(arguments, columns, choose, ignore=ignored(arguments), argument="column_list")
 
 
+def _apart(columns: Sequence[Column]) -> Rows:
+    """bool[n]: rows that no other is like."""
+    if len(columns) == 1 and (dense := _dense(columns[0])) is not None:
+        return _alone(dense)
+    if all_differ(columns):
+        return np.ones(len(columns[0]), np.bool_)
+    return _alone(_combined(columns) if len(columns) > 1 else _codes(columns[0]))
+
+
 def _codes(column: Column) -> npt.NDArray[np.int64]:
     """Small whole numbers, equal where the values are; 0 where missing and nowhere else."""
+    dense = _dense(column)
+    if dense is not None:
+        return dense
+    codes = column.encoded[0].astype(np.int64) + 1
+    if column.family == "float" and column.missing is not None:
+        codes[column.missing] = 0
+    return codes
+
+
+def _dense(column: Column) -> npt.NDArray[np.int64] | None:
+    """The same, of numbers that lie close together."""
     if column.family in ("int", "date", "timestamp") and len(column):
         least, most = int(column.numbers.min()), int(column.numbers.max())
         if most - least < _DENSE * len(column) and max(-least, most) < 2**62:
             codes = column.numbers.astype(np.int64) - (least - 1)
             return codes if column.missing is None else np.where(column.missing, 0, codes)
-    codes = column.encoded[0].astype(np.int64) + 1
-    if column.family == "float" and column.missing is not None:
-        codes[column.missing] = 0
-    return codes
+    return None
 
 
 def _combined(columns: Sequence[Column]) -> npt.NDArray[np.int64]:
