@@ -128,7 +128,7 @@ def _answer(file: Path, found: Checked) -> dict[str, Any]:
     return answer
 
 
-def _contract(contract: Contract, costs: Mapping[str, float]) -> dict[str, Any]:
+def _contract(contract: Contract, costs: Mapping[str, float | None]) -> dict[str, Any]:
     from cli.offline import rule_json
 
     return {
@@ -168,7 +168,7 @@ def _show(file: Path, found: Checked) -> None:
         answer_line(f"note: {note}")
 
 
-def _show_rules(name: str, contract: Contract, costs: Mapping[str, float]) -> None:
+def _show_rules(name: str, contract: Contract, costs: Mapping[str, float | None]) -> None:
     from cli.answers import answer_line, answer_table
     from cli.offline import rule_json
     from quality.rules import OPERATIONS
@@ -186,7 +186,7 @@ def _show_rules(name: str, contract: Contract, costs: Mapping[str, float]) -> No
                 ", ".join(rule["columns"]),
                 rule["scope"],
                 rule["engine"],
-                "" if rule["ns_per_row"] is None else f"{rule['ns_per_row']:.0f}",
+                rule["ns_per_row"],
                 rule["action"],
                 ", ".join(rule["on"]) if len(rule["on"]) < len(OPERATIONS) else "all",
                 rule["line"],

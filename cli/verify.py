@@ -45,8 +45,8 @@ def _found(answer: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
 def _show(answer: dict[str, Any], equal: bool) -> None:
     from cli.answers import amount, answer_line, answer_table
 
-    counts = ["source_rows", "sink_rows", "quarantined", "missing", "extra", "different"]
-    headings = ["rows at the source", "rows in the sink", "quarantined", "missing", "extra", "different"]
+    counts = ["source_rows", "sink_rows", "quarantined", "patched", "missing", "extra", "different"]
+    headings = ["rows at the source", "rows in the sink", "quarantined", "patched", "missing", "extra", "different"]
     rows = [[dataset, sink, *(amount(found[count]) for count in counts)] for dataset, sink, found in _found(answer)]
     answer_table(["dataset", "sink", *headings], rows, right=headings)
     for dataset, sink, found in _found(answer):

@@ -24,12 +24,12 @@ from dataflows.mapping import FeedMap
 from dataflows.maps import Maps
 from dataflows.progress import cursor_of
 from dataflows.service import resume_of
+from dataflows.settled import SettledRows, key_rows
 from journal.batch import ChangeBatch, Op, batch_from_columns
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.opening import catch_up, open_reader
 from journal.processes import INGEST, Processes, delivering
-from journal.quarantine import Values
 from journal.schema import TableSchema
 from journal.state import State
 from pipeline.errors import TableGone
@@ -49,11 +49,15 @@ _PATIENCE = 20.0  # seconds for a sink to pass the position of the first look
 
 @dataclass
 class Found:
-    """One dataset in one sink. Where rows were not `compared`, `source_rows` are all changes that ever came."""
+    """One dataset in one sink. Where rows were not `compared`, `source_rows` are all changes that ever came.
+
+    `patched` are rows that the sink holds as their owners have mended them, in quarantine, until something newer of their key comes.
+    """
 
     source_rows: int = 0
     sink_rows: int = 0
     quarantined: int = 0
+    patched: int = 0
     missing: int = 0
     extra: int = 0
     different: int = 0
@@ -254,7 +258,7 @@ class _Look:
                 self._found.source_rows += len(batch)
             mapped = feed.apply(batch)
             if mapped.keys and self._schema.key:
-                self._held_back.update(comparison.keys(_key_rows(self._schema.key, mapped.keys)))
+                self._held_back.update(comparison.keys(key_rows(self._schema.key, mapped.keys)))
             judge(mapped.passed)
 
         def judge(batch: ChangeBatch) -> None:
@@ -301,7 +305,17 @@ class _Look:
             return []
         excused = self._held_back | self._quarantined_keys(comparison)
         kept = self._route.on_delete == "ignore" or self._route.on_truncate == "ignore"
-        return [one for one in differences if one.key not in excused and not (one.kind == "extra" and kept)]
+        rest = [one for one in differences if one.key not in excused and not (one.kind == "extra" and kept)]
+        if rest:
+            settled, keys = SettledRows(self._reader, self._state, self._sink, self._target, comparison), self._asked(rest)
+            accounted = settled.mended(keys) | settled.given_up(keys, self._schema.key)
+            rest = [one for one in rest if one.key not in accounted]
+        return rest
+
+    def _asked(self, differences: Sequence[Difference]) -> pa.Table | None:
+        """The keys of differences, for the sink; None where it has other ones."""
+        by_key = bool(self._schema.key) and not any(name in self._route.columns for name in self._schema.key)
+        return self._key_table([one.key for one in differences]) if by_key else None
 
     def _quarantined_keys(self, comparison: Comparison) -> set[str]:
         if not self._schema.key:
@@ -310,20 +324,20 @@ class _Look:
         waiting = [
             pa.table({name: batch.column(name) for name in self._schema.key}) for batch in self._reader.waiting_rows(self._schema.dataset)
         ]
-        return {key for rows in (_key_rows(self._schema.key, records), *waiting) for key in comparison.keys(rows)}
+        return {key for rows in (key_rows(self._schema.key, records), *waiting) for key in comparison.keys(rows)}
 
     def _report(self, comparison: Comparison, differences: Sequence[Difference]) -> None:
         counted = self._counted(comparison, differences)
-        self._found.quarantined = len({one.key for one in differences} - {one.key for one in counted})
+        excused = {one.key for one in differences} - {one.key for one in counted}
+        if excused:
+            settled = SettledRows(self._reader, self._state, self._sink, self._target, comparison)
+            self._found.patched = len(excused & settled.mended(self._asked(differences)))
+        self._found.quarantined = len(excused) - self._found.patched
         for one in counted:
             setattr(self._found, one.kind, getattr(self._found, one.kind) + one.times)
         names = self._schema.key or self._target.schema.names
         examples = sorted(counted, key=lambda one: (one.kind, one.key))[:_EXAMPLES]
         self._found.examples = [{"key": dict(zip(names, json.loads(one.key), strict=True)), "kind": one.kind} for one in examples]
-
-
-def _key_rows(key: Sequence[str], records: Sequence[Values]) -> pa.Table:
-    return pa.table({name: pa.array([record.get(name) for record in records], pa.string()) for name in key})
 
 
 def _key_batch(schema: TableSchema, keys: pa.Table) -> ChangeBatch:

@@ -314,3 +314,15 @@ def open_keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
     """The keys of a dataset's records that are not resolved."""
     rows = db.execute(f"select key from quarantine where dataset = ? and {_WAITS}", (dataset,))
     return [values_of(key) or {} for (key,) in rows]
+
+
+def mended(db: sqlite3.Connection, ordinals: Sequence[int]) -> set[int]:
+    """Which of these are records that were released with values of their owner's."""
+    query = "select ordinal from quarantine where status = 'resolved' and patch is not null and ordinal in (select value from json_each(?))"
+    return {ordinal for (ordinal,) in db.execute(query, (json.dumps(ordinals),))}
+
+
+def discarded(db: sqlite3.Connection, dataset: str) -> list[tuple[Values, int]]:
+    """The keys and ordinals of a dataset's records that were given up."""
+    rows = db.execute("select key, ordinal from quarantine where dataset = ? and status = 'discarded'", (dataset,))
+    return [(values_of(key) or {}, ordinal) for key, ordinal in rows]

@@ -301,9 +301,19 @@ class JournalReader:
             return quarantine.with_status(db, statuses)
 
     def quarantined_keys(self, dataset: str) -> list[Values]:
-        """The keys of a dataset's open records."""
+        """The keys of a dataset's open records; of a changed key the former one, too."""
         with self._view() as db:
-            return quarantine.open_keys(db, dataset)
+            return [*quarantine.open_keys(db, dataset), *sitting.keys(db, dataset)]
+
+    def mended(self, ordinals: Sequence[int]) -> set[int]:
+        """Which of these are records that were released with values of their owner's."""
+        with self._view() as db:
+            return quarantine.mended(db, ordinals)
+
+    def discarded(self, dataset: str) -> list[tuple[Values, int]]:
+        """The keys and ordinals of a dataset's records that were given up."""
+        with self._view() as db:
+            return quarantine.discarded(db, dataset)
 
     def waiting(self) -> dict[str, int]:
         """How many rows of each dataset wait for a lookup."""

@@ -230,6 +230,18 @@ class State(StateAccess):
         rows = self._read(chosen.with_only_columns(tables.refused.c.key))
         return [values_of(row["key"]) or {} for row in rows]
 
+    def mended(self, sink: str, ordinals: Sequence[int]) -> set[int]:
+        """Which of these are rows that a sink refused, and got with values of their owner's."""
+        told = tables.refused.c.patch.is_not(None), tables.refused.c.status == "resolved"
+        wanted = sa.select(sa.func.json_each(json.dumps(list(ordinals))).table_valued("value").c.value)
+        rows = self._read(_settled.where(tables.refused.c.sink == sink, *told, tables.refused.c.ordinal.in_(wanted)))
+        return {row["ordinal"] for row in rows}
+
+    def discarded(self, sink: str, dataset: str) -> list[tuple[Values, int]]:
+        """The keys and ordinals of rows of a dataset that a sink refused, and that were given up."""
+        of = tables.refused.c.sink == sink, tables.refused.c.dataset == dataset, tables.refused.c.status == "discarded"
+        return [(values_of(row["key"]) or {}, row["ordinal"]) for row in self._read(_settled.where(*of))]
+
     def trail_head(self, journal: str) -> tuple[int, str] | None:
         """How far the audit trail of a journal was when that was noted last: the number of its last line, and its hash."""
         if not self._read(sa.text("select 1 as found from sqlite_master where name = 'trail_head'")):
