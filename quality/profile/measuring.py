@@ -27,7 +27,8 @@ _FENCE = 3.5
 _MAGNITUDES = 100
 _SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _QUANTILES = ("p01", "p05", "p25", "p50", "p75", "p95", "p99")
-_AS_NUMBER = {"date": "epoch(CAST({v} AS TIMESTAMP))", "timestamp": "epoch_us({v}) / 1e6", "time": "epoch({v})"}
+_MOMENTS = ("date", "timestamp", "time")
+_FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Measure:
             self._lengths()
         elif self._family in ("integer", "number"):
             self._numbers()
-        elif self._family in _AS_NUMBER:
+        elif self._family in _MOMENTS:
             self._moments()
         if self._family not in ("json", "array", "binary"):
             self._common(filled)
@@ -125,16 +126,19 @@ class Measure:
             found.quantiles = {share: round(value) if float(value).is_integer() else value for share, value in found.quantiles.items()}  # type: ignore[arg-type]
 
     def _moments(self) -> None:
+        """What is before the year 1 or behind 9999 (or infinite) is only counted: a contract cannot write it."""
         name, found = self._name, self._figures
-        number = _AS_NUMBER[self._family].format(v=name)
-        finite = "true" if self._family == "time" else f"isfinite({name})"
+        moment = f"TRY_CAST({name} AS TIMESTAMP)"
+        number = f"epoch({name})" if self._family == "time" else f"epoch_us({moment}) / 1e6"
+        known = f"{name} IS NOT NULL" if self._family == "time" else f"{moment} BETWEEN {_FIRST} AND {_LAST}"
         low, high, count, first, last = self._row(
-            f"min({name})::VARCHAR, max({name})::VARCHAR, count({name}), min({number}), max({number})", finite
+            f"min({name})::VARCHAR, max({name})::VARCHAR, count({name}), min({number}), max({number})", known
         )
+        found.infinite = self._stage.rows - found.nulls - count
         if not count:
             return
         found.least, found.most = _moment(low), _moment(high)
-        self._spread(number, finite, count, float(first), float(last))
+        self._spread(number, known, count, float(first), float(last))
         back = {
             "date": "CAST(make_timestamp(CAST(x * 1e6 AS BIGINT)) AS DATE)",
             "timestamp": "make_timestamp(CAST(x * 1e6 AS BIGINT))",
