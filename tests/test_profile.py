@@ -128,6 +128,7 @@ def test_values_of_columns_that_look_sensitive_are_nowhere(tmp_path: Path) -> No
         ("garbage.csv", b"a,b\n" + bytes(range(128, 256)) + b",1\n", "UTF8"),
         ("garbage.parquet", b"PAR1" + bytes(100), "cannot be read"),
         ("garbage.jsonl", b"{not json}\n", "not a line of JSON"),
+        ("surrogate.jsonl", b'{"a": "\\ud800"}\n', "surrogates not allowed"),
         ("twice.csv", b"a,a\n1,2\n", "two columns 'a'"),
         ("text.txt", b"a", "no known suffix"),
     ],
@@ -149,6 +150,19 @@ def test_hardly_any_data_still_gives_a_sound_draft(tmp_path: Path, content: str)
     assert sluice("check", out).code == 0
     assert run_contract_test(out, file).success
     assert not any(prop.required or prop.unique for prop in load_contract(out).properties)
+
+
+def test_values_beyond_all_types_still_give_a_draft_that_holds(tmp_path: Path) -> None:
+    far = tmp_path / "far.parquet"
+    days = pa.array([2**31 - 1, -(2**31), 0] * 5, pa.date32())
+    moments = pa.array([2**55, -(2**55), 0] * 5, pa.timestamp("ms"))
+    pa.parquet.write_table(pa.table({"day": days, "at": moments, "big": pa.array([2**64 - 1, 1, 3] * 5, pa.uint64())}), far)
+    digits = tmp_path / "digits.jsonl"
+    digits.write_text('{"a": 1E+999999999, "b": %s}\n' % ("9" * 500) * 12)
+    for file in (far, digits):
+        draft = file.with_suffix(".odcs.yaml")
+        draft.write_text(profile_file(file).yaml)
+        assert run_contract_test(draft, file).passed == run_contract_test(draft, file).rows
 
 
 def test_no_columns_at_all_are_a_profile_too(tmp_path: Path) -> None:
