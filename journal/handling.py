@@ -149,9 +149,13 @@ def fail(db: sqlite3.Connection, failed: Sequence[QuarantineRecord]) -> None:
 
 
 def to_replay(db: sqlite3.Connection, seal: Seal, limit: int, but: Collection[tuple[str, str]] = ()) -> list[QuarantineRecord]:
-    """The next records that are replayed, in the order of the stream, without those of some tables (source, table)."""
+    """The next records that are replayed, in the order of the stream, without those of some tables (source, table).
+
+    What they were after the change is not read: it is what was received.
+    """
+    columns = ", ".join("null" if name == "after" else name for name in COLUMNS)
     query = (
-        f"select {', '.join(COLUMNS)} from quarantine where {TO_REPLAY} and status = 'replaying' and not exists"
+        f"select {columns} from quarantine where {TO_REPLAY} and status = 'replaying' and not exists"
         " (select 1 from json_each(?) it where it.value ->> 0 = source and it.value ->> 1 = table_name) order by ordinal limit ?"
     )
     rows = db.execute(query, (json.dumps([list(one) for one in but]), limit))
