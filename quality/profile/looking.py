@@ -126,11 +126,11 @@ class Look:
             return
         names = [f"c{place}" for place in places]
 
-        def read() -> Iterator[Mapping[str, pa.Array]]:
+        def read() -> Iterator[Mapping[int, pa.Array]]:
             for batch in self._stage.batches(names):
-                yield {f"r{place}": self.held[place].measured(batch.column(f"c{place}")) for place in places}
+                yield {place: self.held[place].measured(batch.column(f"c{place}")) for place in places}
 
-        self._stage.restage("read", read())
+        self._stage.restage(read())
         self._read = frozenset(places)
 
     def _name(self, place: int) -> str:
