@@ -125,7 +125,7 @@ def _answer(file: Path, found: Checked) -> dict[str, Any]:
 
 
 def _contract(contract: Contract) -> dict[str, Any]:
-    from cli.offline import rule_json
+    from cli.offline import rules_json
 
     return {
         "file": str(contract.file),
@@ -133,7 +133,7 @@ def _contract(contract: Contract) -> dict[str, Any]:
         "version": contract.version,
         "dataset": contract.dataset,
         "owner": contract.owner,
-        "rules": [rule_json(rule, contract) for rule in contract.rules],
+        "rules": rules_json(contract),
     }
 
 
@@ -166,14 +166,16 @@ def _show(file: Path, found: Checked) -> None:
 
 def _show_rules(name: str, contract: Contract) -> None:
     from cli.answers import answer_line, answer_table
-    from cli.offline import rule_json
+    from cli.offline import rules_json
 
     answer_line()
     owner = f", owner {contract.owner}" if contract.owner else ""
     answer_line(f"{name}: contract {contract.id} {contract.version}{owner}; {len(contract.rules)} rules")
-    rules = [rule_json(rule, contract) for rule in contract.rules]
     answer_table(
-        ["rule", "says", "scope", "engine", "action", "line"],
-        [[rule["id"], rule["says"], rule["scope"], rule["engine"], rule["action"], rule["line"]] for rule in rules],
-        right=["line"],
+        ["rule", "says", "scope", "engine", "ns/row", "action", "line"],
+        [
+            [rule["id"], rule["says"], rule["scope"], rule["engine"], rule["ns_per_row"], rule["action"], rule["line"]]
+            for rule in rules_json(contract)
+        ],
+        right=["ns/row", "line"],
     )

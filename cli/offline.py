@@ -21,6 +21,7 @@ from quality.contract import Contract, Property
 from quality.contract_reading import load_contract
 from quality.logical_types import family_of
 from quality.references import strange_lookups
+from quality.rule_costs import rule_costs
 from quality.rules import Rule, Scope
 from sinks.routing import route_problems
 
@@ -188,8 +189,13 @@ def _set_rules(contract: Contract) -> list[str]:
     return [f"{contract.dataset}: {', '.join(over_sets)} look at the whole set; they hold back no row"]
 
 
-def rule_json(rule: Rule, contract: Contract) -> dict[str, Any]:
-    """A rule as `check --json` explains it."""
+def rules_json(contract: Contract) -> list[dict[str, Any]]:
+    """The rules of a contract as `check --json` explains them."""
+    costs = rule_costs(contract)
+    return [_rule_json(rule, contract) | {"ns_per_row": costs[rule.id]} for rule in contract.rules]
+
+
+def _rule_json(rule: Rule, contract: Contract) -> dict[str, Any]:
     return {
         "id": rule.id,
         "kind": rule.kind,

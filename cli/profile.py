@@ -115,11 +115,10 @@ def _write(path: Path, text: str) -> None:
 
 def _show(found: Profiled, out: Path, page: Path | None) -> None:
     from cli.answers import amount, answer_line, answer_table, printable
-    from quality.profile.page import cell
 
     profile = found.profile
     rows = [
-        [column.name, column.logical, column.given, amount(column.nulls), amount(column.distinct), cell(column.least), cell(column.most),
+        [column.name, column.logical, column.given, amount(column.nulls), amount(column.distinct), _told(column.least), _told(column.most),
          column.sensitive and "confidential"]
         for column in profile.columns
     ]  # fmt: skip
@@ -133,3 +132,7 @@ def _show(found: Profiled, out: Path, page: Path | None) -> None:
     answer_line(f"draft: {out}")
     if page is not None:
         answer_line(f"profile: {page}")
+
+
+def _told(value: int | float | str | None) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ from typing import Any
 from dataflows.approving import APPROVE_CONTRACT, approve_contract
 from dataflows.build import contracts
 from dataflows.contracts_in_force import put_in_force
-from dataflows.requests import answer_request, open_requests, refused
+from dataflows.requests import ALONE, answer_request, open_requests, refused
 from dataflows.stages import load_stages
 from journal import audit_trail
 from journal.bell import Ringer
@@ -80,7 +80,7 @@ def _do_it_here(pipeline: Pipeline, inbox: Inbox, request: Request, deadline: fl
         pipeline = put_in_force(pipeline, journal)
         rules = contracts(pipeline)
         ringer = held.enter_context(closing(Ringer(pipeline.state, list(pipeline.sinks))))
-        requests = open_requests(pipeline, rules, journal, state, load_stages(pipeline, rules, journal), ringer.ring)
+        requests = open_requests(pipeline, rules, journal, state, load_stages(pipeline, rules, journal), ringer.ring, ALONE)
         held.callback(requests.close)
         turn = time.monotonic() + _TURN
         requests.look()

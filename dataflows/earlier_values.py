@@ -56,6 +56,7 @@ class EarlierValues:
         A truncate ends all rows, a delete its own.
         """
         n = len(batch)
+        self._stale.pop(batch.dataset, None)
         batch = _keyed(batch)
         parent, fresh = np.full(n, -1, np.int64), np.zeros(n, np.bool_)
         values: dict[str, list[pa.StringArray]] = {name: [] for name in columns}

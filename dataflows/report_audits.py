@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from journal import audits
 from journal.audits import Audits
+from pipeline.model import Pipeline
 from quality.judgement import MASKED
-from quality.report.model import Agreement, Incident
+from quality.report.model import Agreement, Incident, Step
 
 _SAMPLES = 3
+_AUDITED = ("rule", "disagreement", "gate", "no-verdict")
 _ENGINES = {"gate": "the gate", "ours": "judged again", "reference": "Great Expectations"}
 _LONGEST = 160
 _COMPARED = ("agrees", "differs")
 
 
-def incidents_of(dataset: str, found: Audits, hidden: Collection[str] | None) -> list[Incident]:
+def incidents_of(pipeline: Pipeline, dataset: str, found: Audits, hidden: Collection[str] | None) -> list[Incident]:
     """The open incidents of a dataset, the gravest first, then the newest. No values of `hidden` columns; None hides all."""
-    made = [_incident(one, hidden) for one in reversed(found.incidents(dataset))]
+    made = [_incident(pipeline, one, hidden) for one in reversed(found.incidents(dataset))]
     return sorted(made, key=lambda one: not one.grave)
 
 
@@ -39,10 +42,18 @@ def agreement_of(dataset: str, found: Audits, since: float) -> Agreement | None:
     )
 
 
-def _incident(one: audits.Incident, hidden: Collection[str] | None) -> Incident:
+def _incident(pipeline: Pipeline, one: audits.Incident, hidden: Collection[str] | None) -> Incident:
     said = str(one.detail.get("message") or one.kind)
     samples = [] if hidden is None else _samples(one.detail, hidden)
-    return Incident(one.kind, said[: 4 * _LONGEST], _time(one.since), _time(one.last), one.count, one.rule, samples)
+    return Incident(one.kind, said[: 4 * _LONGEST], _time(one.since), _time(one.last), one.count, one.rule, samples, [_look(pipeline, one)])
+
+
+def _look(pipeline: Pipeline, one: audits.Incident) -> Step:
+    """What shows more of it, or that it is over."""
+    file = shlex.quote(str(pipeline.file))
+    if one.kind in _AUDITED:
+        return Step("Audit it again", f"sluice audit run {file} --dataset {shlex.quote(one.dataset)}")
+    return Step("See how the pipeline does", f"sluice status {file}")
 
 
 def _samples(detail: dict[str, Any], hidden: Collection[str]) -> list[str]:

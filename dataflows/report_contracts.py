@@ -48,8 +48,16 @@ def _pending(pipeline: Pipeline, dataset: str, kept: KeptContract, standing: Con
             f"The contract {standing.written.version} breaks what others rely on, and waits for approval; until then {kept.version} judges"
         )
         details = [f"{one.subject}: {one.says}" for one in standing.diff.breaking]
-        return Pending(says, None, [_approve(pipeline, dataset)], details[:_MOST])
+        return Pending(says, None, [*_trials(pipeline, dataset), _approve(pipeline, dataset)], details[:_MOST])
     return None
+
+
+def _trials(pipeline: Pipeline, dataset: str) -> list[Step]:
+    file, name = shlex.quote(str(pipeline.file)), shlex.quote(dataset)
+    return [
+        Step("See what it would hold back", f"sluice check {file} --against journal --dataset {name}"),
+        Step("See what it would let go", f"sluice quarantine backtest {file} --dataset {name}"),
+    ]
 
 
 def _approve(pipeline: Pipeline, dataset: str) -> Step:

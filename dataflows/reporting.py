@@ -104,7 +104,7 @@ class _Gathering:
             effectiveness=effectiveness,
             budget=budget,
             pending=[*([written.pending] if written.pending else []), *approvals(pipeline, name, waiting.statuses.get("patched", 0))],
-            incidents=incidents_of(name, self._audits, None if contract is None else hidden),
+            incidents=incidents_of(pipeline, name, self._audits, None if contract is None else hidden),
             agreement=agreement_of(name, self._audits, numbers.now - WINDOW),
             changes=changes_of(name, numbers.known, self._reader),
         )

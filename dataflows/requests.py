@@ -51,13 +51,16 @@ _STEPS = {
     "forget": forget,
 }
 _FEWEST, _MOST = 200, 20_000  # records of a piece
-_LONG = 0.04  # seconds that a piece may take, about
+BESIDE, ALONE = 0.04, 0.5
+"""Seconds that a piece may take, about: beside a stream that has to go on, and where there is none."""
 
 
 class Requests:
     """The open requests of a pipeline, and the records that are replayed. Of the thread that writes the journal."""
 
-    def __init__(self, desk: Desk, inbox: Inbox, replay: Replay) -> None:
+    def __init__(self, desk: Desk, inbox: Inbox, replay: Replay, seconds: float = BESIDE) -> None:
+        """`seconds` that a piece may take."""
+        self._seconds = seconds
         self._desk = desk
         self._inbox = inbox
         self._replay = replay
@@ -142,7 +145,7 @@ class Requests:
         done = self._replay.step(self._piece)
         took = time.monotonic() - began
         if done:
-            fitting = int(done * _LONG / max(took, 1e-4))
+            fitting = int(done * self._seconds / max(took, 1e-4))
             self._piece = max(_FEWEST, min(_MOST, (self._piece + fitting) // 2 if done == self._piece else self._piece))
         else:
             self._replaying = self._replay.due
@@ -192,12 +195,19 @@ def refused(error: SluiceError) -> Answer:
 
 
 def open_requests(
-    pipeline: Pipeline, rules: Mapping[str, Contract], journal: JournalWriter, state: State, stages: Stages, ring: Callable[[], None]
+    pipeline: Pipeline,
+    rules: Mapping[str, Contract],
+    journal: JournalWriter,
+    state: State,
+    stages: Stages,
+    ring: Callable[[], None],
+    seconds: float = BESIDE,
 ) -> Requests:
-    """What serves the owners of a pipeline, in the process that writes its journal."""
+    """What serves the owners of a pipeline, in the process that writes its journal; see Requests."""
     mark_changed(journal, rules)
     desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), pipeline.state)
-    return Requests(desk, Inbox(pipeline.state), Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring))
+    replay = Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring)
+    return Requests(desk, Inbox(pipeline.state), replay, seconds)
 
 
 def _home(pipeline: Pipeline, source: str, table: str, dataset: str) -> str | None:

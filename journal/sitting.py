@@ -84,7 +84,7 @@ class SittingKeys:
         """Records are resolved, superseded or discarded. Harmless when told again."""
         places = [(record.dataset, key_text(key), record.ordinal) for record in records for key in keys_of(record)]
         told = """select dataset, lane.key, ordinal from json_each(?) it
-            join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
+            cross join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
         with self._writing():
             for start in range(0, len(places), _AT_ONCE):
                 some = self._db.execute(told, (msgspec.json.encode(places[start : start + _AT_ONCE]).decode(),)).fetchall()
@@ -145,7 +145,7 @@ class SittingKeys:
     def newest_of(self, dataset: str, keys: Sequence[str]) -> dict[str, int]:
         """The same of many keys, as text: of those that sit."""
         found: dict[str, int] = {}
-        query = "select sitting.key, newest from json_each(?) it join sitting on dataset = ? and sitting.key = it.value"
+        query = "select sitting.key, newest from json_each(?) it cross join sitting on dataset = ? and sitting.key = it.value"
         for start in range(0, len(keys), _AT_ONCE):
             found.update(self._db.execute(query, (msgspec.json.encode(keys[start : start + _AT_ONCE]).decode(), dataset)))
         return found

@@ -115,3 +115,27 @@ def test_what_cannot_be_audited_is_refused(place: AuditPlace) -> None:
     assert nothing.code == 1
     assert "there is no journal" in nothing.err
     AuditTick(watched(place)).tick(time.time())
+
+
+def test_a_record_that_is_released_is_audited_as_what_it_is_now(place: AuditPlace) -> None:
+    orders(place, 1, 2, -3)
+    tick = AuditTick(watched(place))
+    now = time.time()
+    tick.tick(now)
+    [record] = sluice("quarantine", "list", place.file, "--json").json
+    place.ringer.close()
+    place.journal.close()
+    for step in (
+        ("fix", place.file, record["id"], "--set", "amount=3", "--by", "ann@example.com"),
+        ("approve", place.file, record["id"], "--by", "bo@example.com"),
+        ("replay", place.file, record["id"]),
+    ):
+        done = sluice("quarantine", *step)
+        assert done.code == 0, done.err
+    tick.tick(now + 31)
+    assert place.incidents() == {}
+    known = place.audits.place("orders")
+    assert known is not None
+    assert (known.passed, known.unaudited) == (3, 0)
+    assert place.lines()["positive"].rows == 1
+    place.start()

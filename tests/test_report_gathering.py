@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from prometheus_client import generate_latest
 
+from cli.main import app
 from dataflows.observe import WatchMetrics
 from dataflows.sampling import Sampling
 from dataflows.stopping import Stop
@@ -196,6 +198,38 @@ def test_more_causes_than_a_page_can_show_are_counted(shop: Shop) -> None:
     assert "And 3 more causes" in page
 
 
+def _commands(told: object) -> Iterator[str]:
+    """Every command that a report names."""
+    if isinstance(told, dict):
+        for name, one in told.items():
+            if name.endswith("command") and one:
+                yield one
+            else:
+                yield from _commands(one)
+    elif isinstance(told, list):
+        for one in told:
+            yield from _commands(one)
+
+
+def test_every_command_is_one_that_the_program_understands(shop: Shop) -> None:
+    statuses = ("open", "patched", "approved", "rule-changed", "failed-again")
+    rules = enumerate(statuses)
+    shop.fill(*(held(100 + n, status=status, reasons=(Reason(f"rule {n}", "a b'c", "is", "1"),)) for n, status in rules))
+    _in_force(shop)
+    _change_contract(shop, "      - {name: note, logicalType: string}\n", "")
+    with closing(Audits.open(shop.pipeline.state)) as audits:
+        for kind in ("disagreement", "latency"):
+            audits.seen("orders", kind, "", {"message": "so it is"}, time.time())
+    found = {command.split()[1] + " " + command.split()[2]: command for command in _commands(shop.report()[0])}
+    assert len(found) == 10
+    root = typer.main.get_command(app)
+    for command in found.values():
+        place, words = root, shlex.split(command)[1:]
+        while (children := getattr(place, "commands", None)) is not None:
+            place = children[words.pop(0)]
+        place.make_context(command, words)  # raises for what it does not understand
+
+
 def _sink(shop: Shop, counts: Counts, behind: int = 0) -> None:
     pipeline = shop.pipeline
     with closing(State.open(pipeline.state)) as state, JournalReader.open(pipeline.state, pipeline.name) as reader:
@@ -276,6 +310,7 @@ def test_a_disagreement_of_the_engines_is_told_with_both_verdicts_and_without_wh
     told, page = shop.report()
     assert (told["verdict"], told["headline"]) == ("bad", "Two engines do not agree")
     assert [one["kind"] for one in told["incidents"]] == ["disagreement", "freshness"]
+    assert [one["steps"][0]["command"].split()[1] for one in told["incidents"]] == ["audit", "status"]
     assert told["incidents"][0]["samples"] == ["id=4, amount=4711-secret; the gate: passed; Great Expectations: failed"]
     assert {name: told["agreement"][name] for name in ("windows", "rows", "differ", "unjudged")} == {
         "windows": 2, "rows": 100, "differ": 1, "unjudged": 1,
@@ -310,7 +345,7 @@ def test_a_contract_that_waits_for_approval_is_told_with_what_it_breaks(shop: Sh
     (pending,) = told["pending"]
     assert pending["says"].startswith("The contract 2.0.0 breaks what others rely on")
     assert "note" in pending["details"][0]
-    assert shlex.split(pending["steps"][0]["command"])[:5] == ["sluice", "contract", "approve", str(shop.file.resolve()), "orders"]
+    assert shlex.split(pending["steps"][-1]["command"])[:5] == ["sluice", "contract", "approve", str(shop.file.resolve()), "orders"]
     assert (told["verdict"], told["contract"], told["contract_written"]) == ("attention", "orders 1.0.0", "2.0.0")
     assert "which is not in force" in page
     _in_force(shop, by="bo@example.com")

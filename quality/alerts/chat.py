@@ -32,7 +32,7 @@ def chat_message(payload: Mapping[str, Any], room: str | None = None) -> Json:
         blocks = [*blocks[: _MOST_BLOCKS - 2], {"type": "section", "text": _plain(said, _SECTION)}]
     whose = " · ".join(f"{name}: {value}" for name, value in context(payload))
     blocks.append({"type": "context", "elements": [_plain(whose, _SECTION)]})
-    text = _escaped(f"{subject(payload)}\n{plain(payload)}"[:_TEXT])
+    text = _escaped((subject(payload) + "\n" + plain(payload).partition("\n")[2])[:_TEXT])
     return {"text": text, "blocks": blocks, **({} if room is None else {"channel": room})}
 
 

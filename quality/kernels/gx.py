@@ -45,10 +45,11 @@ class Reference:
         os.environ["GX_ANALYTICS_ENABLED"] = "false"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _quieten()
             import great_expectations
             from great_expectations.data_context.types.base import ProgressBarsConfig
 
-            logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+            _quieten()
             context = great_expectations.get_context(mode="ephemeral")
             context.variables.progress_bars = ProgressBarsConfig(globally=False)
             self._batches = (
@@ -65,6 +66,12 @@ class Reference:
             warnings.simplefilter("ignore")
             batch = self._batches.get_batch({"dataframe": table})
             return [_answer(batch, kind, kwargs, frame.rows) for kind, kwargs in rules]
+
+
+def _quieten() -> None:
+    """It logs what concerns nobody; one of its loggers is given a level of its own when it is imported."""
+    for logger in ("great_expectations", "great_expectations.data_context.types.base"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
 
 
 def as_pandas(frame: Frame, form: Forms) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def file_batches(file: Path) -> Iterator[Batch]:
         elif suffix in JSON:
             yield from _json(file)
         elif suffix in PARQUET:
-            with pyarrow.parquet.ParquetFile(file) as parquet:
+            with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as parquet:  # else every row group that was read stays in memory
                 schema = parquet.schema_arrow
                 yield from _typed(schema, parquet.iter_batches(_ROWS))
         elif suffix in ARROW:

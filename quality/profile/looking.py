@@ -180,8 +180,8 @@ class Look:
         rows, width = self._stage.rows, len(self._fields)
         if not width or not rows or rows > EXACT or width > 200:
             return None
-        names = ", ".join(f"c{place}" for place in range(width))
-        (count,) = self._stage.ask(f'SELECT count(*) FROM (SELECT DISTINCT {names} FROM "given")')[0]
+        names = [f"c{place}" for place in range(width)]
+        (count,) = self._stage.ask(f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(names)} FROM {self._stage.relation(*names)})")[0]
         return rows - int(count)
 
 

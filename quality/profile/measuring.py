@@ -24,6 +24,7 @@ _BARS = 24
 _CUT = 200
 _EXAMPLES = 5
 _FENCE = 3.5
+_MAGNITUDES = 100
 _SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _QUANTILES = ("p01", "p05", "p25", "p50", "p75", "p95", "p99")
 _AS_NUMBER = {"date": "epoch(CAST({v} AS TIMESTAMP))", "timestamp": "epoch_us({v}) / 1e6", "time": "epoch({v})"}
@@ -163,28 +164,35 @@ class Measure:
         self._figures.histogram = [Bar(low + place * width, low + (place + 1) * width, rows.get(place, 0)) for place in range(_BARS)]
 
     def _outliers(self, finite: str, middle: float, count: int) -> None:
+        """Fences around the middle; in logarithms where all are positive and the largest is a hundred times the smallest."""
         number = f"CAST({self._name} AS DOUBLE)"
+        least, most = float(self._figures.least or 0), float(self._figures.most or 0)
+        ratio = least > 0 and most / least > _MAGNITUDES
+        scaled = f"ln({number})" if ratio else number
+        quartiles = [float(self._figures.quantiles[share]) for share in ("p25", "p75")]
+        middle, first, third = (math.log(value) if ratio else value for value in (middle, *quartiles))
         function = "quantile_cont" if count <= _EXACT_QUANTILES else "approx_quantile"
-        (deviation,) = self._row(f"{function}(abs({number} - {middle!r}::DOUBLE), 0.5)", finite)
+        (deviation,) = self._row(f"{function}(abs({scaled} - {middle!r}::DOUBLE), 0.5)", finite)
         if deviation and math.isfinite(deviation):
             reach, method = _FENCE * deviation / 0.6745, f"more than {_FENCE} robust deviations (MAD) from the median"
             low, high = middle - reach, middle + reach
-        else:
-            first, third = float(self._figures.quantiles["p25"]), float(self._figures.quantiles["p75"])
-            if not third > first:
-                return
+        elif third > first:
             low, high = first - 3 * (third - first), third + 3 * (third - first)
             method = "more than three times the interquartile range away from the quartiles"
+        else:
+            return
         if not (math.isfinite(low) and math.isfinite(high)):
             return
-        outside = f"{finite} AND ({number} < {low!r}::DOUBLE OR {number} > {high!r}::DOUBLE)"
+        outside = f"{finite} AND ({scaled} < {low!r}::DOUBLE OR {scaled} > {high!r}::DOUBLE)"
         (rows,) = self._row("count(*)", outside)
         if rows:
             extremes = self._stage.ask(
-                f"SELECT DISTINCT {self._name}::VARCHAR, abs({number} - {middle!r}::DOUBLE) AS far FROM {self._from} WHERE {outside}"
+                f"SELECT DISTINCT {self._name}::VARCHAR, abs({scaled} - {middle!r}::DOUBLE) AS far FROM {self._from} WHERE {outside}"
                 f" ORDER BY far DESC, 1 LIMIT {_EXAMPLES}"
             )
-            self._figures.outliers = Outliers(rows, low, high, method, [text for text, _ in extremes])
+            fences = [_power(fence) if ratio else fence for fence in (low, high)]
+            method += ", in logarithms" if ratio else ""
+            self._figures.outliers = Outliers(rows, fences[0], fences[1], method, [text for text, _ in extremes])
 
     def _common(self, filled: int) -> None:
         """The most frequent values, and all of them where they are few."""
@@ -213,6 +221,10 @@ def _exact(value: object) -> Scalar:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value if isinstance(value, int) else float(value)  # type: ignore[arg-type]  # numbers only
+
+
+def _power(value: float) -> float | None:
+    return math.exp(value) if value < 700 else None
 
 
 def _finite(value: float | None) -> float | None:

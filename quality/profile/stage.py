@@ -17,12 +17,14 @@ import pyarrow as pa
 
 from pipeline.errors import TerminalError
 
-_MEMORY = "512MB"
+_MEMORY = "256MB"
 _BATCH_ROWS = 1 << 16
+_GROUP = 64
+"""Columns that share a table: of thousands, a question about one would first have to look at all of their names."""
 
 
 class Stage:
-    """One table of rows. `places` name the columns that batches bring; a batch may bring columns that those before it lacked."""
+    """Rows by columns, which have places; a batch may bring columns that those before it lacked."""
 
     def __init__(self, folder: Path | None = None) -> None:
         try:
@@ -54,8 +56,15 @@ class Stage:
 
     def append(self, columns: Mapping[int, pa.Array], rows: int) -> None:
         """Adds rows; a column that earlier rows did not have is null there. Raises TerminalError where the disk is full."""
+        groups: dict[str, dict[str, pa.Array]] = {table: {} for table in self._tables}
+        for place, values in columns.items():
+            table = f"given{place // _GROUP}"
+            if table not in self._tables and self.rows:
+                self._insert(table, {f"c{place}": pa.nulls(self.rows, values.type)})
+            groups.setdefault(table, {})[f"c{place}"] = values
+        for table, part in groups.items():
+            self._insert(table, part or {self._tables[table][0]: pa.nulls(rows)})
         self.rows += rows
-        self._insert("given", {f"c{place}": values for place, values in columns.items()})
 
     def restage(self, table: str, batches: Iterator[Mapping[str, pa.Array]]) -> None:
         """Keeps what was made of columns, in the order of the rows, as a table beside theirs."""

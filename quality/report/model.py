@@ -134,6 +134,7 @@ class Incident:
     count: int = 1
     rule: str = ""
     samples: Sequence[str] = ()
+    steps: Sequence[Step] = ()
 
     @property
     def grave(self) -> bool:
