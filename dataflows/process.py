@@ -30,6 +30,7 @@ from dataflows.worker import ALONE, Worker
 from journal.bell import Listener, Ringer
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
+from journal.returns import Returns
 from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
 from pipeline.model import KafkaJournal, Pipeline, SinkBlock

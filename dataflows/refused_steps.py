@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dataflows.records_as_changes import changes_of
 from dataflows.stages import Stages
 from dataflows.steps import Answer, Desk, Doing, Fixing
-from journal import audit_trail
+from journal import audit_trail, store
 from journal.audit_trail import Step
 from journal.handling import MENDABLE
 from journal.inbox import Request
@@ -155,27 +155,34 @@ class RefusedSteps:
         by = str(content.get("by") or "").strip() or str(content.get("system_user") or audit_trail.SELF)
         failed: dict[str, Sequence[Reason]] = {}
 
+        unsent = self._unsent(request)
+
         def refusal(one: QuarantineRecord) -> str | None:
-            if one.status == "replaying":
+            if one.status == "replaying" and one.id not in unsent:
                 return "it is being replayed already"
-            return None if one.status == "approved" else f"it is {one.status}, and not approved"
+            return None if one.status in ("approved", "replaying") else f"it is {one.status}, and not approved"
 
         def do(records: Sequence[QuarantineRecord]) -> None:
             for some in _grouped(records, lambda one: (one.source, one.table, one.sink)).values():
                 failed.update(self._again(request, by, some))
 
-        with self._desk.journal.view() as db:
-            done = audit_trail.carried_out(db, request.id)
-        if done:  # the journal has them, and nobody has been told
-            meant = [one for one in self._meant(request) if one.status == "replaying"]
-            self._returns.sent([one.id for one in meant], self._last())
-            return {"code": 0, "done": len(meant), "could_not": 0, "records": [], "number": None, "returning": len(meant), "seq": self._last()}
         answer = yield from self._each(request, refusal, do)
         told = [{"id": name, "status": "failed-again", "why": reasons[0].message} for name, reasons in failed.items()]
         returning = answer["done"] - len(failed)
         code = 1 if failed and "ids" in content else answer["code"]
         more: dict[str, Any] = {"number": None, "returning": returning, "outcome": {"failed-again": len(failed)}, "seq": self._last()}
         return {**answer, "records": [*told, *answer["records"]], "code": code, **more}
+
+    def _unsent(self, request: Request) -> frozenset[str]:
+        """What was about to go back when a process died, and is not in the journal. What is there is told so."""
+        found, there = self._returns.unsent(), []
+        for name, sink, ordinal in found:
+            with self._desk.journal.view() as db:
+                lines = audit_trail.of_record(db, ordinal, sink)
+            if any(line.action == "replay" and line.detail.get("request") == request.id for line in lines):
+                there.append(name)
+        self._returns.sent(there, self._last())
+        return frozenset(name for name, *_ in found) - frozenset(there)
 
     def _again(self, request: Request, by: str, records: Sequence[QuarantineRecord]) -> dict[str, Sequence[Reason]]:
         """Records of one table and sink. Returns those that do not pass, with why."""
@@ -190,12 +197,13 @@ class RefusedSteps:
             failed: dict[str, Sequence[Reason]] = {one.id: (Reason("replay", None, error.message, None),) for one in records}
         else:
             failed = {records[row.row].id: row.reasons for row in judgement.quarantined}
+            for rule, rows in judgement.dropped.items():
+                failed |= {records[row].id: (Reason(rule, None, "the contract drops it", None),) for row in rows.tolist()}
         going = [one for one in records if one.id not in failed]
         self._returns.fail(failed)
         if going:
             self._returns.send(going)
-            rows = batch.take(~judgement.passed if False else judgement.passed)
-            journal.append(replace(rows, sink=records[0].sink, payloads=None), again=True)
+            journal.append(replace(batch.take(judgement.passed), sink=records[0].sink, payloads=None), again=True)
             self._tell(request, "replay", by, going)
         self._tell(request, "failed-again", by, [one for one in records if one.id in failed])
         seq = journal.commit_beside()
@@ -210,8 +218,6 @@ class RefusedSteps:
         return found
 
     def _last(self) -> int:
-        from journal import store
-
         with self._desk.journal.view() as db:
             return store.last_seq(db)
 

@@ -71,7 +71,13 @@ class Returns:
 
     def approved(self, dataset: str | None) -> list[QuarantineRecord]:
         """Those that may be sent back, of one dataset or all."""
-        return self._records("refused.status = 'approved' and refused.dataset = coalesce(?, refused.dataset)", (dataset,))
+        sendable = "(refused.status = 'approved' or refused.id in (select id from returning_row where entry is null))"
+        return self._records(f"{sendable} and refused.dataset = coalesce(?, refused.dataset)", (dataset,))
+
+    def unsent(self) -> list[tuple[str, str, int]]:
+        """Id, sink and ordinal of what is about to be put into the journal, or was when a process died."""
+        with state_file.reported(self._path):
+            return self._db.execute("select id, sink, ordinal from returning_row where entry is null").fetchall()
 
     def patch(self, records: Sequence[QuarantineRecord], by: str) -> None:
         """Keeps the patches of records. Sealed where what was received is."""
