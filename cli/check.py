@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ def check(
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", help="With --against: only this dataset.", show_default=False)] = None,
     last: Annotated[int, typer.Option("--last", min=1, help="With --against: at most so many changes of a dataset, the newest.")] = 100_000,
+    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Measures what each rule costs here.")] = True,
     json: AsJson = False,
     verbose: Verbose = False,
     log_format: Log = LogFormat.console,
@@ -59,6 +61,8 @@ def check(
             _show_problems(problems)
         raise typer.Exit(EXIT_NO if lines else error.exit_code) from error
     found.problems = [_here(problem, file) for problem in found.problems]
+    if measure:
+        found.measure()
     tried = {} if against is None else _tried(found, against, dataset, last)
     if json:
         answer_json(_answer(file, found) | ({} if against is None else {"against": {against: tried}}))
@@ -111,7 +115,7 @@ def _answer(file: Path, found: Checked) -> dict[str, Any]:
         "ok": not found.problems,
         "problems": [_problem(problem) for problem in found.problems],
         "notes": found.notes,
-        "contracts": {name: _contract(contract) for name, contract in found.contracts.items()},
+        "contracts": {name: _contract(contract, found.costs.get(name, {})) for name, contract in found.contracts.items()},
     }
     if found.pipeline is not None:
         pipeline = found.pipeline
@@ -124,8 +128,8 @@ def _answer(file: Path, found: Checked) -> dict[str, Any]:
     return answer
 
 
-def _contract(contract: Contract) -> dict[str, Any]:
-    from cli.offline import rules_json
+def _contract(contract: Contract, costs: Mapping[str, float | None]) -> dict[str, Any]:
+    from cli.offline import rule_json
 
     return {
         "file": str(contract.file),
@@ -133,7 +137,7 @@ def _contract(contract: Contract) -> dict[str, Any]:
         "version": contract.version,
         "dataset": contract.dataset,
         "owner": contract.owner,
-        "rules": rules_json(contract),
+        "rules": [rule_json(rule, contract, costs) for rule in contract.rules],
     }
 
 
@@ -159,23 +163,35 @@ def _show(file: Path, found: Checked) -> None:
         for name, sink in pipeline.sinks.items():
             answer_line(f"  sink {name} ({sink.type}): {'every dataset' if sink.routes is None else ', '.join(sink.routes)}")
     for name, contract in found.contracts.items():
-        _show_rules(name, contract)
+        _show_rules(name, contract, found.costs.get(name, {}))
     for note in found.notes:
         answer_line(f"note: {note}")
 
 
-def _show_rules(name: str, contract: Contract) -> None:
+def _show_rules(name: str, contract: Contract, costs: Mapping[str, float | None]) -> None:
     from cli.answers import answer_line, answer_table
-    from cli.offline import rules_json
+    from cli.offline import rule_json
+    from quality.rules import OPERATIONS
 
     answer_line()
     owner = f", owner {contract.owner}" if contract.owner else ""
     answer_line(f"{name}: contract {contract.id} {contract.version}{owner}; {len(contract.rules)} rules")
+    rules = [rule_json(rule, contract, costs) for rule in contract.rules]
     answer_table(
-        ["rule", "says", "scope", "engine", "ns/row", "action", "line"],
+        ["rule", "says", "columns", "scope", "engine", "ns/row", "action", "on", "line"],
         [
-            [rule["id"], rule["says"], rule["scope"], rule["engine"], rule["ns_per_row"], rule["action"], rule["line"]]
-            for rule in rules_json(contract)
+            [
+                rule["id"],
+                rule["says"],
+                ", ".join(rule["columns"]),
+                rule["scope"],
+                rule["engine"],
+                rule["ns_per_row"],
+                rule["action"],
+                ", ".join(rule["on"]) if len(rule["on"]) < len(OPERATIONS) else "all",
+                rule["line"],
+            ]
+            for rule in rules
         ],
         right=["ns/row", "line"],
     )

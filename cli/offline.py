@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,12 @@ class Checked:
     notes: list[str] = field(default_factory=list)
     contracts: dict[str, Contract] = field(default_factory=dict)
     pipeline: Pipeline | None = None
+    costs: dict[str, Mapping[str, float | None]] = field(default_factory=dict)  # dataset -> rule -> nanoseconds a row
+
+    def measure(self) -> None:
+        """Finds out what the rules cost."""
+        if not self.problems:
+            self.costs = {name: rule_costs(contract) for name, contract in self.contracts.items()}
 
 
 def check_file(file: Path) -> Checked:
@@ -189,13 +195,8 @@ def _set_rules(contract: Contract) -> list[str]:
     return [f"{contract.dataset}: {', '.join(over_sets)} look at the whole set; they hold back no row"]
 
 
-def rules_json(contract: Contract) -> list[dict[str, Any]]:
-    """The rules of a contract as `check --json` explains them."""
-    costs = rule_costs(contract)
-    return [_rule_json(rule, contract) | {"ns_per_row": costs[rule.id]} for rule in contract.rules]
-
-
-def _rule_json(rule: Rule, contract: Contract) -> dict[str, Any]:
+def rule_json(rule: Rule, contract: Contract, costs: Mapping[str, float | None]) -> dict[str, Any]:
+    """A rule as `check --json` explains it; `costs` by rule, as far as they are known."""
     return {
         "id": rule.id,
         "kind": rule.kind,
@@ -204,6 +205,7 @@ def _rule_json(rule: Rule, contract: Contract) -> dict[str, Any]:
         "scope": rule.scope.value,
         "engine": str(engine_of(rule, contract)),
         "where": _WHERE_IT_RUNS[rule.scope],
+        "ns_per_row": costs.get(rule.id),
         "action": rule.action.value,
         "on": sorted(rule.on),
         "mostly": rule.mostly,

@@ -149,9 +149,13 @@ def fail(db: sqlite3.Connection, failed: Sequence[QuarantineRecord]) -> None:
 
 
 def to_replay(db: sqlite3.Connection, seal: Seal, limit: int, but: Collection[tuple[str, str]] = ()) -> list[QuarantineRecord]:
-    """The next records that are replayed, in the order of the stream, without those of some tables (source, table)."""
+    """The next records that are replayed, in the order of the stream, without those of some tables (source, table).
+
+    What they were after the change is not read: it is what was received.
+    """
+    columns = ", ".join("null" if name == "after" else name for name in COLUMNS)
     query = (
-        f"select {', '.join(COLUMNS)} from quarantine where {TO_REPLAY} and status = 'replaying' and not exists"
+        f"select {columns} from quarantine where {TO_REPLAY} and status = 'replaying' and not exists"
         " (select 1 from json_each(?) it where it.value ->> 0 = source and it.value ->> 1 = table_name) order by ordinal limit ?"
     )
     rows = db.execute(query, (json.dumps([list(one) for one in but]), limit))
@@ -180,3 +184,9 @@ def mark_changed(db: sqlite3.Connection, dataset: str, rules: Collection[str]) -
 def outcome(db: sqlite3.Connection, number: int) -> dict[str, int]:
     """Status -> how many records of a request there are, as they are now."""
     return dict(db.execute("select status, count(*) from quarantine where replay = ? group by status", (number,)))
+
+
+def under_way(db: sqlite3.Connection, number: int) -> bool:
+    """Whether any record of a request has not come to its end."""
+    query = "select 1 from quarantine where replay = ? and status = 'replaying' limit 1"
+    return db.execute(query, (number,)).fetchone() is not None

@@ -81,8 +81,8 @@ class SittingKeys:
             known[dataset].add(hashes_of(keys))
 
     def remove(self, records: Iterable[QuarantineRecord]) -> None:
-        """Records are resolved, superseded or discarded. Harmless when told again."""
-        places = [(record.dataset, key_text(key), record.ordinal) for record in records for key in keys_of(record)]
+        """Records are resolved, superseded or discarded. Harmless when told again. Of a sealed one without its key only its own goes."""
+        places = [(record.dataset, key_text(key), record.ordinal) for record in records for key in _readable(record)]
         told = """select dataset, lane.key, ordinal from json_each(?) it
             cross join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
         with self._writing():

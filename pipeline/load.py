@@ -109,10 +109,9 @@ class _Loading:
             self.problems += problems_of(error, model, self.document, path)
             return None
 
-    def kind(self, group: str, content: object, path: Keys) -> tuple[Any, dict[str, Any]] | None:
-        """The class that `type` names, and the block without it."""
+    def typed(self, content: object, path: Keys, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+        """The `type` of a block, one of `known`, and the block without it."""
         where = ".".join(map(str, path))
-        known = kinds(f"sluice.{group}")
         if not isinstance(content, dict):
             self.report(f"`{where}` is not a block of keys", path, f"begin with `type`; known: {', '.join(sorted(known))}")
             return None
@@ -121,12 +120,21 @@ class _Loading:
             said = "has no `type`" if name is None else f"has an unknown type `{name}`"
             self.report(f"`{where}` {said}", (*path, "type"), nearest(str(name), known))
             return None
-        try:
-            made = known[name].load()
-        except (ImportError, AttributeError) as error:
-            self.report(f"the type `{name}` of `{where}` cannot be loaded: {error}", (*path, "type"), f"it comes from {known[name].value}")
+        return name, {key: value for key, value in content.items() if key != "type"}
+
+    def kind(self, group: str, content: object, path: Keys) -> tuple[Any, dict[str, Any]] | None:
+        """The class that `type` names, and the block without it."""
+        known = kinds(f"sluice.{group}")
+        found = self.typed(content, path, known)
+        if found is None:
             return None
-        return made, {key: value for key, value in content.items() if key != "type"}
+        name, rest = found
+        try:
+            return known[name].load(), rest
+        except (ImportError, AttributeError) as error:
+            said = f"the type `{name}` of `{'.'.join(map(str, path))}` cannot be loaded: {error}"
+            self.report(said, (*path, "type"), f"it comes from {known[name].value}")
+            return None
 
     def source(self, name: str, content: object) -> SourceBlock | None:
         path: Keys = ("sources", name)
@@ -276,15 +284,8 @@ class _Loading:
 
     def channel(self, name: str, content: object) -> Channel | None:
         path: Keys = ("alerts", "channels", name)
-        if not isinstance(content, dict):
-            self.report(f"`alerts.channels.{name}` is not a block of keys", path, f"begin with `type`; known: {', '.join(CHANNELS)}")
-            return None
-        kind = content.get("type")
-        if not isinstance(kind, str) or kind not in CHANNELS:
-            said = "has no `type`" if kind is None else f"has an unknown type `{kind}`"
-            self.report(f"`alerts.channels.{name}` {said}", (*path, "type"), nearest(str(kind), CHANNELS))
-            return None
-        return self.validated(CHANNELS[kind], {key: value for key, value in content.items() if key != "type"}, path)
+        found = self.typed(content, path, CHANNELS)
+        return None if found is None else self.validated(CHANNELS[found[0]], found[1], path)
 
 
 def _journal(written: JournalBlock) -> JournalConfig:

@@ -157,6 +157,8 @@ def within(column: str, limit: Value, holds: Judged, *, upper: bool, exclusive: 
             return _compared(array, bound, upper=upper, exclusive=exclusive)
         compare = _COMPARE[upper, exclusive]
         if not pa.types.is_time(array.type):  # dates and timestamps, with and without zone, are instants in UTC
+            if pa.types.is_timestamp(array.type) and array.type.unit == "ns":  # a part of a microsecond is on no other side of a limit
+                array = pc.floor_temporal(array, unit="microsecond")
             array = array.cast(pa.timestamp("us", "UTC") if array.type != pa.date32() else pa.timestamp("us")).cast(pa.int64())
             return _filled(compare(array, _instant(bound)), True)
         return _filled(compare(array, bound.cast(array.type)), True)
@@ -181,9 +183,11 @@ def _compared(array: pa.Array, limit: Decimal, *, upper: bool, exclusive: bool) 
             decisive = math.ceil(limit) - 1 if exclusive else math.floor(limit)
         else:
             decisive = math.floor(limit) + 1 if exclusive else math.ceil(limit)
-        if not -(2**63) <= decisive < 2**63:
+        wide = pa.uint64() if pa.types.is_uint64(array.type) else pa.int64()
+        least, beyond = (0, 2**64) if pa.types.is_uint64(array.type) else (-(2**63), 2**63)
+        if not least <= decisive < beyond:
             return np.full(len(array), (decisive > 0) == upper)
-        return _filled(_COMPARE[upper, False](array.cast(pa.int64()), pa.scalar(decisive, pa.int64())), True)
+        return _filled(_COMPARE[upper, False](array.cast(wide), pa.scalar(decisive, wide)), True)
     if pa.types.is_decimal(array.type):
         wide = array.cast(pa.decimal256(76, max(array.type.scale, min(-int(limit.as_tuple().exponent), 30), 0)))
         return _filled(_COMPARE[upper, exclusive](wide, pa.scalar(limit).cast(wide.type)), True)

@@ -76,7 +76,7 @@ def read_errors(file: Path) -> Iterator[None]:
     """Turns what a file's reader says into a ConfigError that names the file."""
     try:
         yield
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (OSError, pa.ArrowException, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise ConfigError(f"{file} cannot be read: {reason}") from error
 

@@ -20,6 +20,7 @@ from quality.reading import read_values
 
 _CHUNK = 10_000
 _LONGEST = 76
+_TOO_LARGE = 2**1023
 _DECODER = json.JSONDecoder(parse_float=Decimal)
 
 
@@ -158,11 +159,16 @@ def _untyped(values: list[object]) -> pa.Array:
         return pa.array(values, pa.bool_())
     if all(_is_whole(value) and isinstance(value, int) and abs(value) < 2**63 for value in present):
         return pa.array(values, pa.int64())
-    if all(_is_number(value) for value in present):
+    if all(_is_number(value) and _fits_double(value) for value in present):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())  # type: ignore[arg-type]  # numbers
     if all(isinstance(value, str) for value in present):
         return pa.array(values, pa.string())
     return pa.array([None if value is None else _json(value) for value in values], pa.string())
+
+
+def _fits_double(value: object) -> bool:
+    """Whether a number is not too large for a double; more digits than one has are cut."""
+    return not isinstance(value, int) or abs(value) < _TOO_LARGE
 
 
 def _digits(value: object) -> str:

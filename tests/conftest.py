@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fix_follower",
     "tests.fix_files",
     "tests.fix_kafka",
+    "tests.fix_gx",
     "tests.fix_life",
 ]
 

@@ -51,11 +51,6 @@ class MakePlace(Protocol):
     def __call__(self, body: str = BODY, tail: str = "", **types: str) -> AuditPlace: ...
 
 
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference()
-
-
 @pytest.fixture
 def make_place(tmp_path: Path, reference: Reference) -> Iterator[MakePlace]:
     made: list[AuditPlace] = []

@@ -119,11 +119,6 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
     return load_contract(write_contract(tmp_path_factory.mktemp("contract"), "    properties:\n" + "\n".join(lines) + "\n"))
 
 
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference()
-
-
 def test_a_correct_gate_gives_the_auditor_nothing_to_say(contract: Contract, reference: Reference) -> None:
     types = {name: known for name in NAMES if (known := contract.columns[name].held(SCHEMA.types[name])) is not None}
     judged = 0

@@ -340,3 +340,14 @@ def test_an_answer_in_json_is_all_that_is_on_stdout(folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["rows"] == 3
     assert "the file has no column 'amount'" in done.stderr
+
+
+def test_each_rule_is_explained_with_its_engine_its_scope_and_what_it_costs_here(folder: Path) -> None:
+    rules = {one["id"]: one for one in sluice("check", folder / "orders.odcs.yaml", "--json").json["contracts"]["orders"]["rules"]}
+    positive = rules["amount-positive"]
+    told = {name: positive[name] for name in ("columns", "action", "on", "engine", "scope")}
+    assert told == {"columns": ["amount"], "action": "quarantine", "on": ["insert", "update"], "engine": "arrow", "scope": "row"}
+    assert positive["ns_per_row"] > 0
+    skipped = sluice("check", folder / "orders.odcs.yaml", "--no-measure", "--json").json["contracts"]["orders"]["rules"]
+    assert all(one["ns_per_row"] is None for one in skipped)
+    assert "ns/row" in sluice("check", folder / "orders.odcs.yaml").out

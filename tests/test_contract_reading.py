@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quality.contract import Breaker, Contact, Contract
+from quality.contract import AuditSettings, Breaker, Contact, Contract
 from quality.contract_reading import load_contract
 from quality.rules import Action, Scope
 from tests.contract_text import one_column, only_problem, problems, write_contract
@@ -18,6 +18,7 @@ FULL = """\
       - {property: breaker, value: {share: 0.05, window: 500, action: warn}}
       - {property: order, value: strict}
       - {property: approval, value: self}
+      - {property: audit, value: {every: 5m, sample: 0}}
       - {property: somethingOfOthers, value: 1}
     properties:
       - name: tenant
@@ -64,6 +65,7 @@ def test_a_contract_says_who_owns_what_and_how_to_reach_them(full: Contract) -> 
     (level,) = full.service_levels
     assert (level.property, level.value, level.unit) == ("freshness", 24, "h")
     assert (full.breaker, full.order, full.approval) == (Breaker(0.05, 500, "warn"), "strict", "self")
+    assert full.audit == AuditSettings(every=300.0, window=10_000, sample=0)
 
 
 def test_columns_go_by_their_physical_names_and_keys_by_their_positions(full: Contract) -> None:
@@ -88,7 +90,7 @@ def test_rules_have_the_ids_lines_and_settings_that_were_written_or_stable_ones(
     ]
     at = found["has-at"]
     assert (at.severity, at.says, at.columns, at.action) == ("error", "An address has an at sign", ("email",), Action.QUARANTINE)
-    assert at.line == 30
+    assert at.line == 31
     nulls = found["email-nullValues-1"]
     assert (nulls.action, nulls.on, nulls.scope) == (Action.WARN, frozenset({"insert"}), Scope.ROW)
     assert found["orders-primaryKey-1"].scope is Scope.BATCH

@@ -222,6 +222,13 @@ def test_settings_of_the_object_are_checked(tmp_path: Path) -> None:
     assert "order 'oldest' is not one of newest, strict" in said("{property: order, value: oldest}")
     assert "breaker has no key 'windows'" in said("{property: breaker, value: {share: 0.1, windows: 5}}")
     assert "share of a breaker" in said("{property: breaker, value: {share: 5}}")
+    assert "audit is a mapping" in said("{property: audit, value: 60s}")
+    assert "audit has no key 'windw'" in said("{property: audit, value: {windw: 5}}")
+    for every in ("soon", "0s", "0.5", "true", "-5s", "[60s]"):
+        assert "is no time of a second or more" in said(f"{{property: audit, value: {{every: {every}}}}}")
+    for rows in ("0", "1.5", "true", "many", "100000000"):
+        assert "audit: window is a number of rows" in said(f"{{property: audit, value: {{window: {rows}}}}}")
+    assert "'audti' is not known" in said("{property: audti, value: {every: 60s}}")
     assert "'aproval' is not known" in said("{property: aproval, value: self}")
 
 

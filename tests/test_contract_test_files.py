@@ -278,3 +278,18 @@ def test_a_number_is_read_as_python_reads_it_or_is_malformed(values: list[object
         if isinstance(value, int | float):
             assert found == float(value)
         assert malformed == (value is not None and found is None)
+
+
+def test_limits_hold_for_unsigned_numbers_and_for_nanoseconds(tmp_path: Path) -> None:
+    file = tmp_path / "wide.parquet"
+    pa.parquet.write_table(
+        pa.table({"n": pa.array([2**64 - 1, 5], pa.uint64()), "at": pa.array([1_500, 1_704_067_200_000_000_001], pa.timestamp("ns"))}), file
+    )
+    contract = write_contract(
+        tmp_path,
+        "    properties:\n"
+        "      - {name: n, logicalType: integer, logicalTypeOptions: {minimum: 5, maximum: 10}}\n"
+        "      - {name: at, logicalType: timestamp, logicalTypeOptions: {minimum: '2024-01-01T00:00:00Z'}}\n",
+    )
+    failed = {result.rule.id: result.answer()["rows"] for result in run_contract_test(contract, file).results}
+    assert failed == {"n-type-1": [], "n-minimum-1": [], "n-maximum-1": [0], "at-type-1": [], "at-minimum-1": [0]}

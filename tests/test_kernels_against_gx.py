@@ -31,11 +31,6 @@ FRAMES = int(os.environ.get("KERNEL_FRAMES", "8"))
 LIKE = {kind for kind in ROW_EXPECTATIONS if "like_pattern" in kind}  # Great Expectations has them for databases only
 
 
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference()
-
-
 def verdict(rule: Rule, judged: Frame) -> RowVerdict | SetVerdict | BadExpectation:
     kind, arguments = rule
     try:

@@ -101,6 +101,7 @@ def test_everything_that_can_be_said_is_read(folder: Folder) -> None:
         "ingest": ("127.0.0.1", 9100),
         "deliver:warehouse": ("127.0.0.1", 9101),
         "deliver:eu": ("127.0.0.1", 9102),
+        "watch": ("127.0.0.1", 9103),
     }
     orders, products = pipeline.datasets["orders"], pipeline.datasets["products"]
     assert orders.feeds == (Feed("portal", 'sales."my orders"'),)

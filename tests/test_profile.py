@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from sources.postgres.one_table import OneTable
 from tests.fix_pipeline import MakePipeline
 from tests.fix_postgres import PASSWORD, Database
 from tests.invoking import sluice
+from tests.waiting import wait_for
 
 EMAILS = [f"someone{n}@example.org" for n in range(40)]
 CARDS = ["4111111111111111", "5500000000000004", "340000000000009", "30000000000004"] * 10
@@ -128,6 +133,7 @@ def test_values_of_columns_that_look_sensitive_are_nowhere(tmp_path: Path) -> No
         ("garbage.csv", b"a,b\n" + bytes(range(128, 256)) + b",1\n", "UTF8"),
         ("garbage.parquet", b"PAR1" + bytes(100), "cannot be read"),
         ("garbage.jsonl", b"{not json}\n", "not a line of JSON"),
+        ("surrogate.jsonl", b'{"a": "\\ud800"}\n', "surrogates not allowed"),
         ("twice.csv", b"a,a\n1,2\n", "two columns 'a'"),
         ("text.txt", b"a", "no known suffix"),
     ],
@@ -149,6 +155,19 @@ def test_hardly_any_data_still_gives_a_sound_draft(tmp_path: Path, content: str)
     assert sluice("check", out).code == 0
     assert run_contract_test(out, file).success
     assert not any(prop.required or prop.unique for prop in load_contract(out).properties)
+
+
+def test_values_beyond_all_types_still_give_a_draft_that_holds(tmp_path: Path) -> None:
+    far = tmp_path / "far.parquet"
+    days = pa.array([2**31 - 1, -(2**31), 0] * 5, pa.date32())
+    moments = pa.array([2**55, -(2**55), 0] * 5, pa.timestamp("ms"))
+    pa.parquet.write_table(pa.table({"day": days, "at": moments, "big": pa.array([2**64 - 1, 1, 3] * 5, pa.uint64())}), far)
+    digits = tmp_path / "digits.jsonl"
+    digits.write_text('{"a": 1E+999999999, "b": %s}\n' % ("9" * 500) * 12)
+    for file in (far, digits):
+        draft = file.with_suffix(".odcs.yaml")
+        draft.write_text(profile_file(file).yaml)
+        assert run_contract_test(draft, file).passed == run_contract_test(draft, file).rows
 
 
 def test_no_columns_at_all_are_a_profile_too(tmp_path: Path) -> None:
@@ -193,6 +212,9 @@ def test_the_ways_to_ask_are_told_apart(tmp_path: Path) -> None:
     away = sluice("profile", "--dsn", f"postgresql://bo:{PASSWORD}@127.0.0.1:1/x", "--table", "t")
     assert away.code == 2
     assert PASSWORD not in away.err
+    assert "process list" in away.err
+    hidden = sluice("profile", "--dsn", "host=127.0.0.1 port=1 password=${SHOP_PASSWORD}", "--table", "t", SHOP_PASSWORD=PASSWORD)
+    assert (hidden.code, "process list" in hidden.err, PASSWORD in hidden.err) == (2, False, False)
 
 
 def test_a_table_of_a_server_is_profiled_and_its_draft_holds_at_the_gate(database18: Database, tmp_path: Path) -> None:
@@ -267,3 +289,15 @@ def test_a_stream_is_profiled_by_what_its_sink_holds(make_pipeline: MakePipeline
     assert found.json["rows"] == 20
     assert found.json["columns"][1]["sensitive"].startswith("the dataset's contract")
     assert "n1" not in json.dumps(found.json["columns"][1])
+
+
+def test_a_signal_leaves_no_rows_behind(tmp_path: Path) -> None:
+    fifo, held = tmp_path / "slow.jsonl", tmp_path / "held"
+    held.mkdir()
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "cli", "profile", "--data", str(fifo)]
+    with subprocess.Popen(command, env=os.environ | {"TMPDIR": str(held)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: list(held.glob("sluice-profile-*")), message="a folder for the rows")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+    assert not list(held.iterdir())

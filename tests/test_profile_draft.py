@@ -108,6 +108,7 @@ def tables(draw: st.DrawFn, kinds: Sequence[str]) -> dict[str, tuple[str, list[A
 
 def _holds(data: Path) -> Profiled:
     found = profile_file(data)
+    assert found.left_out == 0, found.profile.findings
     contract = data.with_suffix(".odcs.yaml")
     contract.write_text(found.yaml, "utf-8")
     assert load_contract(contract).status == "draft"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -403,6 +404,15 @@ def test_history_spans_runs_and_stays_small(tmp_path: Path) -> None:
         assert [line.start % 60 for line in fine] == [0] * len(fine)
 
 
+def test_history_is_read_and_cut_by_time_however_many_datasets_there_are(tmp_path: Path) -> None:
+    with closing(History.open(tmp_path)) as history:
+        history.keep([Sample("orders", 1_800_000_000.0, 1)])
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        for query in ("select * from history where width = 60 and start >= 5", "delete from history where width = 60 and start < 5"):
+            plan = " ".join(str(line[3]) for line in db.execute(f"explain query plan {query}"))
+            assert "history_by_time (width=? AND start" in plan, plan
+
+
 def test_what_is_unknown_at_one_look_does_not_hide_what_was_known_at_another(tmp_path: Path) -> None:
     with closing(History.open(tmp_path)) as history:
         history.keep([Sample("orders", 1_800_000_000.0, 1, freshness=5.0)])
@@ -443,7 +453,7 @@ def test_what_reports_ask_of_quarantine_is_read_from_an_index_alone(shop: Shop) 
         trends.waiting(db)
         trends.groups(db)
         db.set_trace_callback(None)
-        assert len(asked) == 4
+        assert len(asked) == 5
         for query in asked:
             plan = " ".join(str(line[3]) for line in db.execute(f"explain query plan {query}"))
             assert "COVERING INDEX" in plan, plan

@@ -143,7 +143,7 @@ def _limits(column: ColumnProfile, evidence: list[str], *, endless: bool) -> Ite
 def _since(column: ColumnProfile, evidence: list[str]) -> Iterator[tuple[str, Any]]:
     """From the beginning of a year on. There is no end: tomorrow's rows are later."""
     least, most = str(column.least), str(column.most)
-    if not _YEAR.match(least) or not _YEAR.match(most) or column.infinite or least.startswith("0000"):
+    if not _YEAR.match(least) or not _YEAR.match(most) or column.infinite:
         return
     yield "minimum", f"{least[:4]}-01-01" if column.logical == "date" else f"{least[:4]}-01-01T00:00:00Z"
     evidence.append(f"from {least[:19]} to {most[:19]}; no end is drafted")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from quality.judgement import MASKED
 from quality.profile import sensitive
@@ -236,11 +237,20 @@ def _stageable(values: pa.Array) -> pa.Array:
         values = values.cast(values.type.value_type)
     if kinds.is_decimal256(values.type):
         return values.cast(pa.string())
+    if kinds.is_timestamp(values.type) and values.type.unit in ("s", "ms"):
+        return _in_micros(values)
     if kinds.is_float16(values.type):
         return values.cast(pa.float32())
     if kinds.is_decimal32(values.type) or kinds.is_decimal64(values.type):
         return values.cast(pa.decimal128(values.type.precision, values.type.scale))
     return values
+
+
+def _in_micros(values: pa.Array) -> pa.Array:
+    """Timestamps in microseconds; what is further away than 146 000 years as far as that."""
+    far = 2**62 // (1_000_000 if values.type.unit == "s" else 1000)
+    near = pc.max_element_wise(pc.min_element_wise(values.cast(pa.int64()), far, skip_nulls=False), -far, skip_nulls=False)
+    return near.cast(values.type).cast(pa.timestamp("us", values.type.tz))
 
 
 def _wide_number(held: Held, arrow: pa.DataType) -> bool:

@@ -25,9 +25,11 @@ _CUT = 200
 _EXAMPLES = 5
 _FENCE = 3.5
 _MAGNITUDES = 100
+_SKEWED = 0.01
 _SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _QUANTILES = ("p01", "p05", "p25", "p50", "p75", "p95", "p99")
-_AS_NUMBER = {"date": "epoch(CAST({v} AS TIMESTAMP))", "timestamp": "epoch_us({v}) / 1e6", "time": "epoch({v})"}
+_MOMENTS = ("date", "timestamp", "time")
+_FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Measure:
             self._lengths()
         elif self._family in ("integer", "number"):
             self._numbers()
-        elif self._family in _AS_NUMBER:
+        elif self._family in _MOMENTS:
             self._moments()
         if self._family not in ("json", "array", "binary"):
             self._common(filled)
@@ -125,16 +127,19 @@ class Measure:
             found.quantiles = {share: round(value) if float(value).is_integer() else value for share, value in found.quantiles.items()}  # type: ignore[arg-type]
 
     def _moments(self) -> None:
+        """What is before the year 1 or behind 9999 (or infinite) is only counted: a contract cannot write it."""
         name, found = self._name, self._figures
-        number = _AS_NUMBER[self._family].format(v=name)
-        finite = "true" if self._family == "time" else f"isfinite({name})"
+        moment = f"TRY_CAST({name} AS TIMESTAMP)"
+        number = f"epoch({name})" if self._family == "time" else f"epoch_us({moment}) / 1e6"
+        known = f"{name} IS NOT NULL" if self._family == "time" else f"{moment} BETWEEN {_FIRST} AND {_LAST}"
         low, high, count, first, last = self._row(
-            f"min({name})::VARCHAR, max({name})::VARCHAR, count({name}), min({number}), max({number})", finite
+            f"min({name})::VARCHAR, max({name})::VARCHAR, count({name}), min({number}), max({number})", known
         )
+        found.infinite = self._stage.rows - found.nulls - count
         if not count:
             return
         found.least, found.most = _moment(low), _moment(high)
-        self._spread(number, finite, count, float(first), float(last))
+        self._spread(number, known, count, float(first), float(last))
         back = {
             "date": "CAST(make_timestamp(CAST(x * 1e6 AS BIGINT)) AS DATE)",
             "timestamp": "make_timestamp(CAST(x * 1e6 AS BIGINT))",
@@ -164,10 +169,15 @@ class Measure:
         self._figures.histogram = [Bar(low + place * width, low + (place + 1) * width, rows.get(place, 0)) for place in range(_BARS)]
 
     def _outliers(self, finite: str, middle: float, count: int) -> None:
-        """Fences around the middle; in logarithms where all are positive and the largest is a hundred times the smallest."""
-        number = f"CAST({self._name} AS DOUBLE)"
+        """Fences around the middle; in logarithms where all are positive and so many are outside that the values are skewed, not wrong."""
+        found = self._fenced(finite, middle, count, ratio=False)
         least, most = float(self._figures.least or 0), float(self._figures.most or 0)
-        ratio = least > 0 and most / least > _MAGNITUDES
+        if found is not None and found.rows > _SKEWED * count and least > 0 and most / least > _MAGNITUDES:
+            found = self._fenced(finite, middle, count, ratio=True)
+        self._figures.outliers = found
+
+    def _fenced(self, finite: str, middle: float, count: int, *, ratio: bool) -> Outliers | None:
+        number = f"CAST({self._name} AS DOUBLE)"
         scaled = f"ln({number})" if ratio else number
         quartiles = [float(self._figures.quantiles[share]) for share in ("p25", "p75")]
         middle, first, third = (math.log(value) if ratio else value for value in (middle, *quartiles))
@@ -180,19 +190,19 @@ class Measure:
             low, high = first - 3 * (third - first), third + 3 * (third - first)
             method = "more than three times the interquartile range away from the quartiles"
         else:
-            return
+            return None
         if not (math.isfinite(low) and math.isfinite(high)):
-            return
+            return None
         outside = f"{finite} AND ({scaled} < {low!r}::DOUBLE OR {scaled} > {high!r}::DOUBLE)"
         (rows,) = self._row("count(*)", outside)
-        if rows:
-            extremes = self._stage.ask(
-                f"SELECT DISTINCT {self._name}::VARCHAR, abs({scaled} - {middle!r}::DOUBLE) AS far FROM {self._from} WHERE {outside}"
-                f" ORDER BY far DESC, 1 LIMIT {_EXAMPLES}"
-            )
-            fences = [_power(fence) if ratio else fence for fence in (low, high)]
-            method += ", in logarithms" if ratio else ""
-            self._figures.outliers = Outliers(rows, fences[0], fences[1], method, [text for text, _ in extremes])
+        if not rows:
+            return None
+        extremes = self._stage.ask(
+            f"SELECT DISTINCT {self._name}::VARCHAR, abs({scaled} - {middle!r}::DOUBLE) AS far FROM {self._from} WHERE {outside}"
+            f" ORDER BY far DESC, 1 LIMIT {_EXAMPLES}"
+        )
+        fences = [_power(fence) if ratio else fence for fence in (low, high)]
+        return Outliers(rows, fences[0], fences[1], method + (", in logarithms" if ratio else ""), [text for text, _ in extremes])
 
     def _common(self, filled: int) -> None:
         """The most frequent values, and all of them where they are few."""

@@ -43,7 +43,8 @@ def _of_all(column: ColumnProfile, kinds: frozenset[str]) -> Iterator[Finding]:
     if column.nan:
         yield finding("nan", "not a number (NaN)", column.nan)
     if column.infinite:
-        yield finding("infinite", "infinite", column.infinite)
+        far = column.logical in ("date", "timestamp")
+        yield finding("infinite", "before the year 1, after 9999, or infinite" if far else "infinite", column.infinite)
     if UNFIT in kinds:
         yield finding("unfit", "values that no typed column can hold (NaN, infinity, 24:00): counted as null, and no type is drafted")
     elif len(kinds) > 1 and kinds != {"integer", "number"}:

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from journal import duckdb_errors
 from pipeline.errors import TerminalError
 
 _MEMORY = "256MB"
@@ -82,6 +83,8 @@ class Stage:
             return self._connection.execute(query).fetchall()
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise _full(error) from error
+        except duckdb.Error as error:  # whose own words may hold values that nobody should see
+            raise TerminalError(f"a question about the rows has no answer: {duckdb_errors.kind(error)}") from None
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows again, in their order, in batches."""
