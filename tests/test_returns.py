@@ -31,7 +31,7 @@ class Place:
 
     def committed(self, seq: int) -> None:
         """The target holds everything up to an entry, and says so."""
-        self.state.sink_progress("eu", state="running", error=None, journal=JOURNAL, seq=seq, cursor=None)
+        self.state.sink_progress("eu", state="running", error=None, journal=JOURNAL, seq=seq, cursor="{}")
         self.returns.settle("eu")
 
     @property
@@ -87,7 +87,7 @@ def test_with_several_workers_the_one_that_is_behind_counts(place: Place) -> Non
     one = place.refused[0].id
     place.returns.send(place.refused[:1])
     place.returns.sent([one], 9)
-    place.state.sink_progress("eu/1", state="running", error=None, journal=JOURNAL, seq=6, cursor=None)
+    place.state.sink_progress("eu/1", state="running", error=None, journal=JOURNAL, seq=6, cursor="{}")
     place.committed(9)
     assert place.statuses[0] == "replaying"
 
