@@ -156,14 +156,12 @@ class Requests:
         """Answers replays of which every record has come to an end."""
         for request, answer in list(self._watched.values()):
             with self._desk.journal.view() as db:
-                statuses = handling.outcome(db, answer["number"])
-            if statuses.get("replaying") and not self.held_up:
-                continue
+                if handling.under_way(db, answer["number"]) and not self.held_up:
+                    continue
+                statuses, seq = handling.outcome(db, answer["number"]), store.last_seq(db)
             del self._watched[request.id]
             failed = statuses.get("failed-again", 0)
             answer["code"] = 1 if answer["code"] or ("ids" in request.content and failed) else 0
-            with self._desk.journal.view() as db:
-                seq = store.last_seq(db)
             self._answer(request, {**answer, "outcome": statuses, "seq": seq})
 
     def begin_again(self) -> None:

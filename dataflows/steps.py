@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dataflows.maps import Maps
     from quality.contract import Contract
 
-PIECE = 2000
+PIECE = 1000
 """Records that are done at once."""
 
 _NAMED = 20  # records of a group that are named where they could not be done
