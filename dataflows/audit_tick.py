@@ -108,7 +108,7 @@ class AuditTick:
 
     def _audit(self, auditing: Auditing, reader: JournalReader, name: str, now: float) -> SluiceError | None:
         contract = self._contracts[name]
-        until = time.monotonic() + _SHARE * contract.audit.every
+        until = time.monotonic() + _SHARE * contract.audit.every / len(self._contracts)
         try:
             done = auditing.dataset(reader, name, contract, now, lambda: not self._stop and time.monotonic() < until)
         except SluiceError as error:

@@ -106,7 +106,7 @@ class Replay:
     ) -> None:
         """Tables that are `blocked` (source, table) have to wait."""
         self._journal = journal
-        self._contracts = {name: _lenient(contract) for name, contract in contracts.items()}
+        self._contracts = {name: lenient(contract) for name, contract in contracts.items()}
         self._stages = stages
         self._blocked = blocked
         self._ring = ring
@@ -252,7 +252,7 @@ def _by_sink(records: Sequence[QuarantineRecord]) -> dict[str | None, list[Quara
     return found
 
 
-def _lenient(contract: Contract) -> Contract:
+def lenient(contract: Contract) -> Contract:
     """The contract for records that are judged again: none of them stops its table, nor counts as one more bad row of many."""
     from quality.rules import Action
 

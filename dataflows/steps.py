@@ -243,7 +243,7 @@ def fix(desk: Desk, request: Request) -> Doing:
     by, content = _by(request), request.content
     after, done, known = begun(desk, request)
     upto = _upto(desk, known)
-    fixing = _Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
+    fixing = Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
     if not done:
         number = 0
         for some in _selected(desk, request, UNRESOLVED, upto, 0):
@@ -272,7 +272,7 @@ def fix(desk: Desk, request: Request) -> Doing:
     return {"code": 0, "done": done, "could_not": 0, "records": []}
 
 
-class _Fixing:
+class Fixing:
     """One fix, bound to the columns of each table that it meets."""
 
     def __init__(
@@ -291,10 +291,14 @@ class _Fixing:
         """The records with their patches. Raises ConfigError where any cannot be set so."""
         with self._desk.journal.view() as db:
             records = handling.records(db, [one.ordinal for one in some], self._desk.journal.seal)
+        return self.of(records, self._shapes.of)
+
+    def of(self, records: Sequence[QuarantineRecord], shape: Callable[[QuarantineRecord], TableSchema]) -> list[QuarantineRecord]:
+        """The same of records that are at hand, with the columns that they have."""
         found: list[QuarantineRecord] = []
         by_shape: dict[str, tuple[TableSchema, list[QuarantineRecord]]] = {}
         for one in records:
-            schema = self._shapes.of(one)
+            schema = shape(one)
             by_shape.setdefault(f"{one.source} {one.table} {schema.encoded}", (schema, []))[1].append(one)
         for schema, alike in by_shape.values():
             patches = self._own(schema, alike) if self._patches else self._common(schema, alike)

@@ -112,6 +112,7 @@ def test_an_audit_by_hand_says_what_it_found_and_whether_anything_is_wrong(place
     ]
     assert [(one["kind"], one["rule"], one["detail"]["observed"]) for one in found["incidents"]] == [("rule", "enough", 2)]
     assert sluice("status", place.file, "--json").json["datasets"]["orders"]["incidents"] == 1
+    assert "orders: 1 open incident(s)" in sluice("status", place.file).out
     orders(place, 4, 5)
     assert sluice("audit", "run", place.file, "--dataset", "orders").code == 0
     again = sluice("audit", "run", place.file, "--window", 1)

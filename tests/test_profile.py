@@ -17,8 +17,10 @@ import pytest
 from quality.contract_reading import load_contract
 from quality.contract_test import run_contract_test
 from quality.gate import Gate
+from quality.profile.batches import Batch, Field
+from quality.profile.looking import Known
 from quality.profile.model import ColumnProfile, Finding
-from quality.profile.profiling import Profiled, profile_file
+from quality.profile.profiling import Profiled, profile_batches, profile_file
 from sources.postgres.one_table import OneTable
 from tests.fix_pipeline import MakePipeline
 from tests.fix_postgres import PASSWORD, Database
@@ -100,6 +102,15 @@ def test_keys_are_single_columns_or_else_pairs(tmp_path: Path) -> None:
     assert single.profile.keys[0].columns == ("order_id",)
     (order_id,) = (node for node in single.draft["schema"][0]["properties"] if node["name"] == "order_id")
     assert order_id["primaryKey"] is True
+
+
+def test_a_declared_key_that_rows_do_not_keep_is_none() -> None:
+    fields = [Field("id", "postgres", "bigint", "bigint"), Field("shop", "postgres", "text", "text")]
+    rows = [Batch(fields, [pa.array(range(20)), pa.array([shop] * 20)], 20) for shop in ("eu", "us")]
+    found = profile_batches(rows, Known("orders", "two tables", key=("id",)))
+    kept = profile_batches(rows[:1], Known("orders", "one table", key=("id",)))
+    assert [key.columns for key in found.profile.keys] == [("id", "shop")]
+    assert (kept.profile.keys[0].columns, kept.profile.keys[0].declared) == (("id",), True)
 
 
 def test_a_column_that_never_is_behind_another_becomes_a_condition(tmp_path: Path) -> None:
