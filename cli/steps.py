@@ -216,7 +216,8 @@ def _with_lines(error: ConfigError, file: Path, lines: Mapping[str, int]) -> Con
 def _say_replayed(told: dict[str, Any], file: Path) -> None:
     from cli.answers import answer_line
 
-    parts = [f"{told['replayed']} records replayed: {told['resolved']} resolved"]
+    number = told["replayed"]
+    parts = [f"{number} record{'' if number == 1 else 's'} replayed: {told['resolved']} resolved"]
     parts += [f"{told[name]} {words}" for name, words in (("failed_again", "failed again"), ("superseded", "superseded")) if told[name]]
     answer_line(", ".join(parts))
     if told["waiting"]:

@@ -57,9 +57,10 @@ class Desk:
 
 @dataclass(slots=True, eq=False)
 class _Count:
-    """What was done for a request, and what could not be: id, status and why, of a group the first of them."""
+    """What was done for a request, and what could not be: id, status and why, of a group the first of them. `any`: also none is right."""
 
     named: bool
+    any: bool
     done: int = 0
     refused: int = 0
     why: list[Answer] = field(default_factory=list)
@@ -70,7 +71,7 @@ class _Count:
             self.why.append({"id": one.id, "status": one.status, "why": why})
 
     def answer(self, **more: object) -> Answer:
-        code = 1 if (self.refused and (self.named or not self.done)) else 0
+        code = 1 if (self.refused and self.named) or not (self.done or self.any) else 0
         return {"code": code, "done": self.done, "could_not": self.refused, "records": self.why, **more}
 
 
@@ -139,7 +140,7 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
     """Does the same with every record of a request that may be, and says of the others why not."""
     after, done, known = begun(desk, request)
     upto = _upto(desk, known)
-    count = _Count("ids" in request.content, done)
+    count = _Count("ids" in request.content, request.content.get("group") is None, done)
     for some in _selected(desk, request, UNRESOLVED, upto, after):
         good: list[Standing] = []
         for one in some:
