@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PIECE = 1000
 """Records that are done at once."""
 
+_LONGEST_NAME = 200
 _NAMED = 20  # records of a group that are named where they could not be done
 
 Answer = dict[str, Any]
@@ -119,6 +120,8 @@ def _by(request: Request) -> str:
     name = str(request.content.get("by") or "").strip()
     if not name:
         raise ConfigError("nobody is named who does it", hint="--by NAME")
+    if len(name) > _LONGEST_NAME:
+        raise ConfigError(f"that is no name: it has {len(name)} characters", hint=f"--by NAME, of {_LONGEST_NAME} at most")
     return name
 
 

@@ -126,7 +126,7 @@ def test_the_records_of_a_key_stand_in_order_until_something_newer_passes(tmp_pa
         assert sitting.ahead(third) == {2}
         late = _held(writer, 6)
         writer.quarantine([late])
-        assert (sitting.ahead(late), sitting.last("orders", '{"id": "1"}')) == (set(), 6)
+        assert (sitting.ahead(late), sitting.last("orders", '{"id": "1"}')) == (frozenset(), 6)
 
 
 def test_what_sits_is_what_was_committed_whatever_becomes_of_the_process(tmp_path: Path) -> None:
