@@ -267,7 +267,9 @@ def fix(desk: Desk, request: Request) -> Doing:
         if records:
             good = [one for one in some if one.status in MENDABLE]
             with desk.journal.changing() as db:
+                before = handling.records(db, [one.ordinal for one in records], desk.journal.seal)
                 handling.patch(db, records, by, desk.journal.seal)
+                desk.journal.sitting.mended(before, records)
                 _told(desk, request, by, upto, good, columns=columns, digest=audit_trail.digest(told))
             desk.journal.commit_beside()
             done += len(records)
