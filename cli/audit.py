@@ -86,7 +86,7 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     from pipeline.names import nearest
 
     pipeline = in_force(pipeline)
-    rules = contracts(pipeline)
+    rules = contracts(in_force(pipeline))
     if dataset is not None and dataset not in rules:
         raise ConfigError(f"no dataset {dataset!r} with a contract is in {pipeline.name}", hint=nearest(dataset, rules))
     answer: dict[str, Any] = {}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
@@ -59,10 +63,18 @@ def profile(
       sluice profile --data orders.parquet --json
     """
     speak(verbose, log_format)
+    import structlog
+
     from cli.answers import answer_json
+    from pipeline.redact import redact
     from quality.profile.page import as_json
 
-    found = _profiled(file, dataset, dsn, table, data, sample)
+    written = re.sub(r"\w*[=:]?\$\{\w+\}", "", dsn or "")
+    if redact(written) != written:
+        said = "the password stands in the process list: give the dsn as '${NAME}', or use PGPASSWORD"
+        structlog.get_logger("sluice.profile").warning(said)
+    with _ending_in_order():
+        found = _profiled(file, dataset, dsn, table, data, sample)
     page = html or (None if out is None else out.with_name(out.name.removesuffix(".yaml").removesuffix(".odcs") + ".profile.html"))
     if out is not None:
         _write(out, found.yaml)
@@ -76,6 +88,20 @@ def profile(
         typer.echo(found.yaml, nl=False)
     else:
         _show(found, out, page)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM ends the command as SIGINT does: the rows that lie in a temporary folder go with it."""
+
+    def end(number: int, _: object) -> Never:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _profiled(

@@ -24,7 +24,8 @@ from journal.sealing import SealedValues
 from journal.state import State
 from journal.trace_context import Traces
 from pipeline.errors import ConfigError
-from pipeline.model import Pipeline
+from pipeline.model import Dataset, Pipeline
+from quality.contract_reading import load_contract
 from quality.judgement import UNDECODABLE
 from sources.base import KEY_PREFIX
 
@@ -160,7 +161,8 @@ class Masks:
                 log.warning("contract cannot be read, so all values are masked", dataset=name, error=error.message)
                 self._hidden[name] = None
                 continue
-            self._hidden[name] = frozenset(column for column, prop in columns.items() if prop.sensitive)
+            written = _written(dataset)
+            self._hidden[name] = frozenset(column for column, prop in columns.items() if prop.sensitive) | written
             self._declared[name] = frozenset(columns)
 
     def __call__(self, record: QuarantineRecord, values: Values | None) -> dict[str, Any] | None:
@@ -192,6 +194,16 @@ class Masks:
         if self._hidden.get(record.dataset, frozenset()) == frozenset():
             return found
         return {name: MASKED if value else value for name, value in found.items()}
+
+
+def _written(dataset: Dataset) -> frozenset[str]:
+    """Columns that a contract hides which is written, but not in force yet, as far as it can be read."""
+    if dataset.contract is None or dataset.in_force is None:
+        return frozenset()
+    try:
+        return frozenset(column for column, prop in load_contract(dataset.contract).columns.items() if prop.sensitive)
+    except ConfigError:
+        return frozenset()
 
 
 def _text(value: str | bytes | None) -> str | None:

@@ -74,6 +74,9 @@ def _show(answer: dict[str, Any]) -> None:
             answer_line(f"{name}: {_pending(pending, one['contract']['in_force'])}")
     for name, error in _errors(answer):
         answer_line(f"{name}: {error}")
+    for name, one in answer["datasets"].items():
+        if one["incidents"]:
+            answer_line(f"{name}: {amount(one['incidents'])} open incident(s); `sluice audit run` and `sluice report` say what is wrong")
 
 
 def _pending(pending: dict[str, Any], in_force: dict[str, Any]) -> str:

@@ -151,6 +151,7 @@ def replay(
         "superseded": outcome.get("superseded", 0),
         "waiting": outcome.get("replaying", 0),
         "behind": outcome.get("approved", 0),
+        "returning": answer.get("returning", 0),
         "not_approved": answer["could_not"],
         "records": [*records, *answer["records"]],
         "audit_head": answer["head"],
@@ -215,11 +216,14 @@ def _with_lines(error: ConfigError, file: Path, lines: Mapping[str, int]) -> Con
 def _say_replayed(told: dict[str, Any], file: Path) -> None:
     from cli.answers import answer_line
 
-    parts = [f"{told['replayed']} records replayed: {told['resolved']} resolved"]
+    number = told["replayed"]
+    parts = [f"{number} record{'' if number == 1 else 's'} replayed: {told['resolved']} resolved"]
     parts += [f"{told[name]} {words}" for name, words in (("failed_again", "failed again"), ("superseded", "superseded")) if told[name]]
     answer_line(", ".join(parts))
     if told["waiting"]:
         answer_line(f"{told['waiting']} wait until the copy of their table is made")
+    if told["returning"]:
+        answer_line(f"{told['returning']} are on their way back to the sinks that refused them")
     if told["behind"]:
         answer_line(f"{told['behind']} wait behind an earlier record of their key, and go on by themselves once that has come to its end")
     if told["failed_again"]:

@@ -185,7 +185,8 @@ class DatasetAudit:
             window.dataset, window.place.journal, window.place.seq, rule.id, finding.verdict, finding.engine, finding.rows, 0.0,
             failed=finding.failed, observed=_short(finding.observed), contract_version=self.contract.version,
         )  # fmt: skip
-        verdict.lines.append(line)
+        if not rule.generated or finding.verdict != "agrees":  # a property states many rules, of which there is seldom anything to say
+            verdict.lines.append(line)
         for trouble in finding.troubles:
             known = verdict.seen.get((trouble.kind, rule.id))
             verdict.seen[trouble.kind, rule.id] = Seen(trouble.kind, rule.id, self._detail(rule, finding, trouble, told, known))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -93,11 +92,10 @@ class AuditTick:
         self._told |= set(counts)
 
     def _read_contracts(self) -> None:
+        """Those in force, read again where one has changed. Raises ConfigError, JournalError."""
+
         pipeline = in_force(self._pipeline)
-        files = [dataset.contract for dataset in pipeline.datasets.values() if dataset.contract is not None]
-        texts = tuple(dataset.in_force for dataset in pipeline.datasets.values())
-        stats = tuple((file, found.st_mtime_ns, found.st_size) if (found := _stat(file)) else (file,) for file in files)
-        written: tuple[object, ...] = (*stats, *texts)
+        written = tuple((one.name, one.in_force or _stat(one.contract)) for one in pipeline.datasets.values() if one.contract is not None)
         if written == self._written:
             return
         from dataflows.build import contracts
@@ -110,7 +108,7 @@ class AuditTick:
 
     def _audit(self, auditing: Auditing, reader: JournalReader, name: str, now: float) -> SluiceError | None:
         contract = self._contracts[name]
-        until = time.monotonic() + _SHARE * contract.audit.every
+        until = time.monotonic() + _SHARE * contract.audit.every / len(self._contracts)
         try:
             done = auditing.dataset(reader, name, contract, now, lambda: not self._stop and time.monotonic() < until)
         except SluiceError as error:
@@ -121,8 +119,10 @@ class AuditTick:
         return None
 
 
-def _stat(file: Path) -> os.stat_result | None:
+def _stat(file: Path) -> tuple[int, int] | None:
+    """When it was written, and its size."""
     try:
-        return file.stat()
+        found = file.stat()
     except OSError:
         return None
+    return found.st_mtime_ns, found.st_size

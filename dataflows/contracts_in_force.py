@@ -127,7 +127,7 @@ def standing_of(dataset: Dataset, kept: KeptContract | None) -> ContractStanding
         before = load_contract(shown_as(dataset.contract, kept), kept.text)
     except ConfigError as error:
         said = f"the contract {kept.version} that is in force for `{dataset.name}` cannot be judged by this version: {error.message}"
-        raise ConfigError(said, hint=f"`sluice contract approve PIPELINE {dataset.name}` puts the file's in force") from error
+        raise ConfigError(said, hint=f"`sluice contract approve PIPELINE {dataset.name} --by NAME` puts the file's in force") from error
     return ContractStanding(kept, written, compare(before, written))
 
 

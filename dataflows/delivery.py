@@ -13,6 +13,7 @@ import structlog
 from dataflows.copy_names import CopyNames
 from dataflows.observe import DeliverMetrics
 from dataflows.records import Place, refused_records
+from dataflows.returning import Returning, Rows
 from dataflows.worker import ALONE, Turn, Worker, reached, turn
 from journal.batch import ChangeBatch, CopyMarker
 from journal.lanes import Lanes
@@ -50,11 +51,13 @@ class Delivery:
         place: Place,
         names: CopyNames,
         worker: Worker = ALONE,
+        returning: Returning | None = None,
     ) -> None:
         """`ask_copy` asks ingest for a copy of datasets for this sink; `remind` says that it still waits for some; `keep` stores refused
         rows (with their entry's seq) before the commit that passes them; `forget` drops those behind a seq, which the target does not hold
         and will be offered again; `committed` is told each cursor that the target holds; `place` words the position of a change;
-        `names` are those of copies."""
+        `names` are those of copies; `returning` knows the rows that were refused, and come back."""
+        self._returning = returning
         self.worker = worker
         self.sink = sink
         self._block = block
@@ -81,6 +84,8 @@ class Delivery:
         self._routers.clear()
         self._prepared.clear()
         self._open = False
+        if self._returning is not None:
+            self._returning.open()
         if self.worker.number:
             with self._giving_way():
                 self.cursor = self._shared.join(self._reader.id, self.worker.number, self.worker.of)
@@ -210,6 +215,8 @@ class Delivery:
     def _mark(self, route: Route, marker: CopyMarker, copy: str) -> None:
         if self._note(marker, copy):
             self.sink.mark(self._target(route, marker.schema), marker)
+            if self._returning is not None:
+                self._returning.marked(marker)
 
     def _note(self, marker: CopyMarker, copy: str) -> bool:
         """Keeps what a marker says of the copies that the sink waits for. Returns whether it concerns the sink's table."""
@@ -227,6 +234,9 @@ class Delivery:
 
     def _write(self, seq: int, route: Route, batch: ChangeBatch) -> None:
         target = self._target(route, batch.schema)
+        back: Rows = {}
+        if self._returning is not None and (back := self._returning.rows(batch)):
+            batch, back = self._returning.still_new(batch, back)
         routed = self._routers[batch.schema.encoded].route(batch)
         refused: list[RefusedRow] = list(routed.refused)
         kept = 0
@@ -234,8 +244,16 @@ class Delivery:
             found = self.sink.write(target, routed.batch, routed.leaving)
             refused += [replace(one, row=int(routed.rows[one.row])) for one in found]
             kept = len(routed.batch) - len(routed.leaving) - len(found)
-        if refused:
-            self._keep(refused_records(self._reader.id, self._place, self.sink.name, batch, refused), seq)
+        if first := [one for one in refused if one.row not in back]:
+            records = refused_records(self._reader.id, self._place, self.sink.name, batch, first)
+            self._keep(records, seq)
+            if self._returning is not None:
+                self._returning.refused(records)
+        if self._returning is not None:
+            if back:
+                delivered, filtered = self._returning.became(back, routed, refused)
+                self._count(batch.dataset, delivered, filtered, -delivered - filtered)
+            self._returning.written(batch, refused)
         if batch.sink is None:
             self._count(batch.dataset, kept, routed.filtered, len(refused))
             labels = (self.sink.name, batch.dataset)

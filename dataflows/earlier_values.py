@@ -27,6 +27,7 @@ from quality.rules import Scope
 from sinks.lineage import Lineage, trace
 
 _SPARE = 100_000  # overtaken values that the journal may keep, and as many again as there are keys
+_ROWS = 65_536  # that are taken together
 _NOTHING = np.zeros(0, np.int64)
 _WHOLE = r"^-?[0-9]{1,18}$"
 _WHOLE_TYPES = frozenset({"smallint", "integer", "bigint"})
@@ -183,12 +184,41 @@ class EarlierValues:
     def load(self, kept: LookupLog) -> None:
         """What the journal has of them; what it has under another key than the last is forgotten."""
         for name in self._columns:
+            some = _Together()
             for entry in kept.entries(kept_name(name)):
-                table = self._table(entry.schema)
+                if isinstance(entry, CopyMarker) or not some.takes(entry):
+                    self._load(some)
+                    some = _Together()
                 if isinstance(entry, CopyMarker):
-                    table.mark(entry)
+                    self._table(entry.schema).mark(entry)
                 else:
-                    table.take(entry)
+                    some.add(entry)
+            self._load(some)
+
+    def _load(self, some: _Together) -> None:
+        if some.batches:
+            self._table(some.batches[0].schema).take(join(some.batches))
+
+
+class _Together:
+    """Kept changes that are taken as one batch, which is far faster where there were many small ones."""
+
+    def __init__(self) -> None:
+        self.batches: list[ChangeBatch] = []
+        self._rows = 0
+        self._ends = False
+
+    def takes(self, more: ChangeBatch) -> bool:
+        """A value that a change leaves as it was may not come behind the end of its row: it would be that of the row before."""
+        if self.batches and self.batches[0].schema.encoded != more.schema.encoded:
+            return False
+        return self._rows + len(more) <= _ROWS and not (more.presence and self._ends)
+
+    def add(self, batch: ChangeBatch) -> None:
+        self.batches.append(batch)
+        self._rows += len(batch)
+        moved = batch.has_old is not None and bool(batch.has_old.any())
+        self._ends |= moved or bool(((batch.op == Op.DELETE) | (batch.op == Op.TRUNCATE)).any())
 
 
 def _between_truncates(batch: ChangeBatch) -> Iterable[tuple[int, int]]:

@@ -13,6 +13,7 @@ import structlog
 from dataflows.given import given_note
 from dataflows.judged_by import JudgedBy
 from dataflows.mapping import Mapped
+from dataflows.records import for_sink
 from journal.batch import ChangeBatch, CopyMarker, Held, Segment
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
@@ -233,7 +234,7 @@ class Judge:
         if batch.sink is None:
             records = [*unmapped, *self._record(batch, judgement.quarantined, gate), *self._recorded(poor, gate)]
         else:  # a row that the contract holds back is in quarantine since it came; what a lookup lacks now is news for this sink
-            records = [_for_sink(record, batch.sink) for record in self._recorded(poor, gate)]
+            records = [for_sink(record, batch.sink) for record in self._recorded(poor, gate)]
         unfit = () if poor is None else poor.rows
         return JudgedBatch(
             passed=passed,
@@ -378,11 +379,6 @@ class Judge:
         if schema.encoded not in self._gates:
             self._gates[schema.encoded] = self._make(schema)
         return self._gates[schema.encoded]
-
-
-def _for_sink(record: QuarantineRecord, sink: str) -> QuarantineRecord:
-    reasons = (replace(one, message=f"{one.message}; the copy for the sink {sink} is without it") for one in record.reasons)
-    return replace(record, reasons=tuple(reasons))
 
 
 def _late(sifted: Sifted | None) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from functools import partial
 
@@ -21,6 +21,7 @@ from dataflows.ending import Ending
 from dataflows.lean import forgo_pandas
 from dataflows.observe import DeliverMetrics, HealthServer
 from dataflows.records import Places
+from dataflows.returning import Returning
 from dataflows.sensitive import Sensitive
 from dataflows.sink_report import SinkReport, looker
 from dataflows.stopping import Stop
@@ -29,6 +30,7 @@ from dataflows.worker import ALONE, Worker
 from journal.bell import Listener, Ringer
 from journal.local import JournalReader, journal_exists
 from journal.locks import ProcessLock
+from journal.returns import Returns
 from journal.state import State
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
 from pipeline.model import KafkaJournal, Pipeline, SinkBlock
@@ -96,7 +98,9 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
         share(pipeline, worker.lock(block.name), held)
         flow_state = DeliverState()
         metrics = DeliverMetrics()
-        report = SinkReport(block.name, state, flow_state, metrics, worker, looker(pipeline, block, worker, held))
+        returns, settling = (held.enter_context(closing(Returns(pipeline.state))) for _ in range(2))  # of a thread each
+        look = looker(pipeline, block, worker, held)
+        report = SinkReport(block.name, state, flow_state, metrics, worker, look, partial(settling.settle, block.name))
         if name in pipeline.monitoring:
             host, port = pipeline.monitoring[name]
             port += worker.number * len(pipeline.monitoring)
@@ -128,6 +132,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
             place=Places(pipeline, lambda source: reader.resume(source).notes),
             names=CopyNames(pipeline),
             worker=worker,
+            returning=Returning(returns, block.name),
         )
         log.info("delivering", sink=block.name, pid=os.getpid())
         flow = deliver_flow(f"deliver-{block.name}", delivery, reader, bell, flow_state, stop)

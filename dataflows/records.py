@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -127,6 +128,20 @@ def _records(
             )
         )
     return records
+
+
+_FOR, _WITHOUT = "; the copy for the sink ", " is without it"
+
+
+def for_sink(record: QuarantineRecord, sink: str) -> QuarantineRecord:
+    """A record of a row that one sink alone lacks, as it came with a copy for that sink."""
+    return replace(record, reasons=tuple(replace(one, message=f"{one.message}{_FOR}{sink}{_WITHOUT}") for one in record.reasons))
+
+
+def meant_for(record: QuarantineRecord) -> str | None:
+    """The sink that alone lacks the row of a record; None where all do."""
+    _, told, rest = record.reasons[0].message.rpartition(_FOR)
+    return rest.removesuffix(_WITHOUT) if told and rest.endswith(_WITHOUT) else None
 
 
 def _message(batch: ChangeBatch, row: int) -> str | None:

@@ -16,6 +16,7 @@ import structlog
 
 from dataflows.given import resume_from
 from dataflows.in_turn import Turn, Turns
+from dataflows.records import for_sink, meant_for
 from dataflows.records_as_changes import RecordShapes, changes_of
 from dataflows.stages import Stages
 from dataflows.superseded import still_new
@@ -25,6 +26,7 @@ from journal.batch import ChangeBatch
 from journal.local import JournalWriter
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
+from journal.sealing import SealedValues
 from pipeline.errors import ConfigError, SluiceError
 from quality.judgement import undecodable
 
@@ -37,6 +39,7 @@ log = structlog.get_logger("sluice.ingest")
 REPLAY = "replay"
 """The rule that a record breaks which cannot be judged again: its table, or a map for it, is not as it was."""
 
+UNREADABLE = "it is sealed with a key that is not known here"
 NEWER = "a newer change of its key has passed since"
 
 Place = tuple[str, str]
@@ -44,11 +47,12 @@ Place = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class _Became:
-    """What became of the records of one table and shape."""
+    """What became of the records of one table and shape; `sink`: which are meant for that one alone, and were counted nowhere."""
 
     dataset: str
     source: str
     records: Mapping[int, QuarantineRecord]  # by ordinal
+    sink: str | None = None
     passed: ChangeBatch | None = None
     news: ChangeBatch | None = None
     earlier: ChangeBatch | None = None
@@ -76,7 +80,7 @@ class _Became:
 
     def fail(self, ordinal: int, reasons: Sequence[Reason], given: bool, contract: Contract | None) -> None:
         before = self.records[ordinal]
-        self.failed[ordinal] = replace(
+        failed = replace(
             before,
             reasons=tuple(reasons),
             attempts=before.attempts + 1,
@@ -86,6 +90,7 @@ class _Became:
             rules_hash=contract.fingerprint if contract else None,
             patch=None,  # which the journal has: nothing of it is written
         )
+        self.failed[ordinal] = failed if self.sink is None else for_sink(failed, self.sink)
 
 
 class Replay:
@@ -101,7 +106,7 @@ class Replay:
     ) -> None:
         """Tables that are `blocked` (source, table) have to wait."""
         self._journal = journal
-        self._contracts = {name: _lenient(contract) for name, contract in contracts.items()}
+        self._contracts = {name: lenient(contract) for name, contract in contracts.items()}
         self._stages = stages
         self._blocked = blocked
         self._ring = ring
@@ -122,19 +127,25 @@ class Replay:
         turn = self._turns.of(records)
         for place, some in _by_shape(records, shapes, together=not turn).items():
             going = [one for one in some if one.ordinal not in turn.waiting]
-            if going:
-                self._write(self._become(going, shapes, turn, given=place[2]))
+            for sink, mine in _by_sink(going).items():
+                self._write(self._become(mine, sink, shapes, turn, given=place[2]))
         turn.send_back()
         if records:
             self._journal.commit_beside()
             self._ring()
         return len(records)
 
-    def _become(self, records: Sequence[QuarantineRecord], shapes: RecordShapes, turn: Turn, *, given: bool) -> _Became:
+    def _become(self, records: Sequence[QuarantineRecord], sink: str | None, shapes: RecordShapes, turn: Turn, *, given: bool) -> _Became:
         first = records[0]
-        became = _Became(first.dataset, first.source, {one.ordinal: one for one in records})
+        became = _Became(first.dataset, first.source, {one.ordinal: one for one in records}, sink)
+        for one in records:
+            if isinstance(one.raw, SealedValues) and not one.raw.readable:
+                became.fail(one.ordinal, [Reason(REPLAY, None, UNREADABLE, None)], given, None)
+        turn.fail(became.failed)
+        readable = [one for one in records if one.ordinal not in became.failed]
         try:
-            self._judge(changes_of(records, shapes.of(first)), became, turn, given=given)
+            if readable:
+                self._judge(replace(changes_of(readable, shapes.of(first)), sink=sink), became, turn, given=given)
         except SluiceError as error:  # nothing can be judged that way: every record says so
             log.warning("records cannot be replayed", dataset=first.dataset, error=error.message)
             became.failed, became.superseded, became.dropped, became.passed = {}, set(), {}, None
@@ -194,7 +205,8 @@ class Replay:
         journal, now = self._journal, time.time()
         if became.passed is not None and len(became.passed):
             journal.append(became.passed, again=True)
-            journal.sitting.passed(became.passed)
+            if became.sink is None:
+                journal.sitting.passed(became.passed)
             self._stages.lookups.keep(became.passed, journal.lookups)
         if became.news is not None:
             self._stages.versions.keep(became.news, journal.lookups)
@@ -202,8 +214,9 @@ class Replay:
             self._stages.earlier.keep(became.earlier, journal.lookups)
         delivered, gone = became.delivered, became.gone
         dropped = {rule: len(rows) for rule, rows in became.dropped.items()}
-        rows = len(delivered) + len(gone)
-        journal.ledger.release(became.dataset, became.source, rows, {"dropped": dropped, "warned": became.warned})
+        if became.sink is None:
+            rows = len(delivered) + len(gone)
+            journal.ledger.release(became.dataset, became.source, rows, {"dropped": dropped, "warned": became.warned})
         with journal.changing() as db:
             handling.settle(db, delivered, "resolved", "delivered", now)
             for rule, ordinals in became.dropped.items():
@@ -231,7 +244,15 @@ class Replay:
                 audit_trail.add(db, Step(action, by, became.dataset, some, detail, user))
 
 
-def _lenient(contract: Contract) -> Contract:
+def _by_sink(records: Sequence[QuarantineRecord]) -> dict[str | None, list[QuarantineRecord]]:
+    """By the sink that they are meant for; None: all."""
+    found: dict[str | None, list[QuarantineRecord]] = {}
+    for one in records:
+        found.setdefault(meant_for(one), []).append(one)
+    return found
+
+
+def lenient(contract: Contract) -> Contract:
     """The contract for records that are judged again: none of them stops its table, nor counts as one more bad row of many."""
     from quality.rules import Action
 

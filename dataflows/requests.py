@@ -16,12 +16,14 @@ from dataflows.build import dataset_name
 from dataflows.changed_rules import mark_changed
 from dataflows.copy_names import CopyNames
 from dataflows.erasing import forget
-from dataflows.replay import Place, Replay
+from dataflows.refused_steps import RefusedSteps
+from dataflows.replay import Place, Replay, lenient
 from dataflows.stages import Stages
 from dataflows.steps import Answer, Desk, Doing
 from journal import audit_trail, handling, store
 from journal.inbox import Inbox, Request
 from journal.local import JournalWriter
+from journal.returns import Returns
 from journal.state import EVERY_SINK, State
 from pipeline.agreement import tables_of
 from pipeline.errors import ConfigError, JournalError, SluiceError, TransientError
@@ -58,12 +60,13 @@ BESIDE, ALONE = 0.04, 0.5
 class Requests:
     """The open requests of a pipeline, and the records that are replayed. Of the thread that writes the journal."""
 
-    def __init__(self, desk: Desk, inbox: Inbox, replay: Replay, seconds: float = BESIDE) -> None:
+    def __init__(self, desk: Desk, inbox: Inbox, replay: Replay, refused: RefusedSteps, seconds: float = BESIDE) -> None:
         """`seconds` that a piece may take."""
         self._seconds = seconds
         self._desk = desk
         self._inbox = inbox
         self._replay = replay
+        self._refused = refused
         self._doing: dict[str, tuple[Request, Doing]] = {}
         self._watched: dict[str, tuple[Request, Answer]] = {}  # replays that have not come to their end
         self._look_at = 0.0
@@ -100,7 +103,17 @@ class Requests:
             self._answer(request, refused(ConfigError(f"nobody here knows how to {request.action}", hint="upgrade this installation")))
             return
         log.info("request", action=request.action, by=request.content.get("by"), request=request.id)
-        self._doing[request.id] = request, step(self._desk, request)
+        try:
+            self._doing[request.id] = request, self._step(request, step)
+        except ConfigError as error:
+            self._answer(request, refused(error))
+
+    def _step(self, request: Request, step: Callable[[Desk, Request], Doing]) -> Doing:
+        """Of rows that single sinks refused the state has the records."""
+        own = self._refused.step(request)
+        if own is None and request.action == "replay" and not {"ids", "group"} & request.content.keys():
+            return self._refused.replay_approved(request, step(self._desk, request))
+        return step(self._desk, request) if own is None else own
 
     def work(self, seconds: float) -> None:
         """Does pieces of what there is to do, for about so long."""
@@ -156,14 +169,12 @@ class Requests:
         """Answers replays of which every record has come to an end."""
         for request, answer in list(self._watched.values()):
             with self._desk.journal.view() as db:
-                statuses = handling.outcome(db, answer["number"])
-            if statuses.get("replaying") and not self.held_up:
-                continue
+                if handling.under_way(db, answer["number"]) and not self.held_up:
+                    continue
+                statuses, seq = handling.outcome(db, answer["number"]), store.last_seq(db)
             del self._watched[request.id]
             failed = statuses.get("failed-again", 0)
             answer["code"] = 1 if answer["code"] or ("ids" in request.content and failed) else 0
-            with self._desk.journal.view() as db:
-                seq = store.last_seq(db)
             self._answer(request, {**answer, "outcome": statuses, "seq": seq})
 
     def begin_again(self) -> None:
@@ -177,6 +188,7 @@ class Requests:
     def close(self) -> None:
         for _, doing in self._doing.values():
             doing.close()
+        self._refused.close()
         self._inbox.close()
 
 
@@ -207,7 +219,8 @@ def open_requests(
     mark_changed(journal, rules)
     desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), pipeline.state)
     replay = Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring)
-    return Requests(desk, Inbox(pipeline.state), replay, seconds)
+    of_sinks = RefusedSteps(desk, Returns(pipeline.state), stages, {name: lenient(one) for name, one in rules.items()}, ring)
+    return Requests(desk, Inbox(pipeline.state), replay, of_sinks, seconds)
 
 
 def _home(pipeline: Pipeline, source: str, table: str, dataset: str) -> str | None:

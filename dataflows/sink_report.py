@@ -43,9 +43,18 @@ class SinkReport:
     """What the deliver process says of itself, to the state and over HTTP."""
 
     def __init__(
-        self, sink: str, state: State, flow: DeliverState, metrics: DeliverMetrics, worker: Worker = ALONE, look: Look | None = None
+        self,
+        sink: str,
+        state: State,
+        flow: DeliverState,
+        metrics: DeliverMetrics,
+        worker: Worker = ALONE,
+        look: Look | None = None,
+        told: Callable[[], None] = lambda: None,
     ) -> None:
-        """`look`, where there is one, tells what the sink holds: more than what this process has committed."""
+        """`look`, where there is one, tells what the sink holds: more than what this process has committed. `told` is called once the
+        state knows how far the sink is."""
+        self._after = told
         self._sink = sink
         self._worker = worker
         self._look = look
@@ -122,9 +131,10 @@ class SinkReport:
         lined = self._lined_at + RESOLUTION
         if self._worker.number or self._reader is None or held is None or seq <= self._lined or (now < lined and self._phase == "starting"):
             progress()
-            return
-        progress(passage=Passage(seq, held[1], self._reader.ordinal_at(seq)), oldest=self._reader.first_seq())
-        self._lined, self._lined_at = seq, now
+        else:
+            progress(passage=Passage(seq, held[1], self._reader.ordinal_at(seq)), oldest=self._reader.first_seq())
+            self._lined, self._lined_at = seq, now
+        self._after()
 
     def health(self) -> Health:
         phase, error = self._now()

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from dataflows.maps import Maps
     from quality.contract import Contract
 
-PIECE = 2000
+PIECE = 1000
 """Records that are done at once."""
 
+_LONGEST_NAME = 200
 _NAMED = 20  # records of a group that are named where they could not be done
 
 Answer = dict[str, Any]
@@ -57,9 +58,10 @@ class Desk:
 
 @dataclass(slots=True, eq=False)
 class _Count:
-    """What was done for a request, and what could not be: id, status and why, of a group the first of them."""
+    """What was done for a request, and what could not be: id, status and why, of a group the first of them. `any`: also none is right."""
 
     named: bool
+    any: bool
     done: int = 0
     refused: int = 0
     why: list[Answer] = field(default_factory=list)
@@ -70,7 +72,7 @@ class _Count:
             self.why.append({"id": one.id, "status": one.status, "why": why})
 
     def answer(self, **more: object) -> Answer:
-        code = 1 if (self.refused and (self.named or not self.done)) else 0
+        code = 1 if (self.refused and self.named) or not (self.done or self.any) else 0
         return {"code": code, "done": self.done, "could_not": self.refused, "records": self.why, **more}
 
 
@@ -118,6 +120,8 @@ def _by(request: Request) -> str:
     name = str(request.content.get("by") or "").strip()
     if not name:
         raise ConfigError("nobody is named who does it", hint="--by NAME")
+    if len(name) > _LONGEST_NAME:
+        raise ConfigError(f"that is no name: it has {len(name)} characters", hint=f"--by NAME, of {_LONGEST_NAME} at most")
     return name
 
 
@@ -139,7 +143,7 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
     """Does the same with every record of a request that may be, and says of the others why not."""
     after, done, known = begun(desk, request)
     upto = _upto(desk, known)
-    count = _Count("ids" in request.content, done)
+    count = _Count("ids" in request.content, request.content.get("group") is None, done)
     for some in _selected(desk, request, UNRESOLVED, upto, after):
         good: list[Standing] = []
         for one in some:
@@ -242,7 +246,7 @@ def fix(desk: Desk, request: Request) -> Doing:
     by, content = _by(request), request.content
     after, done, known = begun(desk, request)
     upto = _upto(desk, known)
-    fixing = _Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
+    fixing = Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
     if not done:
         number = 0
         for some in _selected(desk, request, UNRESOLVED, upto, 0):
@@ -263,7 +267,9 @@ def fix(desk: Desk, request: Request) -> Doing:
         if records:
             good = [one for one in some if one.status in MENDABLE]
             with desk.journal.changing() as db:
+                before = handling.records(db, [one.ordinal for one in records], desk.journal.seal)
                 handling.patch(db, records, by, desk.journal.seal)
+                desk.journal.sitting.mended(before, records)
                 _told(desk, request, by, upto, good, columns=columns, digest=audit_trail.digest(told))
             desk.journal.commit_beside()
             done += len(records)
@@ -271,7 +277,7 @@ def fix(desk: Desk, request: Request) -> Doing:
     return {"code": 0, "done": done, "could_not": 0, "records": []}
 
 
-class _Fixing:
+class Fixing:
     """One fix, bound to the columns of each table that it meets."""
 
     def __init__(
@@ -290,10 +296,14 @@ class _Fixing:
         """The records with their patches. Raises ConfigError where any cannot be set so."""
         with self._desk.journal.view() as db:
             records = handling.records(db, [one.ordinal for one in some], self._desk.journal.seal)
+        return self.of(records, self._shapes.of)
+
+    def of(self, records: Sequence[QuarantineRecord], shape: Callable[[QuarantineRecord], TableSchema]) -> list[QuarantineRecord]:
+        """The same of records that are at hand, with the columns that they have."""
         found: list[QuarantineRecord] = []
         by_shape: dict[str, tuple[TableSchema, list[QuarantineRecord]]] = {}
         for one in records:
-            schema = self._shapes.of(one)
+            schema = shape(one)
             by_shape.setdefault(f"{one.source} {one.table} {schema.encoded}", (schema, []))[1].append(one)
         for schema, alike in by_shape.values():
             patches = self._own(schema, alike) if self._patches else self._common(schema, alike)

@@ -19,6 +19,8 @@ from pipeline.errors import TerminalError
 
 __all__ = ["Ending"]
 
+_MENDED = "total-not-negative"
+_MENDING = ("--expr", "total=abs(total)", "--expr", "subtotal=abs(subtotal)", "--expr", "tax=abs(tax)")
 _EXAMPLES = """
 SELECT order_id, customer, region, plan, total::text || ' ' || currency, status
 FROM orders WHERE _sluice_position IN (SELECT max(_sluice_position) FROM orders GROUP BY channel) ORDER BY channel DESC
@@ -49,6 +51,7 @@ class Ending:
         said = "[green]Nothing was lost, nothing doubled, and the counts add up.[/]" if good else "[red]There are differences.[/]"
         self.console.print(f"\n{said}")
         self._quarantine(records)
+        good &= self._mend(records)
         self._ask("report", "--out", str(self.folder / "reports"))
         self.console.print(f"\nThe owners' report: [bold]{self.folder / 'reports' / 'index.html'}[/]", soft_wrap=True)
         return good
@@ -105,6 +108,22 @@ class Ending:
         for (source, rule, message), count in sorted(causes.items(), key=lambda cause: (cause[0][0] != "portal", cause[0][0], -cause[1])):
             table.add_row(source, rule, message, str(count))
         self.console.print(table)
+
+    def _mend(self, records: list[dict[str, Any]]) -> bool:
+        """One cause from its mending to the sinks. Whether each of its records went on, once."""
+        found = {record["group"]: record for record in records if record["reasons"][0]["rule"] == _MENDED}
+        if not found:
+            return True
+        group = next(iter(found))
+        self._ask("quarantine", "fix", "--group", group, *_MENDING, "--by", "ann@example.com")
+        self._ask("quarantine", "approve", "--group", group, "--by", "bo@example.com")
+        answer = json.loads(self._ask("quarantine", "replay", "--group", group, "--wait", "--json"))
+        many = sum(record["group"] == group for record in records)
+        self.console.print(
+            f"\nThe owner mends one cause ([bold]sluice quarantine fix[/]: {_MENDED}), somebody else approves it, and it is replayed:"
+            f"\n{answer['resolved']} of {many} records went through the whole contract again, and into every sink, each in its old place."
+        )
+        return bool(answer["resolved"] == many)
 
 
 def _table(words: list[str], numbers: list[str]) -> Table:

@@ -184,3 +184,9 @@ def mark_changed(db: sqlite3.Connection, dataset: str, rules: Collection[str]) -
 def outcome(db: sqlite3.Connection, number: int) -> dict[str, int]:
     """Status -> how many records of a request there are, as they are now."""
     return dict(db.execute("select status, count(*) from quarantine where replay = ? group by status", (number,)))
+
+
+def under_way(db: sqlite3.Connection, number: int) -> bool:
+    """Whether any record of a request has not come to its end."""
+    query = "select 1 from quarantine where replay = ? and status = 'replaying' limit 1"
+    return db.execute(query, (number,)).fetchone() is not None

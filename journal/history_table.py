@@ -19,5 +19,6 @@ def history_table(tables: sa.MetaData) -> sa.Table:
         sa.Column("delay", sa.Float),
         sa.Column("judged", sa.BigInteger, nullable=False),
         sa.Column("within", sa.BigInteger, nullable=False),
+        sa.Index("history_by_time", "width", "start"),
         sqlite_with_rowid=False,
     )

@@ -19,6 +19,7 @@ from journal.history_table import history_table
 from journal.locks import ProcessLock
 from journal.passages import passage_table
 from journal.quarantine import COLUMNS
+from journal.return_tables import return_tables
 from journal.trouble import may_write, reading_uri, told
 from pipeline.errors import JournalError, TerminalError
 
@@ -117,7 +118,8 @@ head = sa.Table(
 )
 _watched = (history, tick, alert, message, *audits)
 _owners = (asked, answered, head)
-SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, *_watched, *_owners))
+_back = return_tables(_tables)
+SHARED = tuple(table.name for table in (source, sink, request, done, refused, passed, folder, *_watched, *_owners, *_back))
 """Tables that state folders of one pipeline share where its journal is in topics."""
 own = sa.Table("own", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text))
 """What concerns this folder alone: see sharing.py."""

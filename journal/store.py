@@ -87,7 +87,7 @@ _NEW_TABLES = (
 _NEW_INDEXES = (
     "create index if not exists audit_by_request on audit (json_extract(detail, '$.request'))",
     f"create index if not exists quarantine_to_replay on quarantine (status, ordinal) where {quarantine.TO_REPLAY}",
-    "create index if not exists quarantine_by_replay on quarantine (replay) where replay is not null",
+    "create index if not exists quarantine_by_replay on quarantine (replay, status) where replay is not null",
 )
 _NEW_COLUMNS = (
     ("stream", "partition", "integer"),

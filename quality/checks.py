@@ -116,9 +116,22 @@ def check_values(values: Sequence[Value | None], of: pa.DataType) -> None:
     _values(values, of, strict=True)
 
 
-def equals(array: pa.Array, value: Value) -> Mask:
-    """bool[n]: where an array has the value. One that its type cannot hold is nowhere."""
-    return _among(array, [value])
+def as_values(words: Sequence[Value], of: pa.DataType) -> pa.Array:
+    """The words as values of a type, with which it can be compared; null for one that no value of it can equal."""
+    found = [_value(word, of) for word in words]
+    made = pa.array([None if value is None else value.as_py() for value in found], of)
+    return _plain_zero(made)
+
+
+def places_among(array: pa.Array, values: pa.Array) -> npt.NDArray[np.int64]:
+    """int64[n]: which of the values (see `as_values`) each one is; their number where it is none of them, or null."""
+    index = pc.index_in(_plain_zero(array), value_set=values, skip_nulls=True)
+    return np.asarray(pc.fill_null(index, len(values))).astype(np.int64)
+
+
+def _plain_zero(array: pa.Array) -> pa.Array:
+    """-0.0 as 0.0, which Arrow tells apart."""
+    return pc.add(array, pa.scalar(0.0, array.type)) if pa.types.is_floating(array.type) else array
 
 
 def no_duplicates(columns: Sequence[str], mostly: float = 1.0) -> Check:
@@ -238,12 +251,9 @@ def _filled(flags: pa.BooleanArray | pa.ChunkedArray, missing: bool) -> Mask:
 
 
 def _among(array: pa.Array, words: Sequence[Value | None]) -> Mask:
-    """bool[n]: where an array has one of the words. -0.0 is 0.0, which Arrow tells apart."""
-    known = _values(words, array.type, strict=False)
-    if pa.types.is_floating(array.type):
-        nothing = pa.scalar(0.0, array.type)
-        array, known = pc.add(array, nothing), pc.add(known, nothing)
-    return _filled(pc.is_in(array, value_set=known), False)
+    """bool[n]: where an array has one of the words."""
+    known = _plain_zero(_values(words, array.type, strict=False))
+    return _filled(pc.is_in(_plain_zero(array), value_set=known), False)
 
 
 def _values(words: Sequence[Value | None], of: pa.DataType, *, strict: bool) -> pa.Array:

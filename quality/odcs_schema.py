@@ -7,11 +7,9 @@ predecessors). What 3.0 spelled otherwise is brought into today's words first; s
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib import resources
 from itertools import islice
 from typing import Any
 
@@ -21,6 +19,7 @@ from jsonschema.exceptions import ValidationError
 from pipeline.document import Document, Step
 from pipeline.errors import Problem
 from pipeline.names import nearest
+from quality.odcs_parts import apart, is_plain, odcs_schema, without_inside
 
 MOST_COLUMNS = 2000  # a table of Postgres has 1,600
 MOST_RULES = 2000
@@ -177,73 +176,25 @@ def _modernise_options(options: dict[str, Any]) -> None:
 
 
 @cache
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(resources.files("open_data_contract_standard").joinpath("schema.json").read_text("utf-8"))
-    # `if: {properties: {logicalType: …}}` is also true of a property that has no logicalType; it would have to be everything at once
-    for branch in schema["$defs"]["SchemaBaseProperty"]["allOf"]:
-        if "if" in branch:
-            branch["if"] = {"allOf": [branch["if"], {"required": ["logicalType"]}]}
-    return schema
-
-
-@cache
 def _validator(kind: str | None = None) -> Draft201909Validator:
     """Of a whole contract, or of what a definition of the schema is for."""
-    schema = _schema()
+    schema = odcs_schema()
     return Draft201909Validator(schema if kind is None else {"$defs": schema["$defs"], "$ref": f"#/$defs/{kind}"})
 
 
 def _errors(content: Mapping[str, Any]) -> Iterator[ValidationError]:
     """Judges every property by itself: the schema asks several times for what is inside each, so a deep one would never end."""
-    whole, parts = _apart(content)
+    whole, parts = apart(content)
     yield from _validator().iter_errors(whole)
     while parts:
         path, kind, node = parts.pop()
-        node, inside = _without_inside(path, kind, node)
+        node, inside = without_inside(path, kind, node)
         parts += inside
+        if is_plain(node):
+            continue
         for error in _validator(kind).iter_errors(node):
             error.relative_path.extendleft(reversed(path))
             yield error
-
-
-_Part = tuple[Trail, str, Mapping[str, Any]]
-"""Where a node stands, the definition that it is judged by, and the node."""
-
-
-def _apart(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[_Part]]:
-    """The contract with properties that say their names alone, and these."""
-    schema = content.get("schema")
-    if not isinstance(schema, list):
-        return content, []
-    parts: list[_Part] = []
-    objects = []
-    for place, node in enumerate(schema):
-        inside = node.get("properties") if isinstance(node, dict) else None
-        if isinstance(inside, list):
-            parts += [(("schema", place, "properties", i), "SchemaProperty", one) for i, one in enumerate(inside)]
-            node = {**node, "properties": []}
-        objects.append(node)
-    return {**content, "schema": objects}, parts
-
-
-def _without_inside(path: Trail, judged_by: str, node: Any) -> tuple[Any, list[_Part]]:
-    """A property without what is inside it, and that. What the schema does not look into stays."""
-    if not isinstance(node, dict):
-        return node, []
-    outside = dict(node)
-    parts: list[_Part] = []
-    kind, inside = node.get("logicalType"), {name: node.get(name) for name in ("properties", "items", "map")}
-    if isinstance(inside["properties"], list) and (kind == "object" or judged_by == "SchemaItemProperty"):
-        parts += [((*path, "properties", i), "SchemaProperty", one) for i, one in enumerate(inside["properties"])]
-        outside["properties"] = []
-    if isinstance(inside["items"], dict) and kind == "array":
-        parts.append(((*path, "items"), "SchemaItemProperty", inside["items"]))
-        outside["items"] = {}
-    if isinstance(inside["map"], dict) and kind == "map":
-        sides = [side for side in ("key", "value") if isinstance(inside["map"].get(side), dict)]
-        parts += [((*path, "map", side), "SchemaItemProperty", inside["map"][side]) for side in sides]
-        outside["map"] = inside["map"] | {side: {} for side in sides}
-    return outside, parts
 
 
 def _read(errors: Iterable[ValidationError]) -> Iterator[Finding]:
@@ -368,7 +319,7 @@ def _keys(schema: Any, *, conditional: bool) -> set[str]:
         return set()
     found = set(schema.get("properties", ()))
     if "$ref" in schema:
-        target: Any = _schema()
+        target: Any = odcs_schema()
         for step in schema["$ref"].removeprefix("#/").split("/"):
             target = target[step]
         found |= _keys(target, conditional=conditional)

@@ -24,6 +24,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "references": ("column", "columns", "lookup"),
 }
 _LISTS = ("allowed", "pairs", "transitions")
+_MOST_STATES = 500
 _ALLOWED = "allowed: [{from: paid, to: [shipped, refunded]}]"
 
 
@@ -108,12 +109,17 @@ def _pairs(body: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     if not isinstance(entries, list) or not entries:
         raise RuleError("the steps of a transition are a list", hint=_ALLOWED, part="implementation")
     found: list[tuple[Any, Any]] = []
+    states: set[tuple[bool, Any]] = set()
     for entry in entries:
         if isinstance(entry, list) and len(entry) == 2:  # [paid, shipped]
             entry = dict(zip(("from", "to"), entry, strict=True))
         if not isinstance(entry, Mapping) or set(entry) != {"from", "to"}:
             raise RuleError(f"a step has `from` and `to`, and is not {entry!r}", hint=_ALLOWED, part="implementation")
-        found += [(start, end) for start in _states(entry["from"]) for end in _states(entry["to"])]
+        starts, ends = _states(entry["from"]), _states(entry["to"])
+        states.update((isinstance(state, bool), state) for state in (*starts, *ends))
+        if len(states) > _MOST_STATES or len(found) + len(starts) * len(ends) > _MOST_STATES**2:
+            raise RuleError(f"a transition with more than {_MOST_STATES} states", hint="is it one?", part="implementation")
+        found += [(start, end) for start in starts for end in ends]
     if not found:
         raise RuleError("no step is allowed at all", hint="immutable says that a value never changes", part="implementation")
     return list(dict.fromkeys(found))

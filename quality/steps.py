@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from quality.checks import UnfitValueError, check_values, equals
+from quality.checks import UnfitValueError, as_values, check_values, places_among
 from quality.column import Column
 from quality.rules import RuleError, Types
 from quality.step import Breaks, Step, StepJudge
@@ -29,7 +29,7 @@ _ORDERED = frozenset({"integer", "number", "date", "timestamp", "time", "text", 
 
 def transition(column: str, allowed: Sequence[tuple[Any, Any]], types: Types, mostly: float) -> StepJudge:
     """The value stays, or takes one of the steps (from, to). Raises RuleError for states that no value of the column can equal."""
-    states = list(dict.fromkeys((type(state), state) for pair in allowed for state in pair))
+    states = list(dict.fromkeys((isinstance(state, bool), state) for pair in allowed for state in pair))  # true is not 1, but 1.0 is
     words = [state for _, state in states]
     if column in types:
         try:
@@ -39,11 +39,15 @@ def transition(column: str, allowed: Sequence[tuple[Any, Any]], types: Types, mo
     places = {state: place for place, state in enumerate(states)}
     may = np.zeros((len(words) + 1, len(words) + 1), np.bool_)
     for start, end in allowed:
-        may[places[type(start), start], places[type(end), end]] = True
+        may[places[isinstance(start, bool), start], places[isinstance(end, bool), end]] = True
+
+    held: dict[pa.DataType, pa.Array] = {}
 
     def numbered(values: Column) -> Step:
         codes, distinct = values.encoded
-        state = _states(distinct, words)
+        if distinct.type not in held:
+            held[distinct.type] = as_values(words, distinct.type)
+        state = np.append(places_among(distinct, held[distinct.type]), len(words))  # the last is that of a null
         found = codes.astype(np.int64)
         return Step(found, found, lambda before, now: (before != now) & ~may[state[before], state[now]])
 
@@ -84,11 +88,3 @@ _BACK: Mapping[tuple[bool, bool], Breaks] = {
     (True, False): lambda before, now: now > before,
     (True, True): lambda before, now: now >= before,
 }
-
-
-def _states(distinct: pa.Array, words: Sequence[Any]) -> Longs:
-    """Of each distinct value the place of its state among the words; the number of words where it is none of them, or null (the last)."""
-    found = np.full(len(distinct) + 1, len(words), np.int64)
-    for place, word in enumerate(words):
-        found[:-1][equals(distinct, word)] = place
-    return found

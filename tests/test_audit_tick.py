@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from dataflows.audit_tick import AUDITING, AuditTick
+from dataflows.contracts_in_force import put_in_force
 from dataflows.observe import WatchMetrics
 from dataflows.stopping import Stop
 from dataflows.watch import Watched
@@ -79,6 +80,18 @@ def test_a_contract_that_changes_is_read_again_and_what_it_does_not_ask_for_is_o
     assert tick.period == 5
 
 
+def test_a_dataset_is_audited_by_the_contract_that_is_in_force_not_by_one_that_waits_for_approval(place: AuditPlace) -> None:
+    put_in_force(place.pipeline, place.journal)
+    orders(place, 1, 2)
+    breaking = contract_of(BODY.replace("      - {id: enough", "      - {id: other").replace("{name: amount", "{name: total"))
+    place.contract_file.write_text(breaking.replace("amount > 0", "total > 0"))
+    AuditTick(watched(place)).tick(time.time())
+    assert set(place.incidents()) == {("rule", "enough")}
+    assert [rule["id"] for rule in sluice("audit", "run", place.file, "--json").json["orders"]["rules"] if rule["id"] == "enough"] == [
+        "enough"
+    ]
+
+
 def test_one_audit_at_a_time(place: AuditPlace) -> None:
     orders(place, 1, 2, 3)
     with ProcessLock(place.pipeline.state, AUDITING, "an audit"):
@@ -99,6 +112,7 @@ def test_an_audit_by_hand_says_what_it_found_and_whether_anything_is_wrong(place
     ]
     assert [(one["kind"], one["rule"], one["detail"]["observed"]) for one in found["incidents"]] == [("rule", "enough", 2)]
     assert sluice("status", place.file, "--json").json["datasets"]["orders"]["incidents"] == 1
+    assert "orders: 1 open incident(s)" in sluice("status", place.file).out
     orders(place, 4, 5)
     assert sluice("audit", "run", place.file, "--dataset", "orders").code == 0
     again = sluice("audit", "run", place.file, "--window", 1)

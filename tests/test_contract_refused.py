@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from quality import odcs_schema
+from quality.odcs_parts import is_plain
 from tests.contract_text import one_column, only_problem, problems, write_contract
 from tests.invoking import sluice
 
@@ -304,3 +307,12 @@ def test_an_implementation_that_explodes_is_no_text_of_a_rule(tmp_path: Path) ->
 def test_a_rule_over_the_set_makes_no_tables_of_its_own(tmp_path: Path) -> None:
     body = one_column("a", "string", quality="{type: sql, query: 'SELECT count(*) FROM range(99999999999), orders', mustBe: 1}")
     assert "reads 'range()'" in only_problem(write_contract(tmp_path, body)).message
+
+
+@pytest.mark.parametrize("value", ["5", "true", "[a]", "{a: b}", "2024-01-01", "word"])
+@pytest.mark.parametrize("key", sorted({"name", "required", "unique", "description", "logicalType", "classification", "examples", "nane"}))
+def test_what_is_known_to_be_sound_without_the_schema_is_what_the_schema_says(key: str, value: str) -> None:
+    node = {"name": "a", key: YAML(typ="safe", pure=True).load(value)}
+    if is_plain(node):
+        assert not list(odcs_schema._validator("SchemaProperty").iter_errors(node))
+    assert is_plain({"name": "a", "logicalType": "string", "required": True})

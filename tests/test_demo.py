@@ -41,6 +41,7 @@ def test_the_story_ends_well(tmp_path: Path) -> None:
         assert placed == delivered + held > (1_500 if channel == "portal" else 300)
         assert (missing, extra, differ) == (0, 0, 0)
         assert (f"│ {channel} " in held_back) is (held > 0)
+    assert ("records went through the whole contract again" in text) is ("total-not-negative" in held_back.partition("The owner")[0])
     assert "<html" in (tmp_path / "shop" / "reports" / "orders.html").read_text()
 
 

@@ -320,7 +320,7 @@ _EVENT = st.tuples(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(st.lists(_EVENT, min_size=1, max_size=6), max_size=5))
 def test_histories_are_judged_as_if_one_change_came_after_the_other(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[tuple[str, int, str | None, str | None]]]

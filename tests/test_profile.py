@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,18 +18,21 @@ import pytest
 from quality.contract_reading import load_contract
 from quality.contract_test import run_contract_test
 from quality.gate import Gate
+from quality.profile.batches import Batch, Field
+from quality.profile.looking import Known
 from quality.profile.model import ColumnProfile, Finding
-from quality.profile.profiling import Profiled, profile_file
+from quality.profile.profiling import Profiled, profile_batches, profile_file
 from sources.postgres.one_table import OneTable
 from tests.fix_pipeline import MakePipeline
 from tests.fix_postgres import PASSWORD, Database
 from tests.invoking import sluice
+from tests.waiting import wait_for
 
 EMAILS = [f"someone{n}@example.org" for n in range(40)]
 CARDS = ["4111111111111111", "5500000000000004", "340000000000009", "30000000000004"] * 10
 
 
-def _file(folder: Path, called: str, /, **columns: list[object]) -> Path:
+def _file(folder: Path, called: str, /, **columns: Sequence[object]) -> Path:
     file = folder / called
     rows = len(next(iter(columns.values())))
     lines = [",".join(columns), *(",".join("" if v[row] is None else f'"{v[row]}"' for v in columns.values()) for row in range(rows))]
@@ -95,6 +103,15 @@ def test_keys_are_single_columns_or_else_pairs(tmp_path: Path) -> None:
     assert single.profile.keys[0].columns == ("order_id",)
     (order_id,) = (node for node in single.draft["schema"][0]["properties"] if node["name"] == "order_id")
     assert order_id["primaryKey"] is True
+
+
+def test_a_declared_key_that_rows_do_not_keep_is_none() -> None:
+    fields = [Field("id", "postgres", "bigint", "bigint"), Field("shop", "postgres", "text", "text")]
+    rows = [Batch(fields, [pa.array(range(20)), pa.array([shop] * 20)], 20) for shop in ("eu", "us")]
+    found = profile_batches(rows, Known("orders", "two tables", key=("id",)))
+    kept = profile_batches(rows[:1], Known("orders", "one table", key=("id",)))
+    assert [key.columns for key in found.profile.keys] == [("id", "shop")]
+    assert (kept.profile.keys[0].columns, kept.profile.keys[0].declared) == (("id",), True)
 
 
 def test_a_column_that_never_is_behind_another_becomes_a_condition(tmp_path: Path) -> None:
@@ -207,6 +224,9 @@ def test_the_ways_to_ask_are_told_apart(tmp_path: Path) -> None:
     away = sluice("profile", "--dsn", f"postgresql://bo:{PASSWORD}@127.0.0.1:1/x", "--table", "t")
     assert away.code == 2
     assert PASSWORD not in away.err
+    assert "process list" in away.err
+    hidden = sluice("profile", "--dsn", "host=127.0.0.1 port=1 password=${SHOP_PASSWORD}", "--table", "t", SHOP_PASSWORD=PASSWORD)
+    assert (hidden.code, "process list" in hidden.err, PASSWORD in hidden.err) == (2, False, False)
 
 
 def test_a_table_of_a_server_is_profiled_and_its_draft_holds_at_the_gate(database18: Database, tmp_path: Path) -> None:
@@ -281,3 +301,15 @@ def test_a_stream_is_profiled_by_what_its_sink_holds(make_pipeline: MakePipeline
     assert found.json["rows"] == 20
     assert found.json["columns"][1]["sensitive"].startswith("the dataset's contract")
     assert "n1" not in json.dumps(found.json["columns"][1])
+
+
+def test_a_signal_leaves_no_rows_behind(tmp_path: Path) -> None:
+    fifo, held = tmp_path / "slow.jsonl", tmp_path / "held"
+    held.mkdir()
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "cli", "profile", "--data", str(fifo)]
+    with subprocess.Popen(command, env=os.environ | {"TMPDIR": str(held)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: list(held.glob("sluice-profile-*")), message="a folder for the rows")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+    assert not list(held.iterdir())

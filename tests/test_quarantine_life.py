@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from dataflows.records import for_sink
+from journal.batch import ChangeBatch
+from journal.local import JournalReader
 from tests.fix_life import Life
 
 
@@ -127,6 +132,7 @@ def test_a_group_is_fixed_by_an_expression_approved_and_replayed(life: Life) -> 
         (("fix", "1", "--set", "amount=1", "--null", "amount", "--by", "ann"), "set twice"),
         (("fix", "1", "--by", "ann"), "nothing is said to be set"),
         (("fix", "1", "--set", "amount=1", "--by", " "), "nobody is named"),
+        (("fix", "1", "--set", "amount=1", "--by", "a" * 201), "that is no name"),
         (("fix", "1", "--expr", "amount=(select 1)", "--by", "ann"), "a subquery is not an expression over one row"),
         (("fix", "1", "--expr", "amount=amount/0", "--by", "ann"), "what comes out is no numeric(12,2)"),
         (("fix", "1", "zz-99", "--set", "amount=1", "--by", "ann"), "there is no record zz-99"),
@@ -191,3 +197,44 @@ def test_records_of_a_dataset_that_is_not_in_the_pipeline_any_more_can_be_given_
     assert "not in the pipeline any more" in answer["records"][0]["why"]
     assert life.step("quarantine discard", second, "--why", "gone", "--by", "ann@example.com")["discarded"] == 1
     assert life.step("quarantine fix", first, "--set", "amount=3", "--by", "ann@example.com")["fixed"] == 1
+
+
+def test_a_record_that_came_with_the_copy_for_one_sink_goes_to_that_one_and_is_counted_nowhere(tmp_path: Path) -> None:
+    made = Life(tmp_path)
+    with closing(made.state):
+        with closing(made.journal):
+            made.arrive(10, [made.record(1, "-1.00")])
+            made.journal.quarantine([for_sink(made.record(30, "-1.00", rule="lookup"), "eu")])
+            made.copied()
+        name = made.ids()[1]
+        _fixed(made, name)
+        assert made.step("quarantine replay", name)["resolved"] == 1
+        assert made.counts()["quarantined"] == 1
+        assert 30 not in {ordinal for ordinal, _ in made.delivered()}
+        with JournalReader.open(made.state_folder, "shop") as reader:
+            entries = reader.read(0, max_bytes=1 << 30, sink="eu").entries
+        assert [entry.ordinal.tolist() for _, entry in entries if isinstance(entry, ChangeBatch) and entry.sink == "eu"] == [[30]]
+
+
+def test_what_is_sealed_with_a_lost_key_fails_alone_and_can_be_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Life(tmp_path)
+    with closing(made.state):
+        with closing(made.journal):
+            made.arrive(10, [replace(made.record(1, "-1.00"), sensitive=True), made.record(2, "-1.00")])
+            made.copied()
+        first, second = made.ids()
+        _fixed(made, first, second)
+        monkeypatch.setenv("SLUICE_ENCRYPTION_KEY", "another key than the one that sealed it")
+        answer = made.step("quarantine replay", first, second, code=1)
+        assert {one["id"]: one["status"] for one in answer["records"]} == {first: "failed-again", second: "resolved"}
+        assert "sealed with a key" in made.list("--status", "failed-again")[0]["reasons"][0]["message"]
+        assert made.run("quarantine fix", first, "--set", "amount=1", "--by", "ann@example.com").code == 2
+        assert made.step("quarantine discard", first, "--why", "its key is lost", "--by", "ann@example.com")["discarded"] == 1
+
+
+def test_a_group_of_which_nothing_can_be_done_is_no(life: Life) -> None:
+    group = life.list()[0]["group"]
+    assert life.step("quarantine approve", "--group", group, "--by", "bo@example.com", code=1)["could_not"] == 2
+    life.step("quarantine discard", "--group", group, "--why", "a test", "--by", "bo@example.com")
+    assert life.step("quarantine discard", "--group", group, "--why", "a test", "--by", "bo@example.com", code=1)["discarded"] == 0
+    assert life.run("quarantine fix", "--group", group, "--set", "amount=1", "--by", "ann@example.com").code == 1

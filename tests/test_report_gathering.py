@@ -6,114 +6,33 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from prometheus_client import generate_latest
 
 from cli.main import app
-from dataflows.observe import WatchMetrics
-from dataflows.sampling import Sampling
-from dataflows.stopping import Stop
-from dataflows.watch import Watched
-from journal import trends
 from journal.audit_trail import SELF, Step, add
 from journal.audits import Audited, Audits
 from journal.contracts import put
-from journal.history import KEPT, History, Sample
-from journal.local import JournalReader, JournalWriter
-from journal.quarantine import QuarantineRecord, Reason
-from journal.schema import Column, TableSchema
+from journal.local import JournalReader
+from journal.quarantine import Reason
+from journal.schema import Column
 from journal.state import State
-from pipeline.load import load_pipeline
-from pipeline.model import Pipeline
 from quality.contract_reading import load_contract
 from sinks.base import Counts, Cursor
 from tests.contract_text import contract_of
-from tests.invoking import sluice
-from tests.journal_cases import ORDERS, changes, record
+from tests.journal_cases import ORDERS
+from tests.report_place import CONTRACT, Shop, held
 
 HOSTILE = "\"><script>alert('x')</script>"
-_FILE = """
-pipeline: shop
-owner: integration@example.com
-state: .sluice
-sources:
-  portal: {type: postgres, dsn: "host=127.0.0.1 port=1 dbname=nowhere", tables: [public.orders]}
-datasets:
-  orders: {from: portal.public.orders, contract: orders.yaml}
-sinks:
-  lake: {type: duckdb, path: lake.duckdb}
-"""
-_CONTRACT = """    properties:
-      - {name: id, logicalType: integer, primaryKey: true}
-      - {name: note, logicalType: string}
-      - name: amount
-        logicalType: number
-        quality:
-          - {id: amount-positive, type: sql, query: '{property} > 0', mustBe: true}
-slaProperties:
-  - {property: freshness, value: 1, unit: h}
-  - {property: completeness, value: 50, unit: percent}
-team: {name: checkout, members: [{username: ann@example.com, role: owner}]}
-"""
-
-
-class Shop:
-    """A pipeline in a folder, of which the journal is filled by hand."""
-
-    def __init__(self, folder: Path, contract: str = _CONTRACT) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.file = folder / "pipeline.yaml"
-        self.file.write_text(_FILE)
-        (folder / "orders.yaml").write_text(contract_of(contract))
-
-    @property
-    def pipeline(self) -> Pipeline:
-        return load_pipeline(self.file)
-
-    @contextmanager
-    def journal(self) -> Iterator[JournalWriter]:
-        pipeline = self.pipeline
-        with closing(JournalWriter.open(pipeline.state, pipeline.name, pipeline.journal)) as writer:
-            yield writer
-
-    def fill(self, *records: QuarantineRecord, rows: int = 10, schema: TableSchema = ORDERS) -> None:
-        """One commit of so many changes of `orders`, of which these are in quarantine."""
-        with self.journal() as writer:
-            batch = changes(writer.next_ordinal, rows - len(records), schema=schema)
-            writer.append(batch)
-            now = int(time.time() * 1e6)
-            given = [replace(one, id=one.id.replace("journal", writer.id[:8])) for one in records]
-            writer.count(
-                "orders", source="portal", rows=rows, quarantined=len(records), failed={"amount-positive": len(records)} if records else {},
-                evaluated={"*": rows}, first_ordinal=1, last_ordinal=rows, times=(now - 9_000_000, now - 5_000_000),
-            )  # fmt: skip
-            writer.quarantine(given)
-            writer.commit("portal", "w")
-
-    def report(self, dataset: str = "orders") -> tuple[dict[str, Any], str]:
-        """The JSON file and the page of a dataset."""
-        out = self.folder / "out"
-        done = sluice("report", self.file, "--out", out)
-        assert done.code == 0, done.err
-        return json.loads((out / f"{dataset}.json").read_text("utf-8")), (out / f"{dataset}.html").read_text("utf-8")
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path / "shop")
-
-
-def held(ordinal: int, **changed: Any) -> QuarantineRecord:
-    """A record that was quarantined just now, 3 s after its commit."""
-    now = time.time()
-    return replace(record("journal", ordinal), **({"quarantined_at": now, "committed_at": int((now - 3) * 1e6)} | changed))
 
 
 def test_before_anything_was_read_there_is_a_page_that_says_so(shop: Shop) -> None:
@@ -159,7 +78,7 @@ def test_a_value_that_became_confidential_after_it_was_quarantined_is_not_shown(
     three = held(102, reasons=(Reason("map", None, "cannot be made", "whatever 4711-secret"),))
     shop.fill(one, two, three)
     assert "4711-secret" in shop.report()[1]
-    sensitive = _CONTRACT.replace("logicalType: number\n", "logicalType: number\n        classification: confidential\n")
+    sensitive = CONTRACT.replace("logicalType: number\n", "logicalType: number\n        classification: confidential\n")
     (shop.folder / "orders.yaml").write_text(contract_of(sensitive))
     told, page = shop.report()
     assert "4711-secret" not in page + json.dumps(told)
@@ -316,7 +235,7 @@ def test_a_disagreement_of_the_engines_is_told_with_both_verdicts_and_without_wh
         "windows": 2, "rows": 100, "differ": 1, "unjudged": 1,
     }  # fmt: skip
     assert "they differ on 1 row" in page
-    sensitive = _CONTRACT.replace("logicalType: number\n", "logicalType: number\n        classification: restricted\n")
+    sensitive = CONTRACT.replace("logicalType: number\n", "logicalType: number\n        classification: restricted\n")
     (shop.folder / "orders.yaml").write_text(contract_of(sensitive))
     told, page = shop.report()
     assert "4711-secret" not in page + json.dumps(told)
@@ -384,66 +303,3 @@ def test_columns_that_come_and_go_are_told(shop: Shop) -> None:
         "portal.public.orders: vat (integer) was added",
         "portal.public.orders: amount (numeric) was dropped",
     }
-
-
-def test_history_spans_runs_and_stays_small(tmp_path: Path) -> None:
-    start = 1_800_000_000.0
-    with closing(History.open(tmp_path)) as history:
-        for minute in range(0, 4 * 24 * 60, 7):
-            at = start + minute * 60
-            history.keep([Sample("orders", at, open=minute, oldest=float(minute % 50), within=minute % 2 == 0)])
-    with closing(History.open(tmp_path)) as history:
-        hours = history.since(start, 3 * 3600)
-        assert len(hours) == 4 * 24 or len(hours) == 4 * 24 + 1
-        assert hours[-1].open == (4 * 24 * 60 - 1) // 7 * 7
-        assert sum(line.judged for line in hours) == len(range(0, 4 * 24 * 60, 7))
-        assert max(line.oldest or 0 for line in hours) == 49
-        fine = history.since(0, 60)
-        assert fine[0].start >= start + 4 * 86_400 - KEPT[60] - 3600
-        assert [line.start % 60 for line in fine] == [0] * len(fine)
-
-
-def test_what_is_unknown_at_one_look_does_not_hide_what_was_known_at_another(tmp_path: Path) -> None:
-    with closing(History.open(tmp_path)) as history:
-        history.keep([Sample("orders", 1_800_000_000.0, 1, freshness=5.0)])
-        history.keep([Sample("orders", 1_800_000_001.0, 2, delay=2.0)])
-        (line,) = history.since(0, 86_400)
-    assert (line.open, line.freshness, line.delay, line.oldest, line.judged) == (2, 5.0, 2.0, None, 0)
-
-
-def test_a_look_is_kept_and_told_as_metrics(shop: Shop) -> None:
-    shop.fill(held(100), held(101, quarantined_at=time.time() - 500))
-    metrics = WatchMetrics()
-    Sampling(Watched(shop.pipeline, metrics, Stop())).tick(time.time())
-    told = {
-        line.split("{")[0]: float(line.split()[-1])
-        for line in generate_latest(metrics.registry).decode().splitlines()
-        if "ann@example.com" in line
-    }
-    assert told["sluice_quarantine_open"] == 2
-    assert told["sluice_quarantine_age_seconds"] == pytest.approx(500, abs=60)
-    assert told["sluice_quality_success_ratio"] == pytest.approx(0.8)
-    assert told["sluice_quality_error_budget_remaining_ratio"] == pytest.approx(0.6)
-    with closing(History.open(shop.pipeline.state)) as history:
-        assert [(line.dataset, line.open, line.judged, line.within) for line in history.since(0, 86_400)] == [("orders", 2, 1, 1)]
-
-
-def test_a_look_before_anything_was_read_does_nothing(shop: Shop) -> None:
-    Sampling(Watched(shop.pipeline, WatchMetrics(), Stop())).tick(time.time())
-    assert not shop.pipeline.state.exists() or not list(shop.pipeline.state.glob("state.db"))
-
-
-def test_what_reports_ask_of_quarantine_is_read_from_an_index_alone(shop: Shop) -> None:
-    shop.fill(held(100))
-    pipeline = shop.pipeline
-    asked: list[str] = []
-    with JournalReader.open(pipeline.state, pipeline.name) as reader, reader.view() as (db, _):
-        db.set_trace_callback(asked.append)
-        trends.flows(db, 0, 3600)
-        trends.waiting(db)
-        trends.groups(db)
-        db.set_trace_callback(None)
-        assert len(asked) == 4
-        for query in asked:
-            plan = " ".join(str(line[3]) for line in db.execute(f"explain query plan {query}"))
-            assert "COVERING INDEX" in plan, plan

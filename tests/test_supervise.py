@@ -114,3 +114,15 @@ def test_a_folder_of_ones_own_packages_is_not_taken_for_ours(tmp_path: Path, mon
     process = supervisor.children[0].process
     assert process is not None
     assert process.wait(30) == 0
+
+
+def test_a_process_that_has_time_begins_after_the_others_and_that_is_no_restart() -> None:
+    supervisor = Supervisor(["ingest", "watch"], [], late={"watch": 0.2})
+    _all_drain(supervisor)
+    supervisor.start()
+    ingest, watch = supervisor.children
+    assert (ingest.alive, watch.alive) == (True, False)
+    wait_for(lambda: _tended(supervisor, 1, "alive"), 20, "the late one")
+    assert watch.restarts == 0
+    supervisor.stop()
+    assert None not in (ingest.ended, watch.ended)

@@ -236,7 +236,7 @@ def test_a_message_of_kafka_keeps_its_trace_through_the_gate_and_out_into_kafka(
 
     (bad,) = _trace(pipeline, "orders", "2").json["changes"]
     assert (bad["state"], bad["trace_id"], bad["sinks"]) == ("quarantined", TRACE, {})
-    assert bad["judged"]["quarantine"]["status"] == "open"
+    assert bad["judged"]["quarantine"]["status"] == "rule-changed"
     assert [reason["rule"] for reason in bad["judged"]["quarantine"]["reasons"]] == ["amount-positive"]
     assert (bad["judged"]["version"], bad["row"]["email"]) == ("1.0.0", "***")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from dataflows.stopping import Stop
@@ -148,10 +150,14 @@ def test_the_process_has_the_port_after_the_sinks(tmp_path: Path) -> None:
 
 
 def test_the_process_is_small_and_ends_at_once_when_it_is_told_to(make_pipeline: MakePipeline) -> None:
-    pipeline = make_pipeline(_FILE.replace("monitoring: {port: 9640}\n", ""))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    pipeline = make_pipeline(_FILE.replace("9640", str(port - 2)))
     pipeline.write(_CONTRACT, "orders.yaml")
     process = pipeline.start("--only", "watch")
     wait_for(lambda: "watching" in pipeline.log, 20, lambda: f"it to watch\n{pipeline.log}")
+    assert httpx.get(f"http://127.0.0.1:{port}/health/ready").json() == {"live": True, "ready": True, "state": "running", "error": None}
+    assert "sluice_incidents" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
     modules = Path(f"/proc/{process.pid}/maps")
     if modules.exists():  # what is loaded as code; where it is seen, what is not is as good as not imported
         loaded = modules.read_text()

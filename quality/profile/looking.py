@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from quality.profile.relations import Asked, candidate_keys, conditions
 from quality.profile.stage import Stage
 from quality.profile.texts import Texts
 
+_DIGITS_OF_ANY_SCRIPT = re.compile(r"\d+")
 _DIGITS = "SELECT DISTINCT {name}::VARCHAR FROM {source} WHERE {name} BETWEEN 1000000000000 AND 9999999999999999999 LIMIT 500"
 
 
@@ -124,11 +126,11 @@ class Look:
             return
         names = [f"c{place}" for place in places]
 
-        def read() -> Iterator[Mapping[str, pa.Array]]:
+        def read() -> Iterator[Mapping[int, pa.Array]]:
             for batch in self._stage.batches(names):
-                yield {f"r{place}": self.held[place].measured(batch.column(f"c{place}")) for place in places}
+                yield {place: self.held[place].measured(batch.column(f"c{place}")) for place in places}
 
-        self._stage.restage("read", read())
+        self._stage.restage(read())
         self._read = frozenset(places)
 
     def _name(self, place: int) -> str:
@@ -197,6 +199,7 @@ def _hidden(profile: ColumnProfile) -> ColumnProfile:
             quantiles={},
             words=None,
             histogram=[],
+            shapes=[replace(one, shape=_DIGITS_OF_ANY_SCRIPT.sub("9", one.shape)) for one in profile.shapes],
             top=[Common(MASKED, one.rows, one.share) for one in profile.top],
             outliers=None if profile.outliers is None else _without_values(profile.outliers),
             findings=[replace(one, examples=[MASKED for _ in one.examples]) for one in profile.findings],

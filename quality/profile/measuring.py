@@ -25,6 +25,7 @@ _CUT = 200
 _EXAMPLES = 5
 _FENCE = 3.5
 _MAGNITUDES = 100
+_SKEWED = 0.01
 _SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _QUANTILES = ("p01", "p05", "p25", "p50", "p75", "p95", "p99")
 _MOMENTS = ("date", "timestamp", "time")
@@ -168,10 +169,15 @@ class Measure:
         self._figures.histogram = [Bar(low + place * width, low + (place + 1) * width, rows.get(place, 0)) for place in range(_BARS)]
 
     def _outliers(self, finite: str, middle: float, count: int) -> None:
-        """Fences around the middle; in logarithms where all are positive and the largest is a hundred times the smallest."""
-        number = f"CAST({self._name} AS DOUBLE)"
+        """Fences around the middle; in logarithms where all are positive and so many are outside that the values are skewed, not wrong."""
+        found = self._fenced(finite, middle, count, ratio=False)
         least, most = float(self._figures.least or 0), float(self._figures.most or 0)
-        ratio = least > 0 and most / least > _MAGNITUDES
+        if found is not None and found.rows > _SKEWED * count and least > 0 and most / least > _MAGNITUDES:
+            found = self._fenced(finite, middle, count, ratio=True)
+        self._figures.outliers = found
+
+    def _fenced(self, finite: str, middle: float, count: int, *, ratio: bool) -> Outliers | None:
+        number = f"CAST({self._name} AS DOUBLE)"
         scaled = f"ln({number})" if ratio else number
         quartiles = [float(self._figures.quantiles[share]) for share in ("p25", "p75")]
         middle, first, third = (math.log(value) if ratio else value for value in (middle, *quartiles))
@@ -184,19 +190,19 @@ class Measure:
             low, high = first - 3 * (third - first), third + 3 * (third - first)
             method = "more than three times the interquartile range away from the quartiles"
         else:
-            return
+            return None
         if not (math.isfinite(low) and math.isfinite(high)):
-            return
+            return None
         outside = f"{finite} AND ({scaled} < {low!r}::DOUBLE OR {scaled} > {high!r}::DOUBLE)"
         (rows,) = self._row("count(*)", outside)
-        if rows:
-            extremes = self._stage.ask(
-                f"SELECT DISTINCT {self._name}::VARCHAR, abs({scaled} - {middle!r}::DOUBLE) AS far FROM {self._from} WHERE {outside}"
-                f" ORDER BY far DESC, 1 LIMIT {_EXAMPLES}"
-            )
-            fences = [_power(fence) if ratio else fence for fence in (low, high)]
-            method += ", in logarithms" if ratio else ""
-            self._figures.outliers = Outliers(rows, fences[0], fences[1], method, [text for text, _ in extremes])
+        if not rows:
+            return None
+        extremes = self._stage.ask(
+            f"SELECT DISTINCT {self._name}::VARCHAR, abs({scaled} - {middle!r}::DOUBLE) AS far FROM {self._from} WHERE {outside}"
+            f" ORDER BY far DESC, 1 LIMIT {_EXAMPLES}"
+        )
+        fences = [_power(fence) if ratio else fence for fence in (low, high)]
+        return Outliers(rows, fences[0], fences[1], method + (", in logarithms" if ratio else ""), [text for text, _ in extremes])
 
     def _common(self, filled: int) -> None:
         """The most frequent values, and all of them where they are few."""

@@ -32,7 +32,7 @@ class Asked:
 
 def candidate_keys(stage: Stage, columns: Sequence[Asked], declared: Sequence[str] = ()) -> list[Key]:
     """Columns that could be the key, the likeliest first: what the database declares, single ones, or pairs where there is no such."""
-    found = [Key(tuple(declared), declared=True)] if declared else []
+    found = [Key(tuple(declared), declared=True)] if _kept(stage, columns, declared) else []
     if stage.rows >= ENOUGH:
         single = [one for one in columns if _may_identify(one) and one.profile.unique and not one.profile.nulls]
         found += [Key((one.profile.name,)) for one in sorted(single, key=_likelihood)]
@@ -53,6 +53,14 @@ def conditions(stage: Stage, columns: Sequence[Asked]) -> list[Condition]:
         chosen = [one for one in columns if one.family in families and not one.profile.sensitive and _varies(one.profile)][:_COMPARED]
         found += _ordered(stage, chosen)
     return _essential(found)[:_CONDITIONS]
+
+
+def _kept(stage: Stage, columns: Sequence[Asked], declared: Sequence[str]) -> bool:
+    """Whether rows keep a key that somebody declares: those of several tables that become one dataset may not."""
+    parts = [next(one for one in columns if one.profile.name == name) for name in declared]
+    if not parts or any(one.profile.nulls for one in parts):
+        return False
+    return not stage.rows or not _repeats(stage, stage.relation(*(one.name for one in parts)), *(one.name for one in parts))
 
 
 def _may_identify(one: Asked) -> bool:
@@ -84,8 +92,8 @@ def _pairs(stage: Stage, columns: Sequence[Asked]) -> list[Key]:
     return keys
 
 
-def _repeats(stage: Stage, source: str, a: str, b: str) -> bool:
-    return bool(stage.ask(f"SELECT 1 FROM {source} GROUP BY {a}, {b} HAVING count(*) > 1 LIMIT 1"))
+def _repeats(stage: Stage, source: str, *names: str) -> bool:
+    return bool(stage.ask(f"SELECT 1 FROM {source} GROUP BY {', '.join(names)} HAVING count(*) > 1 LIMIT 1"))
 
 
 def _varies(profile: ColumnProfile) -> bool:

@@ -67,10 +67,14 @@ class Stage:
             self._insert(table, part or {self._tables[table][0]: pa.nulls(rows)})
         self.rows += rows
 
-    def restage(self, table: str, batches: Iterator[Mapping[str, pa.Array]]) -> None:
-        """Keeps what was made of columns, in the order of the rows, as a table beside theirs."""
+    def restage(self, batches: Iterator[Mapping[int, pa.Array]]) -> None:
+        """Keeps what was made of columns, in the order of the rows, beside them: what was made of c3 is r3."""
         for columns in batches:
-            self._insert(table, columns)
+            groups: dict[str, dict[str, pa.Array]] = {}
+            for place, values in columns.items():
+                groups.setdefault(f"read{place // _GROUP}", {})[f"r{place}"] = values
+            for table, part in groups.items():
+                self._insert(table, part)
 
     def relation(self, *names: str) -> str:
         """What to put behind FROM to read these columns, row by row."""

@@ -1,0 +1,92 @@
+"""A pipeline of which the journal is filled by hand, and its reports: no server, no process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from journal.local import JournalWriter
+from journal.quarantine import QuarantineRecord
+from journal.schema import TableSchema
+from pipeline.load import load_pipeline
+from pipeline.model import Pipeline
+from tests.contract_text import contract_of
+from tests.invoking import sluice
+from tests.journal_cases import ORDERS, changes, record
+
+_FILE = """
+pipeline: shop
+owner: integration@example.com
+state: .sluice
+sources:
+  portal: {type: postgres, dsn: "host=127.0.0.1 port=1 dbname=nowhere", tables: [public.orders]}
+datasets:
+  orders: {from: portal.public.orders, contract: orders.yaml}
+sinks:
+  lake: {type: duckdb, path: lake.duckdb}
+"""
+CONTRACT = """    properties:
+      - {name: id, logicalType: integer, primaryKey: true}
+      - {name: note, logicalType: string}
+      - name: amount
+        logicalType: number
+        quality:
+          - {id: amount-positive, type: sql, query: '{property} > 0', mustBe: true}
+slaProperties:
+  - {property: freshness, value: 1, unit: h}
+  - {property: completeness, value: 50, unit: percent}
+team: {name: checkout, members: [{username: ann@example.com, role: owner}]}
+"""
+
+
+class Shop:
+    """A pipeline in a folder, of which the journal is filled by hand."""
+
+    def __init__(self, folder: Path, contract: str = CONTRACT) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.file = folder / "pipeline.yaml"
+        self.file.write_text(_FILE)
+        (folder / "orders.yaml").write_text(contract_of(contract))
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return load_pipeline(self.file)
+
+    @contextmanager
+    def journal(self) -> Iterator[JournalWriter]:
+        pipeline = self.pipeline
+        with closing(JournalWriter.open(pipeline.state, pipeline.name, pipeline.journal)) as writer:
+            yield writer
+
+    def fill(self, *records: QuarantineRecord, rows: int = 10, schema: TableSchema = ORDERS) -> None:
+        """One commit of so many changes of `orders`, of which these are in quarantine."""
+        with self.journal() as writer:
+            batch = changes(writer.next_ordinal, rows - len(records), schema=schema)
+            writer.append(batch)
+            now = int(time.time() * 1e6)
+            given = [replace(one, id=one.id.replace("journal", writer.id[:8])) for one in records]
+            writer.count(
+                "orders", source="portal", rows=rows, quarantined=len(records), failed={"amount-positive": len(records)} if records else {},
+                evaluated={"*": rows}, first_ordinal=1, last_ordinal=rows, times=(now - 9_000_000, now - 5_000_000),
+            )  # fmt: skip
+            writer.quarantine(given)
+            writer.commit("portal", "w")
+
+    def report(self, dataset: str = "orders") -> tuple[dict[str, Any], str]:
+        """The JSON file and the page of a dataset."""
+        out = self.folder / "out"
+        done = sluice("report", self.file, "--out", out)
+        assert done.code == 0, done.err
+        return json.loads((out / f"{dataset}.json").read_text("utf-8")), (out / f"{dataset}.html").read_text("utf-8")
+
+
+def held(ordinal: int, **changed: Any) -> QuarantineRecord:
+    """A record that was quarantined just now, 3 s after its commit."""
+    now = time.time()
+    return replace(record("journal", ordinal), **({"quarantined_at": now, "committed_at": int((now - 3) * 1e6)} | changed))
