@@ -25,6 +25,7 @@ LENGTH = struct.Struct("!I")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SET_CHILD_SUBREAPER = 36  # of prctl(2)
+_Popen = subprocess.Popen  # as it is without what is below, which takes its place while a command runs in a test's process
 
 
 class Nursery:
@@ -41,7 +42,7 @@ class Nursery:
         command = [sys.executable, "-m", "tests.nursery_process", str(theirs.fileno()), "." * ROOM]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # a process of many threads cannot be forked
         with theirs:
-            process = subprocess.Popen(
+            process = _Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
             )
         process.returncode = 0  # it ends when this process does, which therefore cannot wait for it

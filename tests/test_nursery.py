@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import nursery
 from tests.nursery import ROOT, Born
 from tests.waiting import wait_for
 
@@ -69,6 +70,13 @@ def test_what_it_starts_are_its_children_and_outlive_it() -> None:
 
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_the_first_process_may_be_one_that_a_command_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery, "_own", None)
+    monkeypatch.setattr(subprocess, "Popen", Born)
+    done = subprocess.run([sys.executable, "-m", "cli", "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "quarantine" in done.stdout
 
 
 def test_any_other_command_is_started_as_ever() -> None:
