@@ -33,6 +33,7 @@ from tests.fix_kafka import LaunchKafka
 from tests.journal_cases import LINES, SOURCE, changes, everything, marker, ordinals, record, watermark, write
 from tests.journal_victim import transaction
 from tests.kafka_place import Kafka
+from tests.nursery import Born
 from tests.test_journal_kill import check
 
 _ROOT = Path(__file__).parent.parent
@@ -464,7 +465,7 @@ def test_killed_at_each_step_of_a_commit(place: Place) -> None:
         transaction(journal, 1)
     named = [str(place.folder("here")), place.config.bootstrap_servers, place.config.prefix]
     command = [sys.executable, "-m", "tests.kafka_journal_victim", *named]
-    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with Born(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         seen: Counter[str] = Counter()
