@@ -117,6 +117,10 @@ class SittingKeys:
                 if found.gone > _STALE and found.gone > len(found) // 2:
                     self.reload()
 
+    def sit(self, dataset: str) -> bool:
+        """Whether any key of a dataset may sit."""
+        return dataset in self._known
+
     def candidates(self, dataset: str, hashes: Hashes) -> Longs:
         """Indices of those of m keys, uint64[m], that may sit; all that do are among them."""
         found = self._known.get(dataset)

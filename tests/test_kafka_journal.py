@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from confluent_kafka import Message, TopicPartition
 
-from journal import store
+from journal import audit_trail, handling, store
+from journal.audit_check import check as check_trail
 from journal.batch import ChangeBatch
 from journal.changelog import TABLES
 from journal.kafka_feed import Feed
@@ -96,6 +97,29 @@ def test_another_folder_holds_what_ingest_committed(place: Place) -> None:
             assert there.last_seq() == last
             assert content(there) == content(here)
             assert ordinals(everything(there)) == [*range(1, 51), *range(52, 72)]  # 51 is in quarantine
+
+
+def test_what_goes_on_from_quarantine_is_in_another_folder_too_with_the_trail_of_it(place: Place) -> None:
+    with place.ingest() as journal:
+        write(journal, 5)
+        held = record(journal.id, journal.next_ordinal)
+        journal.quarantine([held])
+        write(journal, 3)
+        place.followed("there").close()
+        journal.append(changes(held.ordinal, 1), again=True)
+        with journal.changing() as db:
+            handling.settle(db, [held.ordinal], "resolved", "delivered", 1.0)
+            audit_trail.add(db, audit_trail.Step("resolved", "bo@example.com", held.dataset, [held.ordinal]))
+        last = journal.commit_beside()
+        write(journal, 2)
+        with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+            assert content(there) == content(here)
+            assert held.ordinal in ordinals(everything(there))
+            assert there.last_seq() > last
+            for reader in (here, there):
+                with reader.view() as (db, _):
+                    checked = check_trail(db)
+                assert (checked.findings, checked.n) == ([], 1)
 
 
 def test_a_follower_that_was_there_before_comes_to_hold_what_is_new(place: Place) -> None:
