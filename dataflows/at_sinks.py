@@ -62,7 +62,7 @@ class AtSinks:
         if cursor is not None and one.sink is None and self._names.at(one.source, one.table) in cursor.waiting:
             return AtSink("pending", why="the sink waits for a copy, which has it")
         record = self._state.refused_record(record_id(self._journal, int(one.ordinal[0]), block.name))
-        if record is not None:
+        if record is not None and record.status != "resolved":
             return replace(place, status="quarantined", why=record.reasons[0].message, record=record)
         return self._routed(block.name, route, one, place)
 

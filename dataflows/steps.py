@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PIECE = 1000
 """Records that are done at once."""
 
+_LONGEST_NAME = 200
 _NAMED = 20  # records of a group that are named where they could not be done
 
 Answer = dict[str, Any]
@@ -119,6 +120,8 @@ def _by(request: Request) -> str:
     name = str(request.content.get("by") or "").strip()
     if not name:
         raise ConfigError("nobody is named who does it", hint="--by NAME")
+    if len(name) > _LONGEST_NAME:
+        raise ConfigError(f"that is no name: it has {len(name)} characters", hint=f"--by NAME, of {_LONGEST_NAME} at most")
     return name
 
 
@@ -264,7 +267,9 @@ def fix(desk: Desk, request: Request) -> Doing:
         if records:
             good = [one for one in some if one.status in MENDABLE]
             with desk.journal.changing() as db:
+                before = handling.records(db, [one.ordinal for one in records], desk.journal.seal)
                 handling.patch(db, records, by, desk.journal.seal)
+                desk.journal.sitting.mended(before, records)
                 _told(desk, request, by, upto, good, columns=columns, digest=audit_trail.digest(told))
             desk.journal.commit_beside()
             done += len(records)

@@ -106,6 +106,8 @@ class StrictOrder:
         """
         if batch.dataset not in self._datasets or batch.sink is not None or not batch.schema.key or not len(batch):
             return {}
+        if not (held.any() or others or self._sitting.sit(batch.dataset) or self._fresh.get(batch.dataset)):
+            return {}
         keys, rows = touched_keys(batch)
         hashes = key_hashes(keys)
         apart = hashes_of([key for record in others for key in keys_of(record)])

@@ -119,9 +119,12 @@ class JavaServer(ABC):
         self._dismiss_watch()
 
     def pause(self) -> None:
-        """Stops the process with SIGSTOP: connections stay open and nothing answers."""
-        if self._process is not None:
+        """Stops the process with SIGSTOP, and returns when all its threads stand still: connections stay open and nothing answers."""
+        if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGSTOP)
+            _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+            if not os.WIFSTOPPED(status):
+                self._process.returncode = os.waitstatus_to_exitcode(status)
 
     def resume(self) -> None:
         """Lets a paused process go on."""

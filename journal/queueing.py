@@ -36,20 +36,28 @@ def let_go(db: sqlite3.Connection, ended: Iterable[QuarantineRecord]) -> dict[st
     What was to be replayed before its time has the number of that request; the others get theirs from the caller.
     """
     found: dict[str, set[int]] = {}
-    for record in ended:
-        for key in keys_of(record):
-            rows = db.execute(
-                """select lane.ordinal, status, reasons, replay from lane join quarantine on quarantine.ordinal = lane.ordinal
-                   where lane.dataset = ? and lane.key = ? and lane.ordinal > ? order by lane.ordinal limit ?""",
-                (record.dataset, key_text(key), record.ordinal, _AT_ONCE),
-            )
-            for ordinal, status, reasons, replay in rows.fetchall():
+    reached: dict[tuple[str, str], int] = {}  # by key: how far has been looked
+    for record in sorted(ended, key=lambda one: one.ordinal):
+        for key in map(key_text, keys_of(record)):
+            if record.ordinal < reached.get((record.dataset, key), 0):
+                continue
+            for ordinal, status, reasons, replay in _behind(db, record, key):
+                reached[record.dataset, key] = ordinal
                 asked = status == "approved" and replay is not None
                 if status != "replaying" and not asked and not (status == "open" and _only_waits(reasons)):
                     break
                 if status != "replaying":
                     found.setdefault(record.dataset, set()).add(ordinal)
     return {dataset: sorted(ordinals) for dataset, ordinals in found.items()}
+
+
+def _behind(db: sqlite3.Connection, record: QuarantineRecord, key: str) -> list[tuple[int, str, str, int | None]]:
+    """The next records of a key (as text): ordinal, status, reasons, and by what they are replayed."""
+    return db.execute(
+        """select lane.ordinal, status, reasons, replay from lane join quarantine on quarantine.ordinal = lane.ordinal
+           where lane.dataset = ? and lane.key = ? and lane.ordinal > ? order by lane.ordinal limit ?""",
+        (record.dataset, key, record.ordinal, _AT_ONCE),
+    ).fetchall()
 
 
 def _only_waits(reasons: str) -> bool:

@@ -82,7 +82,21 @@ class SittingKeys:
 
     def remove(self, records: Iterable[QuarantineRecord]) -> None:
         """Records are resolved, superseded or discarded. Harmless when told again. Of a sealed one without its key only its own goes."""
-        places = [(record.dataset, key_text(key), record.ordinal) for record in records for key in _readable(record)]
+        self._leave([(record.dataset, key_text(key), record.ordinal) for record in records for key in _readable(record)])
+
+    def mended(self, before: Sequence[QuarantineRecord], after: Sequence[QuarantineRecord]) -> None:
+        """Records have got patches, by which they may sit under other keys. What has passed of such a key before, nobody knows."""
+        was, now = ({(one.dataset, key_text(key), one.ordinal): key for one in some for key in keys_of(one)} for some in (before, after))
+        come = [place for place in now if place not in was]
+        self._leave([place for place in was if place not in now])
+        if come:
+            known = self._known
+            with self._writing():
+                _stand(self._db, come)
+            for dataset in {dataset for dataset, *_ in come}:
+                known.setdefault(dataset, HashedKeys()).add(hashes_of([now[place] for place in come if place[0] == dataset]))
+
+    def _leave(self, places: Sequence[tuple[str, str, int]]) -> None:
         told = """select dataset, lane.key, ordinal from json_each(?) it
             cross join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
         with self._writing():
@@ -102,6 +116,10 @@ class SittingKeys:
                 found.gone += gone
                 if found.gone > _STALE and found.gone > len(found) // 2:
                     self.reload()
+
+    def sit(self, dataset: str) -> bool:
+        """Whether any key of a dataset may sit."""
+        return dataset in self._known
 
     def candidates(self, dataset: str, hashes: Hashes) -> Longs:
         """Indices of those of m keys, uint64[m], that may sit; all that do are among them."""
@@ -189,8 +207,10 @@ def _before(key: Values, before: Values) -> Values | None:
 
 
 def keys_of(record: QuarantineRecord) -> list[Values]:
-    """The keys that a record sits under: without those that are not known whole."""
-    return _whole(record.key, old_key(record))
+    """The keys that a record sits under, that of its fix among them: without those that are not known whole."""
+    fixed = {} if not record.patch else {name: record.patch[name] for name in record.key if name in record.patch}
+    found = _whole(record.key, old_key(record), {**record.key, **fixed} if fixed else None)
+    return [key for place, key in enumerate(found) if key not in found[:place]]
 
 
 def _whole(*keys: Values | None) -> list[Values]:

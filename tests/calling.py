@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO
 from unittest.mock import patch
+
+from tests.nursery import Born
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -23,6 +26,7 @@ def called(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[in
 
     with ExitStack() as held:
         held.enter_context(patch.dict(os.environ, environment))
+        held.enter_context(patch.object(subprocess, "Popen", Born))
         held.enter_context(_signals_as_before())
         out, err = (held.enter_context(_into_a_file(number)) for number in (1, 2))
         code = 0

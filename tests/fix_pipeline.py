@@ -19,6 +19,7 @@ import pytest
 from cli.standing import standing
 from pipeline.load import load_pipeline
 from tests.calling import called
+from tests.nursery import Born
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent
@@ -63,8 +64,14 @@ class PipelineUnderTest:
         """Runs `sluice COMMAND …` to its end: in this process, which has loaded all of it, but from another thread than the main one."""
         if threading.current_thread() is threading.main_thread():
             return Done(*called(arguments, environment))
-        done = subprocess.run(self._command(*arguments), cwd=ROOT, env={**os.environ, **environment}, capture_output=True, timeout=timeout)
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        pipe, everything = subprocess.PIPE, {**os.environ, **environment}
+        with Born(self._command(*arguments), cwd=ROOT, env=everything, stdout=pipe, stderr=pipe) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return Done(process.returncode, out.decode(), err.decode())
 
     def sync(self, *options: str, code: int = 0) -> Done:
         """`sluice sync`; fails the test with what it said if it ends otherwise than with `code`."""
@@ -75,7 +82,7 @@ class PipelineUnderTest:
     def start(self, *options: str, file: Path | None = None) -> subprocess.Popen[bytes]:
         """`sluice run` in the background, of another file where one is given; its log goes to run.log in the folder."""
         with (self.folder / "run.log").open("ab") as log:
-            process = subprocess.Popen(self._command("run", str(file or self.file), *options), cwd=ROOT, stdout=log, stderr=log)
+            process = Born(self._command("run", str(file or self.file), *options), cwd=ROOT, stdout=log, stderr=log)
         self.running.append(process)
         return process
 

@@ -20,6 +20,7 @@ from dataflows.ingest import IngestState, JournalStep
 from dataflows.judging import Judge
 from dataflows.observe import IngestMetrics
 from dataflows.records import judged_records
+from dataflows.refused_steps import RefusedSteps
 from dataflows.replay import Replay
 from dataflows.stages import load_stages
 from dataflows.steps import Answer, Desk
@@ -29,6 +30,7 @@ from journal.bell import Ringer
 from journal.inbox import Request
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Wanted
+from journal.returns import Returns
 from journal.schema import Column, TableSchema
 from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig
@@ -134,6 +136,9 @@ class Place:
         sources: Any = {SOURCE: _Source()}
         self.step = JournalStep(self.journal, self.judge, sources, IngestState(), IngestMetrics(), ringer, **nobody)
         self._desk = Desk(self.journal, rules, stages.maps, lambda *_: None, folder)
+        self.returns = Returns(folder)
+        self._held.callback(self.returns.close)
+        self.refused = RefusedSteps(self._desk, self.returns, stages, rules, lambda: None)
         self.replay = Replay(self.journal, rules, stages, frozenset, lambda: None)
 
     def take(self, *batches: Sequence[Change] | CopyMarker) -> None:

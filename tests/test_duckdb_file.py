@@ -19,6 +19,7 @@ from sinks import duckdb_file
 from sinks.duckdb import DuckDBConfig, DuckDBSink
 from tests.duckdb_victim import COPIED, ROWS
 from tests.fix_duckdb import FilePlace
+from tests.nursery import Born
 from tests.sink_batches import ORDERS, insert
 from tests.sink_place import JOURNAL, Hand, mirror
 from tests.waiting import wait_for
@@ -29,7 +30,7 @@ TARGET = mirror(ORDERS)
 
 def started(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.duckdb_victim", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Born(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from journal.state import State
 from pipeline.model import JournalConfig
 from quality.contract_reading import load_contract
 from sinks.base import Counts
+from tests.fix_life import Life
 from tests.test_cli_check import CONTRACT
-from tests.test_quarantine_life import Life
 
 _NAME = "cy-was-here@example.com"
 

@@ -18,6 +18,7 @@ from journal.local import JournalReader, JournalWriter, journal_exists
 from journal.quarantine import Wanted
 from tests.journal_cases import SOURCE, opened, reading
 from tests.journal_victim import transaction
+from tests.nursery import Born
 from tests.waiting import wait_for
 
 _ROOT = Path(__file__).parent.parent
@@ -25,7 +26,7 @@ _ROOT = Path(__file__).parent.parent
 
 def victim(folder: Path, seed: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.journal_victim", str(folder), str(seed)]
-    return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+    return Born(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def killed(process: subprocess.Popen[str]) -> int:

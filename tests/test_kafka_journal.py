@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from confluent_kafka import Message, TopicPartition
 
-from journal import store
+from journal import audit_trail, handling, store
+from journal.audit_check import check as check_trail
 from journal.batch import ChangeBatch
 from journal.changelog import TABLES
 from journal.kafka_feed import Feed
@@ -33,6 +34,7 @@ from tests.fix_kafka import LaunchKafka
 from tests.journal_cases import LINES, SOURCE, changes, everything, marker, ordinals, record, watermark, write
 from tests.journal_victim import transaction
 from tests.kafka_place import Kafka
+from tests.nursery import Born
 from tests.test_journal_kill import check
 
 _ROOT = Path(__file__).parent.parent
@@ -95,6 +97,29 @@ def test_another_folder_holds_what_ingest_committed(place: Place) -> None:
             assert there.last_seq() == last
             assert content(there) == content(here)
             assert ordinals(everything(there)) == [*range(1, 51), *range(52, 72)]  # 51 is in quarantine
+
+
+def test_what_goes_on_from_quarantine_is_in_another_folder_too_with_the_trail_of_it(place: Place) -> None:
+    with place.ingest() as journal:
+        write(journal, 5)
+        held = record(journal.id, journal.next_ordinal)
+        journal.quarantine([held])
+        write(journal, 3)
+        place.followed("there").close()
+        journal.append(changes(held.ordinal, 1), again=True)
+        with journal.changing() as db:
+            handling.settle(db, [held.ordinal], "resolved", "delivered", 1.0)
+            audit_trail.add(db, audit_trail.Step("resolved", "bo@example.com", held.dataset, [held.ordinal]))
+        last = journal.commit_beside()
+        write(journal, 2)
+        with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
+            assert content(there) == content(here)
+            assert held.ordinal in ordinals(everything(there))
+            assert there.last_seq() > last
+            for reader in (here, there):
+                with reader.view() as (db, _):
+                    checked = check_trail(db)
+                assert (checked.findings, checked.n) == ([], 1)
 
 
 def test_a_follower_that_was_there_before_comes_to_hold_what_is_new(place: Place) -> None:
@@ -464,7 +489,7 @@ def test_killed_at_each_step_of_a_commit(place: Place) -> None:
         transaction(journal, 1)
     named = [str(place.folder("here")), place.config.bootstrap_servers, place.config.prefix]
     command = [sys.executable, "-m", "tests.kafka_journal_victim", *named]
-    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with Born(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         seen: Counter[str] = Counter()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -31,7 +32,7 @@ EMAILS = [f"someone{n}@example.org" for n in range(40)]
 CARDS = ["4111111111111111", "5500000000000004", "340000000000009", "30000000000004"] * 10
 
 
-def _file(folder: Path, called: str, /, **columns: list[object]) -> Path:
+def _file(folder: Path, called: str, /, **columns: Sequence[object]) -> Path:
     file = folder / called
     rows = len(next(iter(columns.values())))
     lines = [",".join(columns), *(",".join("" if v[row] is None else f'"{v[row]}"' for v in columns.values()) for row in range(rows))]

@@ -132,6 +132,7 @@ def test_a_group_is_fixed_by_an_expression_approved_and_replayed(life: Life) -> 
         (("fix", "1", "--set", "amount=1", "--null", "amount", "--by", "ann"), "set twice"),
         (("fix", "1", "--by", "ann"), "nothing is said to be set"),
         (("fix", "1", "--set", "amount=1", "--by", " "), "nobody is named"),
+        (("fix", "1", "--set", "amount=1", "--by", "a" * 201), "that is no name"),
         (("fix", "1", "--expr", "amount=(select 1)", "--by", "ann"), "a subquery is not an expression over one row"),
         (("fix", "1", "--expr", "amount=amount/0", "--by", "ann"), "what comes out is no numeric(12,2)"),
         (("fix", "1", "zz-99", "--set", "amount=1", "--by", "ann"), "there is no record zz-99"),

@@ -20,6 +20,7 @@ from tests.fix_kafka import LaunchKafka
 from tests.kafka_place import Kafka
 from tests.kafka_sink_place import KafkaPlace
 from tests.kafka_sink_victim import ROWS
+from tests.nursery import Born
 from tests.sink_batches import ORDERS, insert, many, marker
 from tests.sink_place import JOURNAL, Hand, mirror
 from tests.waiting import wait_for
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 
 def _start(kafka: Kafka, transactions: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.kafka_sink_victim", kafka.bootstrap_servers, kafka.prefix, str(transactions)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    return Born(command, cwd=ROOT, stdout=subprocess.PIPE)
 
 
 def _positions(kafka: Kafka) -> list[int]:

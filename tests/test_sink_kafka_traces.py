@@ -15,6 +15,7 @@ from journal.trace_context import Traces, parent_of
 from tests.kafka_place import Kafka, Received
 from tests.kafka_sink_place import KafkaPlace
 from tests.kafka_sink_victim import ROWS
+from tests.nursery import Born
 from tests.sink_batches import ORDERS, changes, delete, insert, marker, update
 from tests.sink_place import JOURNAL, Hand, mirror
 
@@ -90,7 +91,7 @@ def test_a_process_that_is_killed_tells_each_change_under_one_trace_whether_or_n
     topic = f"{kafka.prefix}.orders"
     seen = 0
     for wanted in (3, 6):
-        victim = subprocess.Popen(
+        victim = Born(
             [sys.executable, "-m", "tests.kafka_sink_victim", kafka.bootstrap_servers, kafka.prefix, "10000"],
             cwd=ROOT,
             stdout=subprocess.PIPE,

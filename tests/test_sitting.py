@@ -126,7 +126,7 @@ def test_the_records_of_a_key_stand_in_order_until_something_newer_passes(tmp_pa
         assert sitting.ahead(third) == {2}
         late = _held(writer, 6)
         writer.quarantine([late])
-        assert (sitting.ahead(late), sitting.last("orders", '{"id": "1"}')) == (set(), 6)
+        assert (sitting.ahead(late), sitting.last("orders", '{"id": "1"}')) == (frozenset(), 6)
 
 
 def test_what_sits_is_what_was_committed_whatever_becomes_of_the_process(tmp_path: Path) -> None:
@@ -184,3 +184,18 @@ def test_many_keys_sit_in_little_memory_and_are_all_found(tmp_path: Path) -> Non
         writer.rollback()
         _pass(writer, batch)
         assert _newest(writer, "19990", "19999", "20000") == [30_000, 30_009, 0]
+
+
+def test_a_fix_of_a_key_sits_under_the_key_that_it_says(tmp_path: Path) -> None:
+    with opened(tmp_path) as writer:
+        lost = _held(writer, 1, None)
+        writer.quarantine([lost])
+        seven, eight = replace(lost, patch={"id": "7"}), replace(lost, patch={"id": "8", "amount": "1"})
+        writer.sitting.mended([lost], [seven])
+        _pass(writer, _changes(2, Op.UPDATE, "7", "8"))
+        assert _newest(writer, "7", "8") == [2, 0]
+        writer.sitting.mended([seven], [eight])
+        _pass(writer, _changes(4, Op.DELETE, "7", "8"))
+        assert _newest(writer, "7", "8") == [0, 5]
+        writer.sitting.remove([eight])
+        assert writer.sitting.last("orders", '{"id": "8"}') == 0
