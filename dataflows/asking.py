@@ -17,7 +17,7 @@ from journal.bell import Ringer
 from journal.inbox import Inbox, Request
 from journal.local import JournalWriter
 from journal.locks import ProcessLock, is_held
-from journal.opening import has_journal, open_writer, tell
+from journal.opening import catch_up, has_journal, open_writer, tell
 from journal.processes import INGEST, Processes
 from journal.state import State
 from pipeline.errors import AlreadyRunningError, ConfigError, TransientError
@@ -52,6 +52,7 @@ def ask(pipeline: Pipeline, content: Mapping[str, Any], timeout: float = TIMEOUT
                 _do_it_here(pipeline, inbox, request, deadline)
             else:
                 time.sleep(_LOOK)
+                catch_up(pipeline)
         return answer
 
 
