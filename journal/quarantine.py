@@ -171,13 +171,14 @@ def sealed(text: str | None, record: str, column: str, seal: Seal) -> str | None
 def from_row(row: Mapping[str, Any], seal: Seal, sink: str | None = None) -> QuarantineRecord:
     """The record that `to_row` was given. What is sealed of it is opened when it is looked at: see SealedValues."""
     reasons = _REASONS.decode(row["reasons"])
-    values: dict[str, Any] = {name: _opened(row, name, seal) for name in _JSON}
+    values: dict[str, Any] = {name: opened(row, name, seal) for name in _JSON}
     plain = {name: row[name] for name in _PLAIN} | {"message": _message(row, seal)}
     sensitive = is_sealed(row["raw"])
     return QuarantineRecord(**plain, **values, table=row["table_name"], reasons=reasons, sink=sink, sensitive=sensitive)
 
 
-def _opened(row: Mapping[str, Any], column: str, seal: Seal) -> Values | None:
+def opened(row: Mapping[str, Any], column: str, seal: Seal) -> Values | None:
+    """The values in a column of a stored record. What is sealed is opened when it is looked at."""
     text, record = row[column], row["id"]
     if text is None or not is_sealed(text):
         return values_of(text)
@@ -322,7 +323,8 @@ def mended(db: sqlite3.Connection, ordinals: Sequence[int]) -> set[int]:
     return {ordinal for (ordinal,) in db.execute(query, (json.dumps(ordinals),))}
 
 
-def discarded(db: sqlite3.Connection, dataset: str) -> list[tuple[Values, int]]:
-    """The keys and ordinals of a dataset's records that were given up."""
-    rows = db.execute("select key, ordinal from quarantine where dataset = ? and status = 'discarded'", (dataset,))
-    return [(values_of(key) or {}, ordinal) for key, ordinal in rows]
+def discarded(db: sqlite3.Connection, dataset: str) -> list[Mapping[str, Any]]:
+    """What tells the keys of a dataset's records that were given up: see sitting.given_up."""
+    columns = ("id", "ordinal", "operation", "key", "before")
+    rows = db.execute(f"select {', '.join(columns)} from quarantine where dataset = ? and status = 'discarded'", (dataset,))
+    return [dict(zip(columns, row, strict=True)) for row in rows]
