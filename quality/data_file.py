@@ -9,6 +9,7 @@ A value that is not of its column's type is malformed: null in the frame, and ma
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,13 +72,17 @@ def read_data(file: Path, contract: Contract) -> Data:
     return _data(columns, rows, contract)
 
 
+_SHOWN = re.compile(r"(Expected \d+ columns, got \d+):.*")
+
+
 @contextmanager
 def read_errors(file: Path) -> Iterator[None]:
     """Turns what a file's reader says into a ConfigError that names the file."""
     try:
         yield
     except (OSError, pa.ArrowException, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        # of a line that has too few fields or too many pyarrow shows the text, which may be anybody's
+        reason = getattr(error, "strerror", None) or _SHOWN.sub(r"\1", str(error).split("\n")[0])
         raise ConfigError(f"{file} cannot be read: {reason}") from error
 
 

@@ -147,6 +147,7 @@ def test_values_of_columns_that_look_sensitive_are_nowhere(tmp_path: Path) -> No
         ("garbage.jsonl", b"{not json}\n", "not a line of JSON"),
         ("surrogate.jsonl", b'{"a": "\\ud800"}\n', "surrogates not allowed"),
         ("twice.csv", b"a,a\n1,2\n", "two columns 'a'"),
+        ("wide.csv", ",".join(f"c{n}" for n in range(2001)).encode() + b"\n", "more than 2000 columns"),
         ("text.txt", b"a", "no known suffix"),
     ],
 )

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import ConfigError
 from quality.judgement import MASKED
+from quality.odcs_schema import MOST_COLUMNS
 from quality.profile import sensitive
 from quality.profile.batches import Batch, Field
 from quality.profile.held import Held, settled
@@ -89,6 +91,8 @@ class Look:
             place = self._places.get(one.name)
             if place is None:
                 place = self._places[one.name] = len(self._fields)
+                if place == MOST_COLUMNS:
+                    raise ConfigError(f"{self._known.place} has more than {MOST_COLUMNS} columns, and a contract has no more")
                 self._fields.append(one)
                 self._arrow.append(values.type)
                 if _is_text(values.type):
