@@ -16,8 +16,8 @@ from journal import audit_trail
 from journal.bell import Ringer
 from journal.inbox import Inbox, Request
 from journal.local import JournalWriter
-from journal.locks import ProcessLock, is_held
-from journal.opening import has_journal, open_writer, tell
+from journal.locks import ProcessLock, is_held, is_wanted
+from journal.opening import catch_up, has_journal, open_writer, tell
 from journal.processes import INGEST, Processes
 from journal.state import State
 from pipeline.errors import AlreadyRunningError, ConfigError, TransientError
@@ -27,8 +27,7 @@ TIMEOUT = 300.0
 """Seconds for which an answer is waited for."""
 
 _LOOK = 0.05
-_TURN = 4.0  # seconds after which an ingest that is about to start may have the journal
-_BREATH = 0.3
+_BREATH = 0.3  # seconds in which an ingest that is about to start takes the journal
 
 
 def ask(pipeline: Pipeline, content: Mapping[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
@@ -52,6 +51,7 @@ def ask(pipeline: Pipeline, content: Mapping[str, Any], timeout: float = TIMEOUT
                 _do_it_here(pipeline, inbox, request, deadline)
             else:
                 time.sleep(_LOOK)
+                catch_up(pipeline)
         return answer
 
 
@@ -66,7 +66,7 @@ def _free(pipeline: Pipeline) -> bool:
 
 
 def _do_it_here(pipeline: Pipeline, inbox: Inbox, request: Request, deadline: float) -> None:
-    """Carries out what is open, for a while, in place of ingest."""
+    """Carries out what is open in place of ingest, until it wants to begin."""
     with ExitStack() as held:
         try:
             held.enter_context(ProcessLock(pipeline.state, INGEST, f"a command of {pipeline.name}"))
@@ -82,9 +82,8 @@ def _do_it_here(pipeline: Pipeline, inbox: Inbox, request: Request, deadline: fl
         ringer = held.enter_context(closing(Ringer(pipeline.state, list(pipeline.sinks))))
         requests = open_requests(pipeline, rules, journal, state, load_stages(pipeline, rules, journal), ringer.ring, ALONE)
         held.callback(requests.close)
-        turn = time.monotonic() + _TURN
         requests.look()
-        while time.monotonic() < min(turn, deadline):
+        while time.monotonic() < deadline and not is_wanted(pipeline.state, INGEST):
             requests.work(1.0)
             if inbox.answered(request) is not None or requests.over or requests.stale is not None:
                 return

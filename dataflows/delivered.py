@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 from dataflows.supervise import Supervisor
-from journal.opening import open_reader
+from journal.opening import catch_up, open_reader
 from journal.processes import Processes, delivering
 from journal.state import State
 from pipeline.model import Pipeline
@@ -35,6 +35,7 @@ def wait_until_delivered(pipeline: Pipeline, seq: int, timeout: float, arguments
                 if all(child.ended is not None for child in supervisor.children) and set(lacking) <= set(idle):
                     break
             time.sleep(_LOOK)
+            catch_up(pipeline)
         return lacking
 
 

@@ -277,7 +277,7 @@ class JournalStep(StatefulSinkPartition[JudgedSegment, None]):
             self._earlier.keep(judged.earlier, self._journal.lookups)
         if judged.waiting is not None:
             judged.waiting.number = self._journal.waiting.add(judged.waiting.batch, judged.waiting.since)
-        self._journal.quarantine(judged.records if batch.sink is None else self._unknown(judged))
+        self._journal.quarantine(judged.records if batch.sink is None else self._unknown(judged), batch)
         if batch.sink is None:  # a copy for one sink brings nothing new into the pipeline
             self._journal.sitting.passed(batch)
             self._journal.count(

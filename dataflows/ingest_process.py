@@ -36,7 +36,7 @@ from dataflows.waiting import Waiting
 from dataflows.worker import ALONE, Worker
 from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
-from journal.locks import ProcessLock
+from journal.locks import ProcessLock, wanting
 from journal.opening import open_writer
 from journal.processes import INGEST
 from journal.state import EVERY_SINK, State
@@ -61,7 +61,8 @@ def run_ingest(pipeline: Pipeline, stop: Stop, worker: Worker = ALONE) -> int:
     Raises the error that stopped the last source.
     """
     with ExitStack() as held:
-        held.enter_context(ProcessLock(pipeline.state, INGEST, f"ingest of {pipeline.name}", _PATIENCE))
+        with wanting(pipeline.state, INGEST):  # a command may be at work in its place
+            held.enter_context(ProcessLock(pipeline.state, INGEST, f"ingest of {pipeline.name}", _PATIENCE))
         state = State.open(pipeline.state)
         held.callback(state.close)
         share(pipeline, INGEST, held)

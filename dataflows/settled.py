@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from dataflows.compare import Comparison
+from journal.batch import ChangeBatch, Op, batch_from_columns
 from journal.local import JournalReader
-from journal.quarantine import Values
-from journal.schema import Column
+from journal.quarantine import Values, Wanted
+from journal.schema import Column, TableSchema
 from journal.state import State
 from pipeline.errors import SluiceError
 from sinks.base import Sink, Target
@@ -64,3 +65,20 @@ class SettledRows:
 def key_rows(key: Sequence[str], records: Sequence[Values]) -> pa.Table:
     """Keys as a table."""
     return pa.table({name: pa.array([record.get(name) for record in records], pa.string()) for name in key})
+
+
+_AT_ONCE = 1000
+_OVER = ("resolved", "superseded")
+
+
+def rows_before(reader: JournalReader, schema: TableSchema) -> Iterator[ChangeBatch]:
+    """What rows of a dataset without a key were before changes that sinks did not get: there they still are so.
+
+    Raises SealedError where records are sealed with a key that is not known here.
+    """
+    after = 0
+    while records := reader.quarantined(Wanted(dataset=schema.dataset), after, _AT_ONCE):
+        after = records[-1].ordinal
+        rows = [record.before for record in records if record.before and record.status not in _OVER]
+        if rows:
+            yield batch_from_columns(schema, [pa.array([row.get(name) for row in rows], pa.string()) for name in schema.names], Op.READ)

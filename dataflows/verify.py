@@ -24,7 +24,7 @@ from dataflows.mapping import FeedMap
 from dataflows.maps import Maps
 from dataflows.progress import cursor_of
 from dataflows.service import resume_of
-from dataflows.settled import SettledRows, key_rows
+from dataflows.settled import SettledRows, key_rows, rows_before
 from journal.batch import ChangeBatch, Op, batch_from_columns
 from journal.ledger import Tally
 from journal.local import JournalReader
@@ -36,7 +36,7 @@ from pipeline.errors import TableGone
 from pipeline.model import Pipeline, Route
 from quality.contract import Contract
 from quality.gate import Gate
-from quality.judgement import undecodable
+from quality.judgement import MASKED, undecodable
 from quality.rules import Action, Scope
 from sinks.base import Counts, Sink, Target
 from sinks.routing import Router
@@ -319,7 +319,7 @@ class _Look:
 
     def _quarantined_keys(self, comparison: Comparison) -> set[str]:
         if not self._schema.key:
-            return set()
+            return {key for batch in rows_before(self._reader, self._schema) for key in comparison.keys(self._through(batch))}
         records = [*self._reader.quarantined_keys(self._schema.dataset), *self._state.refused_keys(self._sink.name, self._schema.dataset)]
         waiting = [
             pa.table({name: batch.column(name) for name in self._schema.key}) for batch in self._reader.waiting_rows(self._schema.dataset)
@@ -337,7 +337,12 @@ class _Look:
             setattr(self._found, one.kind, getattr(self._found, one.kind) + one.times)
         names = self._schema.key or self._target.schema.names
         examples = sorted(counted, key=lambda one: (one.kind, one.key))[:_EXAMPLES]
-        self._found.examples = [{"key": dict(zip(names, json.loads(one.key), strict=True)), "kind": one.kind} for one in examples]
+        # without a key the whole row is told, and with it what nobody is to see
+        hidden = () if names == self._schema.key or self._gate is None else self._gate.contract.hidden
+        for one in examples:
+            values = dict(zip(names, json.loads(one.key), strict=True))
+            shown = {name: MASKED if name in hidden and value is not None else value for name, value in values.items()}
+            self._found.examples.append({"key": shown, "kind": one.kind})
 
 
 def _key_batch(schema: TableSchema, keys: pa.Table) -> ChangeBatch:

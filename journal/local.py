@@ -261,10 +261,12 @@ class JournalWriter:
         with self._writing():
             self._db.executemany("insert or replace into note values (?, ?, ?)", [(source, *note) for note in notes.items()])
 
-    def quarantine(self, records: Sequence[QuarantineRecord]) -> None:
-        """Keeps records that are not delivered. Ordinals go on above theirs."""
+    def quarantine(self, records: Sequence[QuarantineRecord], of: ChangeBatch | None = None) -> None:
+        """Keeps records that are not delivered, under the columns of a batch, if those are news. Ordinals go on above theirs."""
         if records:
             with self._writing():
+                if of is not None and (of.source, of.table) not in self._newest:
+                    self._stream(of.schema, of.source, of.table, None)
                 quarantine.write(self._db, records, self.seal)
                 self.sitting.add(records)
             self._next_ordinal = max(self._next_ordinal, 1 + max(record.ordinal for record in records))
@@ -289,10 +291,7 @@ class JournalWriter:
         evaluated: Mapping[str, int] | None = None,
         times: tuple[int, int] | None = None,
     ) -> None:
-        """Counts changes that came in: `rows` in all, of which some were quarantined or dropped; the others by rule id.
-
-        `times` is the range of their commit times, microseconds since 1970, UTC.
-        """
+        """Counts changes that came in, `rows` in all, and others by rule id; `times` is their range of commit times (see Tally)."""
         rules = {"dropped": dropped or {}, "warned": warned or {}, "failed": failed or {}, "evaluated": evaluated or {}}
         with self._writing():
             self.ledger.count(dataset, source, rows, quarantined, (first_ordinal, last_ordinal), times, rules)

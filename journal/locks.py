@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -53,6 +55,37 @@ class ProcessLock:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+@contextmanager
+def wanting(folder: Path, name: str) -> Iterator[None]:
+    """Says, while a lock is waited for, that whoever holds it only for a while may let go of it; any number of processes may."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / f"{name}.wanted", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:  # which the lock itself tells
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(file)
+
+
+def is_wanted(folder: Path, name: str) -> bool:
+    """Whether a process that is alive waits for a lock."""
+    try:
+        file = os.open(folder / f"{name}.wanted", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def is_held(folder: Path, name: str) -> bool:

@@ -171,10 +171,19 @@ def sealed(text: str | None, record: str, column: str, seal: Seal) -> str | None
 def from_row(row: Mapping[str, Any], seal: Seal, sink: str | None = None) -> QuarantineRecord:
     """The record that `to_row` was given. What is sealed of it is opened when it is looked at: see SealedValues."""
     reasons = _REASONS.decode(row["reasons"])
-    values: dict[str, Any] = {name: _opened(row, name, seal) for name in _JSON}
-    plain = {name: row[name] for name in _PLAIN} | {"message": _message(row, seal)}
+    plain = {name: row[name] for name in _PLAIN}
     sensitive = is_sealed(row["raw"])
+    values = {name: _opened(row, name, seal) for name in _JSON} if sensitive else _read(row)
+    if sensitive:
+        plain["message"] = _message(row, seal)
     return QuarantineRecord(**plain, **values, table=row["table_name"], reasons=reasons, sink=sink, sensitive=sensitive)
+
+
+def _read(row: Mapping[str, Any]) -> dict[str, Any]:
+    raw = row["raw"]
+    values = values_of(raw)
+    sides = {name: values if row[name] == raw else values_of(row[name]) for name in ("before", "after")}
+    return {"key": values_of(row["key"]), "raw": values, **sides, "patch": values_of(row["patch"])}
 
 
 def _opened(row: Mapping[str, Any], column: str, seal: Seal) -> Values | None:
@@ -208,7 +217,15 @@ def _plain(values: Values) -> Mapping[str, object]:
 
 def key_text(key: Values) -> str:
     """A key as the journal's tables have it: always the same for one key."""
+    if len(key) == 1:
+        [(name, value)] = key.items()
+        if type(value) is str and _SIMPLE(name) and _SIMPLE(value):
+            return f'{{"{name}": "{value}"}}'  # as below, several times faster
     return json.dumps(_plain(key))
+
+
+_SIMPLE = re.compile(r"[ !#-\[\]-~]*").fullmatch
+"""Texts that stand in JSON as they are."""
 
 
 def values_of(text: str | None) -> Values | None:

@@ -303,7 +303,8 @@ class JournalReader:
     def quarantined_keys(self, dataset: str) -> list[Values]:
         """The keys of a dataset's open records; of a changed key the former one, too."""
         with self._view() as db:
-            return [*quarantine.open_keys(db, dataset), *sitting.keys(db, dataset)]
+            found = [*quarantine.open_keys(db, dataset), *sitting.keys(db, dataset)]
+        return list({quarantine.key_text(key): key for key in found}.values())
 
     def mended(self, ordinals: Sequence[int]) -> set[int]:
         """Which of these are records that were released with values of their owner's."""

@@ -143,6 +143,11 @@ class Contract:
         return any(prop.sensitive for prop in self.properties)
 
     @cached_property
+    def hidden(self) -> frozenset[str]:
+        """The columns of the table that are confidential or restricted."""
+        return frozenset(prop.column for prop in self.properties if prop.sensitive)
+
+    @cached_property
     def columns(self) -> dict[str, Property]:
         """Column of the table -> property."""
         return {prop.column: prop for prop in self.properties}

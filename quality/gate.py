@@ -164,7 +164,7 @@ class Gate:
     def _reasons(self, rule: Rule, rows: ChangeBatch, failed: Longs, verdict: RowVerdict) -> list[Reason]:
         index = pa.array(failed)
         shown = (rule.column,) if rule.column else rule.columns
-        hidden = {name for name in rule.columns if name in self.contract.columns and self.contract.columns[name].sensitive}
+        hidden = self.contract.hidden
         texts = {name: rows.column(name).take(index).to_pylist() for name in shown if name in rows.schema.types}
         messages: Mapping[int, str] = verdict.messages if isinstance(verdict, ExplainedVerdict) else {}
         found: list[Reason] = []
@@ -177,7 +177,7 @@ class Gate:
 
     def _defects(self, batch: ChangeBatch, reasons: dict[int, list[Reason]]) -> None:
         """Puts values that are no text before what else is wrong with their rows."""
-        hidden = {name for name, prop in self.contract.columns.items() if prop.sensitive}
+        hidden = self.contract.hidden
         for defect in batch.defects:
             # bytes that are no column's may hold any of them
             hides = bool(hidden) if defect.column is None else defect.column in hidden

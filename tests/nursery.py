@@ -1,8 +1,8 @@
 """Processes of `sluice` that are forked from one which has loaded the libraries: they begin at once, others load for most of a second.
 
 They are processes like any other: a child of whoever starts them, with its own arguments (in /proc as well), environment, folder, session
-and standard streams, to be waited for, terminated and killed. What begins in the ordinary way is tested in test_third_marketplace.py, test_cli.py
-and test_packaging.py.
+and standard streams, to be waited for, terminated and killed. What begins in the ordinary way is tested elsewhere: in test_cli.py,
+test_packaging.py and test_third_marketplace.py.
 """
 
 from __future__ import annotations

@@ -58,6 +58,17 @@ def test_sync_brings_files_into_a_sink_and_bad_lines_into_quarantine(make_pipeli
     assert "a.csv changed" in status["sources"]["drops"]["tables"]["drops"]["error"]
 
 
+def test_a_file_of_which_nothing_can_be_taken_is_mended_line_by_line(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(PIPELINE)
+    put(_folder(pipeline), "a.csv", "id,name\nx,b\n", age=90)
+    pipeline.sync()
+    (listed,) = sluice("quarantine", "list", pipeline.file, "--json").json
+    for words in (["fix", "--set", "id=7", "--set", "name=b", "--by", "ann"], ["approve", "--by", "bo"], ["replay", "--wait"]):
+        done = pipeline.sluice("quarantine", words[0], str(pipeline.file), listed["id"], *words[1:])
+        assert done.code == 0, done.out + done.err
+    assert pipeline.duckdb("select id, name from drops") == [(7, "b")]
+
+
 def test_killed_again_and_again_every_record_is_there_exactly_once(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline(PIPELINE)
     folder = _folder(pipeline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from journal import ledger
 from journal.ledger import Tally
 from journal.local import JournalWriter
-from journal.quarantine import Reason, Wanted, from_row, record_id, shape_of, to_row
+from journal.quarantine import Reason, Wanted, from_row, key_text, record_id, shape_of, to_row
 from journal.sealing import Seal
 from tests.journal_cases import SOURCE, changes, everything, opened, ordinals, reading, record, write
 
@@ -246,3 +247,8 @@ def test_conservation_holds_after_many_commits(tmp_path: Path) -> None:
         delivered = len(ordinals(everything(reader)))
         assert total.rows == delivered + total.quarantined + total.dropped
         assert total.quarantined == reader.open_quarantine().get("orders", 0) > 0
+
+
+@given(st.dictionaries(st.text(), st.none() | st.text(), min_size=1, max_size=2))
+def test_the_text_of_a_key_is_that_of_json(key: dict[str, str | None]) -> None:
+    assert key_text(key) == json.dumps(key)

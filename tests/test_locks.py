@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.locks import ProcessLock, is_held
+from journal.locks import ProcessLock, held_locks, is_held, is_wanted, wanting
 from pipeline.errors import AlreadyRunningError
 from tests.waiting import wait_for
 
@@ -82,3 +82,12 @@ def test_asking_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Pat
     finally:
         over.set()
         thread.join()
+
+
+def test_who_holds_a_lock_for_a_while_sees_that_others_wait_for_it(tmp_path: Path) -> None:
+    assert not is_wanted(tmp_path, "ingest")
+    with wanting(tmp_path, "ingest"), wanting(tmp_path, "ingest"):
+        assert is_wanted(tmp_path, "ingest")
+        assert not is_held(tmp_path, "ingest")
+        assert held_locks(tmp_path) == {}
+    assert not is_wanted(tmp_path, "ingest")
