@@ -28,6 +28,7 @@ AFTER: Mapping[str, str] = {
     "rule-changed": "rule-changed",
 }
 """Action -> what its records are then. Other actions leave them as they are."""
+FIXING = ("fix", "import")
 ERASING = ("erase", "forget")
 """Actions behind which nobody waits for their records any more: what still waited is discarded."""
 
@@ -81,7 +82,9 @@ def check(db: sqlite3.Connection, kept: tuple[int, str] | None = None, noted: st
         elif line.expected != line.hash:
             checked.find(Finding("the line was changed", n))
         if line is not None:
-            standing.take(line)
+            missing = standing.take(line)
+            if missing:
+                checked.find(Finding(f"records that it tells of are not there: {missing}", n))
         checked.n, checked.hash = n, rest[-1]
         seen |= rest[-1] == noted
         if kept is not None and n == kept[0]:
@@ -94,8 +97,8 @@ def check(db: sqlite3.Connection, kept: tuple[int, str] | None = None, noted: st
     if not seen:
         checked.find(Finding(f"no line has the hash {noted}"))
     checked.records = len(standing.ordinals)
-    for record, status, expected in standing.differences():
-        checked.find(Finding(f"the record is {status}, and the trail says {expected}", record=record))
+    for record, what in standing.differences():
+        checked.find(Finding(what, record=record))
     return checked
 
 
@@ -116,27 +119,51 @@ class _Standing:
         self._ended = np.isin(self._words, RESOLVED)
         self.ordinals: npt.NDArray[np.int64] = np.fromiter(_column(db), np.int64)
         self._expected = np.zeros(len(self.ordinals), np.uint8)
+        self._names: list[str | None] = [None]
+        self._fixers = np.zeros(len(self.ordinals), np.uint32)  # places in the names
+        self._approvers = np.zeros(len(self.ordinals), np.uint32)
 
-    def take(self, line: Line) -> None:
+    def take(self, line: Line) -> int:
+        """Says how many records the line tells of that there are none of."""
         status = "discarded" if line.action in ERASING else AFTER.get(line.action)
         if status is None or line.detail.get("sink") is not None:
-            return
+            return 0
         code = self._words.index(status)
         try:
             bounds = np.array(list(ranges_of(str(line.detail.get("ordinals", "")))), np.int64).reshape(-1, 2)
         except ValueError:  # told as a line that was changed
-            return
+            return 0
         starts = np.searchsorted(self.ordinals, bounds[:, 0], "left")
         ends = np.searchsorted(self.ordinals, bounds[:, 1], "right")
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             some = self._expected[start:end]
             some[...] = np.where(self._ended[some], some, code) if line.action in ERASING else code
+            self._note_who(line, slice(start, end))
+        return int((bounds[:, 1] - bounds[:, 0] + 1).sum() - (ends - starts).sum())
 
-    def differences(self) -> Iterator[tuple[str, str, str]]:
-        rows = self._db.execute("select id, status from quarantine order by ordinal")
-        for (record, status), code in zip(rows, self._expected.tolist(), strict=True):
+    def _note_who(self, line: Line, where: slice) -> None:
+        if line.action in FIXING:
+            self._fixers[where] = self._named(line.by)
+        if line.action in (*FIXING, "failed-again"):
+            self._approvers[where] = 0
+        elif line.action == "approve":
+            self._approvers[where] = self._named(line.by)
+
+    def _named(self, name: str) -> int:
+        if self._names[-1] != name:
+            self._names.append(name)
+        return len(self._names) - 1
+
+    def differences(self) -> Iterator[tuple[str, str]]:
+        """Records, and what is wrong with each."""
+        rows = self._db.execute("select id, status, patched_by, approved_by from quarantine order by ordinal")
+        told = zip(self._expected.tolist(), self._fixers.tolist(), self._approvers.tolist(), strict=True)
+        for (record, status, patched_by, approved_by), (code, fixer, approver) in zip(rows, told, strict=True):
             if status != self._words[code] and not (self._words[code] == _WAITS and status in _WAITS.split(" or ")):
-                yield record, status, self._words[code]
+                yield record, f"the record is {status}, and the trail says {self._words[code]}"
+            for what, name, expected in (("fixed", patched_by, self._names[fixer]), ("approved", approved_by, self._names[approver])):
+                if name != expected:
+                    yield record, f"the record is {what} by {name or 'nobody'}, and the trail says by {expected or 'nobody'}"
 
 
 def _column(db: sqlite3.Connection) -> Iterable[int]:

@@ -173,7 +173,7 @@ def from_row(row: Mapping[str, Any], seal: Seal, sink: str | None = None) -> Qua
     reasons = _REASONS.decode(row["reasons"])
     plain = {name: row[name] for name in _PLAIN}
     sensitive = is_sealed(row["raw"])
-    values = {name: _opened(row, name, seal) for name in _JSON} if sensitive else _read(row)
+    values = {name: opened(row, name, seal) for name in _JSON} if sensitive else _read(row)
     if sensitive:
         plain["message"] = _message(row, seal)
     return QuarantineRecord(**plain, **values, table=row["table_name"], reasons=reasons, sink=sink, sensitive=sensitive)
@@ -186,7 +186,8 @@ def _read(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"key": values_of(row["key"]), "raw": values, **sides, "patch": values_of(row["patch"])}
 
 
-def _opened(row: Mapping[str, Any], column: str, seal: Seal) -> Values | None:
+def opened(row: Mapping[str, Any], column: str, seal: Seal) -> Values | None:
+    """The values in a column of a stored record. What is sealed is opened when it is looked at."""
     text, record = row[column], row["id"]
     if text is None or not is_sealed(text):
         return values_of(text)
@@ -339,7 +340,8 @@ def mended(db: sqlite3.Connection, ordinals: Sequence[int]) -> set[int]:
     return {ordinal for (ordinal,) in db.execute(query, (json.dumps(ordinals),))}
 
 
-def discarded(db: sqlite3.Connection, dataset: str) -> list[tuple[Values, int]]:
-    """The keys and ordinals of a dataset's records that were given up."""
-    rows = db.execute("select key, ordinal from quarantine where dataset = ? and status = 'discarded'", (dataset,))
-    return [(values_of(key) or {}, ordinal) for key, ordinal in rows]
+def discarded(db: sqlite3.Connection, dataset: str) -> list[Mapping[str, Any]]:
+    """What tells the keys of a dataset's records that were given up: see sitting.given_up."""
+    columns = ("id", "ordinal", "operation", "key", "before")
+    rows = db.execute(f"select {', '.join(columns)} from quarantine where dataset = ? and status = 'discarded'", (dataset,))
+    return [dict(zip(columns, row, strict=True)) for row in rows]

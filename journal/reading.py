@@ -312,9 +312,9 @@ class JournalReader:
             return quarantine.mended(db, ordinals)
 
     def discarded(self, dataset: str) -> list[tuple[Values, int]]:
-        """The keys and ordinals of a dataset's records that were given up."""
+        """The keys and ordinals of a dataset's records that were given up; of a changed key the former one, too."""
         with self._view() as db:
-            return quarantine.discarded(db, dataset)
+            return sitting.given_up(quarantine.discarded(db, dataset), self.seal)
 
     def waiting(self) -> dict[str, int]:
         """How many rows of each dataset wait for a lookup."""

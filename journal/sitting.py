@@ -14,7 +14,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 
 from journal.batch import ChangeBatch, CopyMarker, Longs, Op
 from journal.key_hash import NO_HASHES, HashedKeys, Hashes, key_hashes
-from journal.quarantine import UNRESOLVED, QuarantineRecord, Values, key_text, values_of
-from journal.sealing import SealedError
+from journal.quarantine import UNRESOLVED, QuarantineRecord, Values, key_text, opened, values_of
+from journal.sealing import Seal, SealedError
 
 TABLES = (
     """create table if not exists sitting (
@@ -267,6 +267,24 @@ def newer_than(db: sqlite3.Connection, records: Sequence[QuarantineRecord]) -> f
 def keys(db: sqlite3.Connection, dataset: str) -> list[Values]:
     """The keys of a dataset that sit."""
     return [values_of(key) or {} for (key,) in db.execute("select key from sitting where dataset = ?", (dataset,))]
+
+
+def given_up(rows: Iterable[Mapping[str, Any]], seal: Seal) -> list[tuple[Values, int]]:
+    """Keys and ordinals of stored records that were given up (their `id`, `ordinal`, `operation`, `key` and `before`).
+
+    Of one that changed its row's key the former key, too, unless it is sealed with a key that is not known here.
+    """
+    found: list[tuple[Values, int]] = []
+    for row in rows:
+        key = opened(row, "key", seal) or {}
+        found.append((key, row["ordinal"]))
+        before = opened(row, "before", seal) if row["operation"] == Op.UPDATE.word else None
+        try:
+            former = None if before is None else _before(key, before)
+        except SealedError:
+            continue
+        found += [(one, row["ordinal"]) for one in _whole(former)]
+    return found
 
 
 def _readable(record: QuarantineRecord) -> list[Values]:

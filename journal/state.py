@@ -20,6 +20,7 @@ from journal import state_file as tables
 from journal.passages import Passage, note
 from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
 from journal.sealing import Seal
+from journal.sitting import given_up
 from journal.state_access import StateAccess
 from journal.trends import Waiting
 
@@ -238,9 +239,9 @@ class State(StateAccess):
         return {row["ordinal"] for row in rows}
 
     def discarded(self, sink: str, dataset: str) -> list[tuple[Values, int]]:
-        """The keys and ordinals of rows of a dataset that a sink refused, and that were given up."""
+        """The keys and ordinals of rows of a dataset that a sink refused, and that were given up; of a changed key the former one, too."""
         of = tables.refused.c.sink == sink, tables.refused.c.dataset == dataset, tables.refused.c.status == "discarded"
-        return [(values_of(row["key"]) or {}, row["ordinal"]) for row in self._read(_settled.where(*of))]
+        return given_up(self._read(_settled.where(*of)), self._seal)
 
     def trail_head(self, journal: str) -> tuple[int, str] | None:
         """How far the audit trail of a journal was when that was noted last: the number of its last line, and its hash."""

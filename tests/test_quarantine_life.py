@@ -69,6 +69,15 @@ def _tamper(life: Life, *statements: str) -> None:
         ("update audit set n = 9 where n = 1", "missing"),
         ("update quarantine set status = 'approved' where ordinal = 3", "is approved, and the trail says open"),
         ("update quarantine set status = 'open' where ordinal = 1", "is open, and the trail says discarded"),
+        (
+            "update quarantine set patched_by = 'bo@example.com' where ordinal = 2",
+            "is fixed by bo@example.com, and the trail says by ann@example.com",
+        ),
+        (
+            "update quarantine set approved_by = 'bo@example.com' where ordinal = 2",
+            "is approved by bo@example.com, and the trail says by nobody",
+        ),
+        ("delete from quarantine where ordinal = 2", "line 2: records that it tells of are not there: 1"),
     ],
 )
 def test_whoever_changes_the_trail_or_a_record_behind_its_back_is_found_out(life: Life, statement: str, said: str) -> None:

@@ -199,3 +199,13 @@ def test_a_fix_of_a_key_sits_under_the_key_that_it_says(tmp_path: Path) -> None:
         assert _newest(writer, "7", "8") == [0, 5]
         writer.sitting.remove([eight])
         assert writer.sitting.last("orders", '{"id": "8"}') == 0
+
+
+def test_of_a_changed_key_that_was_given_up_the_former_key_is_told_too(tmp_path: Path) -> None:
+    with opened(tmp_path) as writer:
+        writer.quarantine([_held(writer, 1, "5", before="4"), _held(writer, 2, "6")])
+        with writer.changing() as db:
+            db.execute("update quarantine set status = 'discarded'")
+        writer.commit(SOURCE, "0/1")
+        with reading(tmp_path) as reader:
+            assert reader.discarded("orders") == [({"id": "5"}, 1), ({"id": "4"}, 1), ({"id": "6"}, 2)]
