@@ -31,7 +31,7 @@ _SHOWN = 100
 
 @quarantine.callback()
 def _quarantine() -> None:
-    """Shows what was held back, and why. Works whether or not the service runs.
+    """Shows what was held back and why, and has it mended and sent on. Works whether or not the service runs.
 
     \b
     Examples:

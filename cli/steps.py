@@ -21,7 +21,7 @@ GroupOf = Annotated[str | None, typer.Option("--group", help="All records with t
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does it.", show_default=False)]
 Timeout = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="How long an answer is waited for.")]
 
-_SHOWN = 20
+_SHOWN = 3
 
 
 def fix(
@@ -252,10 +252,14 @@ def finish(file: Path, content: dict[str, Any], timeout: float, json: bool, word
 def _say_refused(number: int, records: list[dict[str, Any]]) -> None:
     from cli.answers import answer_line, printable
 
-    for one in records[:_SHOWN]:
-        answer_line(printable(f"{one['id']}: {one['why']}"))
-    if number > min(len(records), _SHOWN):
-        answer_line(f"and {number - min(len(records), _SHOWN)} more")
+    alike: dict[str, list[str]] = {}
+    for one in records:
+        alike.setdefault(one["why"], []).append(one["id"])
+    for why, ids in alike.items():
+        named = ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+        answer_line(printable(f"{named}: {why}"))
+    if number > len(records):
+        answer_line(f"and {number - len(records)} more")
 
 
 def _asked(file: Path, content: dict[str, Any], timeout: float) -> tuple[Pipeline, dict[str, Any]]:

@@ -120,7 +120,7 @@ class PipelineUnderTest:
 
     def kill(self, only: str) -> None:
         """SIGKILL for a process of this pipeline that runs."""
-        for pid in wait_for(lambda: self.processes(only), 60, f"a process {only}"):
+        for pid in wait_for(lambda: self.processes(only), 60, lambda: f"a process {only}\n{self.log[-3000:]}"):
             os.kill(pid, signal.SIGKILL)
 
     def stop(self, process: subprocess.Popen[bytes]) -> int:

@@ -1,8 +1,8 @@
 """Processes of `sluice` that are forked from one which has loaded the libraries: they begin at once, others load for most of a second.
 
 They are processes like any other: a child of whoever starts them, with its own arguments (in /proc as well), environment, folder, session
-and standard streams, to be waited for, terminated and killed. What begins in the ordinary way is tested in test_service.py, test_cli.py,
-test_packaging.py and test_demo.py.
+and standard streams, to be waited for, terminated and killed. What begins in the ordinary way is tested elsewhere: in test_cli.py,
+test_packaging.py and test_third_marketplace.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-ROOM = 16_384  # bytes for the arguments of a process, as others see them
+ROOM = 4_096  # bytes for the arguments of a process, as others see them
 LENGTH = struct.Struct("!I")
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -27,6 +27,7 @@ _LOADED = (
     "dataflows.ingest_process",
     "dataflows.reader_process",
     "dataflows.service",
+    "dataflows.watch",
     "dataflows.workers",
     "sinks.duckdb",
     "sinks.kafka",

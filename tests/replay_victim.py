@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from dataflows.build import contracts
+from dataflows.lean import forgo_pandas
 from dataflows.requests import open_requests
 from dataflows.stages import load_stages
 from journal.local import JournalWriter
@@ -56,6 +57,7 @@ def _kill_self(journal: JournalWriter, at: int) -> None:
 def die_at_each(file: Path, points: int, step: int) -> None:
     """Prints the first point that nobody lived to see, or nothing."""
     folder = file.parent
+    contracts(load_pipeline(file))  # what is imported for it is imported once
     for point in range(1, points + 1, step):
         copy = folder.with_name(f"{folder.name}-{point}")
         shutil.copytree(folder, copy)
@@ -70,4 +72,5 @@ def die_at_each(file: Path, points: int, step: int) -> None:
 
 
 if __name__ == "__main__":
+    forgo_pandas()
     die_at_each(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

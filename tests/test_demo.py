@@ -21,12 +21,14 @@ from examples.topics import make_topic, send
 from sources.kafka.broker import Broker, Topic
 from sources.kafka.config import KafkaConfig
 from sources.kafka.errors import UnknownTopic
+from tests.nursery import Born
 
 SMALL = Scale(orders=1_500, marketplace_orders=300, writing=4.0, kill_after=1.0)
 
 
 @pytest.mark.timeout(240)
-def test_the_story_ends_well(tmp_path: Path) -> None:
+def test_the_story_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Born)
     said = io.StringIO()
     assert demo(Console(file=said, width=120), tmp_path / "shop", kafka=False, scale=SMALL) == 0, said.getvalue()
     text = said.getvalue()

@@ -7,6 +7,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from journal.audit_check import check
 from journal.inbox import Inbox
 from journal.local import JournalReader
@@ -32,15 +34,15 @@ def _sound(folder: Path) -> dict[str, int]:
     return statuses
 
 
-def test_killed_before_each_statement_every_record_is_delivered_once(life: Life) -> None:
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.soak)])
+def test_killed_before_statements_every_record_is_delivered_once(life: Life, step: int) -> None:
     with closing(Inbox(life.state_folder)) as inbox:
         ids = life.ids()
         inbox.ask({"action": "fix", "ids": ids, "by": "ann", "set": {"amount": "7"}, "expr": {}, "system_user": "u"})
         inbox.ask({"action": "approve", "ids": ids, "by": "bo", "system_user": "u"})
         requests = [inbox.ask({"action": "replay", "ids": ids, "by": "bo", "system_user": "u"})]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.replay_victim", str(life.file), "400", "6"], cwd=_ROOT, capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, "-m", "tests.replay_victim", str(life.file), "400", str(step)]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     points = [int(one.name.rpartition("-")[2]) for one in life.folder.parent.glob(f"{life.folder.name}-*")]
     assert len(points) > 12
