@@ -144,7 +144,8 @@ class Masks:
     """Which columns are hidden wherever people look: those that the dataset's contract calls confidential or restricted.
 
     Where a contract cannot be read every column is hidden; so are, where any is, those of a row that no map has made a row of the dataset
-    of: nobody has said what a source's columns hold.
+    of: nobody has said what a source's columns hold. Of a record that is sealed, and whose dataset has no contract any more or is gone,
+    the key alone is shown.
     """
 
     def __init__(self, pipeline: Pipeline, *, off: bool = False) -> None:
@@ -173,7 +174,7 @@ class Masks:
             return {SEALED: MASKED}
         hidden = self._hidden.get(record.dataset, frozenset())
         given = record.dataset in self._mapped and (record.given or any(one.rule in (MAP, UNDECODABLE) for one in record.reasons))
-        if hidden is None or (hidden and given and values is not record.key):
+        if hidden is None or (((hidden and given) or self._orphaned(record)) and values is not record.key):
             hidden = frozenset(values)
         return {name: MASKED if value is not None and name in hidden else _text(value) for name, value in values.items()}
 
@@ -191,9 +192,13 @@ class Masks:
         found: dict[str, Any] = json.loads(record.message or "{}")
         if "value" not in found:
             return None
-        if self._hidden.get(record.dataset, frozenset()) == frozenset():
+        if self._hidden.get(record.dataset, frozenset()) == frozenset() and not self._orphaned(record):
             return found
         return {name: MASKED if value else value for name, value in found.items()}
+
+    def _orphaned(self, record: QuarantineRecord) -> bool:
+        """Whether something of a record is sensitive, and there is no contract that says what."""
+        return record.sensitive and record.dataset not in self._hidden and not self._off
 
 
 def _written(dataset: Dataset) -> frozenset[str]:

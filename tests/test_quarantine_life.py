@@ -241,6 +241,21 @@ def test_what_is_sealed_with_a_lost_key_fails_alone_and_can_be_given_up(tmp_path
         assert made.step("quarantine discard", first, "--why", "its key is lost", "--by", "ann@example.com")["discarded"] == 1
 
 
+def test_of_a_sealed_record_whose_contract_is_gone_the_key_alone_is_shown(tmp_path: Path) -> None:
+    made = Life(tmp_path)
+    with closing(made.state):
+        with closing(made.journal):
+            made.arrive(10, [replace(made.record(1, "-1.00"), sensitive=True), made.record(2, "-22.00")])
+            made.copied()
+        first, second = made.ids()
+        made.file.write_text(made.file.read_text().replace("public.orders", "public.customers").replace("  orders:\n", "  customers:\n"))
+        told = made.step("quarantine show", first)
+        assert set(told["raw"].values()) | set(told["after"].values()) == {"***"}
+        assert told["key"] == {"order_id": 1}
+        assert made.step("quarantine show", first, "--unmasked")["raw"]["amount"] == "-1.00"
+        assert made.step("quarantine show", second)["raw"]["amount"] == "-22.00"
+
+
 def test_a_group_of_which_nothing_can_be_done_is_no(life: Life) -> None:
     group = life.list()[0]["group"]
     assert life.step("quarantine approve", "--group", group, "--by", "bo@example.com", code=1)["could_not"] == 2
