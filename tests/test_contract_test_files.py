@@ -203,7 +203,7 @@ def test_data_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content:
 
 def test_what_stands_in_a_line_that_is_too_long_is_not_told(tmp_path: Path) -> None:
     (tmp_path / "o.csv").write_text("a\n1,ann@example.com\n")
-    with pytest.raises(ConfigError, match="got 2$"):
+    with pytest.raises(ConfigError, match=r"got 2$"):
         run_contract_test(write_contract(tmp_path, one_column("a", "integer")), tmp_path / "o.csv")
 
 
