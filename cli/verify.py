@@ -53,7 +53,9 @@ def _show(answer: dict[str, Any], equal: bool) -> None:
         for example in found.get("examples", ()):
             answer_line(f"  {dataset} in {sink}: {example}")
     why = "its source is a stream of changes, or its table is gone, and nothing tells the rows as they are now"
-    for dataset in sorted({dataset for dataset, _, found in _found(answer) if not found["compared"]}):
+    for dataset, reason in answer["stopped"].items():
+        answer_line(f"{dataset}: counted, not compared: {reason}")
+    for dataset in sorted({dataset for dataset, _, found in _found(answer) if not found["compared"]} - set(answer["stopped"])):
         answer_line(f"{dataset}: counted, not compared: {why}")
     if not answer["conserved"]:
         answer_line("the counts do not add up: in is not delivered + filtered + quarantined + dropped")

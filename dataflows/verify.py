@@ -32,7 +32,7 @@ from journal.opening import catch_up, open_reader
 from journal.processes import INGEST, Processes, delivering
 from journal.schema import TableSchema
 from journal.state import State
-from pipeline.errors import TableGone
+from pipeline.errors import ConfigError, TableGone
 from pipeline.model import Pipeline, Route
 from quality.contract import Contract
 from quality.gate import Gate
@@ -68,11 +68,13 @@ class Found:
 def verify(pipeline: Pipeline) -> dict[str, Any]:
     """Compares every dataset in every sink it goes to. Changes nothing; works while the service runs and while it doesn't.
 
+    A dataset whose contract does not fit its table any more is `stopped`, with the reason, and only counted.
+
     Raises Refused or TransientError where a source or a sink can't be read.
     """
     pipeline = in_force(pipeline)
     rules = contracts(pipeline)
-    answer: dict[str, Any] = {"conserved": True, "datasets": {}}
+    answer: dict[str, Any] = {"conserved": True, "stopped": {}, "datasets": {}}
     with ExitStack() as held:
         reader = held.enter_context(open_reader(pipeline))
         state = State.open(pipeline.state)
@@ -82,7 +84,11 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
         for schema, origins in _datasets(pipeline, held):
             found = answer["datasets"].setdefault(schema.dataset, {})
             contract = rules.get(schema.dataset)
-            gate = None if contract is None else Gate(contract, schema)
+            try:
+                gate = None if contract is None else Gate(contract, schema)
+            except ConfigError as error:  # the table has lost a column that a rule reads: it is stopped, and the others are not
+                answer["stopped"][schema.dataset] = error.message
+                gate = None
             enriched = enrichments.bound(schema)
             for sink_name, sink_block in pipeline.sinks.items():
                 route = sink_block.route(schema.dataset)
@@ -93,7 +99,7 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
                 router = make_router(route, schema if enriched is None else enriched.schema)
                 look = _Look(pipeline, reader, state, origins, schema, gate, sink, route, router, enriched)
                 told = (enriched is None or router.filters_by <= enriched.plain) and not _late(pipeline, schema.dataset)
-                told = told and not _drops_steps(contract)
+                told = told and not _drops_steps(contract) and schema.dataset not in answer["stopped"]
                 try:
                     here = look.settle() if told and all(origin.source.compared for origin in origins) else look.counted()
                 except TableGone:
@@ -153,7 +159,11 @@ def _enrichments(pipeline: Pipeline, reader: JournalReader) -> Enrichments:
 def differs(answer: dict[str, Any]) -> bool:
     """Whether the answer of `verify` is no."""
     rows = [found for sinks in answer["datasets"].values() for found in sinks.values()]
-    return not answer["conserved"] or any(found["missing"] or found["extra"] or found["different"] for found in rows)
+    return (
+        not answer["conserved"]
+        or bool(answer["stopped"])
+        or any(found["missing"] or found["extra"] or found["different"] for found in rows)
+    )
 
 
 class _Look:
