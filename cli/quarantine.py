@@ -13,6 +13,7 @@ import typer
 from cli.options import AsJson, Log, PipelineFile, Verbose, speak
 from cli.styles import LogFormat
 from pipeline.errors import ConfigError
+from pipeline.names import nearest
 
 if TYPE_CHECKING:
     from cli.records import Masks, Quarantine
@@ -150,8 +151,10 @@ def _opened(file: Path, unmasked: bool) -> tuple[Quarantine, Masks]:
 
 
 def _wanted(status: str | None, dataset: str | None, group: str | None) -> Wanted:
-    from journal.quarantine import Wanted
+    from journal.quarantine import STATUSES, Wanted
 
+    if status is not None and status not in STATUSES:
+        raise ConfigError(f"no record is ever {status!r}", hint=nearest(status, STATUSES) or f"one of {', '.join(STATUSES)}")
     return Wanted(dataset=dataset, status=status, group=group)
 
 

@@ -141,8 +141,10 @@ def replay(
         with open_reader(pipeline) as reader, reader.view() as (db, _):
             records = [{"id": name, "status": status} for name, _, status in handling.replayed(db, answer["number"])]
     undelivered: list[str] = []
-    if wait and answer.get("seq"):
-        undelivered = wait_until_delivered(pipeline, answer["seq"], timeout, ["run", str(file), *as_arguments(verbose, log_format)])
+    if wait:  # also for what was replayed by a command that died before its own wait was over
+        with open_reader(pipeline) as reader:
+            seq = reader.last_seq()
+        undelivered = wait_until_delivered(pipeline, seq, timeout, ["run", str(file), *as_arguments(verbose, log_format)])
     outcome = answer.get("outcome", {})
     told = {
         "replayed": answer["done"],

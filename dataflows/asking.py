@@ -27,6 +27,7 @@ TIMEOUT = 300.0
 """Seconds for which an answer is waited for."""
 
 _LOOK = 0.05
+_HEARING = 4.0  # seconds after which an ingest on another machine, which may just have begun, would have been heard of
 _BREATH = 0.3  # seconds in which an ingest that is about to start takes the journal
 
 
@@ -41,13 +42,14 @@ def ask(pipeline: Pipeline, content: Mapping[str, Any], timeout: float = TIMEOUT
         request = inbox.ask({**content, "system_user": audit_trail.system_user()})
         tell(pipeline)
         deadline = time.monotonic() + timeout
+        alone = time.monotonic() + (0.0 if pipeline.journal.kafka is None else _HEARING)
         while (answer := inbox.answered(request)) is None:
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"{request.action} was not answered within {timeout:.0f} s",
                     hint="it is not lost: it is carried out as soon as ingest, or the next command, can do it",
                 )
-            if _free(pipeline):
+            if time.monotonic() >= alone and _free(pipeline):
                 _do_it_here(pipeline, inbox, request, deadline)
             else:
                 time.sleep(_LOOK)

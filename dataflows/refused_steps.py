@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dataflows.records_as_changes import changes_of
 from dataflows.stages import Stages
 from dataflows.steps import Answer, Desk, Doing, Fixing
-from journal import audit_trail, store
+from journal import audit_trail, four_eyes, store
 from journal.audit_trail import Step
 from journal.handling import MENDABLE
 from journal.inbox import Request
@@ -125,10 +125,7 @@ class RefusedSteps:
             if one.status not in MENDABLE:
                 return _not_now(one)
             contract = self._desk.contracts.get(one.dataset)
-            alone = contract is not None and contract.approval == "self"
-            if one.patched_by is not None and not alone and one.patched_by.strip().casefold() == by.casefold():
-                return f"{one.patched_by} has fixed it, so somebody else has to approve it"
-            return None
+            return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
 
         def do(records: Sequence[QuarantineRecord]) -> None:
             self._returns.approve([one.id for one in records], by)

@@ -16,7 +16,7 @@ from dataflows.given import resume_from
 from dataflows.in_turn import Turns
 from dataflows.mending import Fix, as_typed
 from dataflows.records_as_changes import RecordShapes, changes_of
-from journal import audit_trail, handling
+from journal import audit_trail, four_eyes, handling
 from journal.audit_trail import Step
 from journal.handling import MENDABLE, Standing
 from journal.inbox import Request
@@ -177,10 +177,7 @@ def approve(desk: Desk, request: Request) -> Doing:
         if one.status in ("open", "failed-again") and one.rules & rules.get(one.dataset, frozenset()):
             return "nothing about it has changed: fix it, or change its contract"
         contract = desk.contracts.get(one.dataset)
-        alone = contract is not None and contract.approval == "self"
-        if one.patched_by is not None and not alone and one.patched_by.strip().casefold() == by.casefold():
-            return f"{one.patched_by} has fixed it, so somebody else has to approve it"
-        return None
+        return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
 
     def do(ordinals: Sequence[int]) -> None:
         with desk.journal.changing() as db:

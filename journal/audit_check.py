@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from journal.audit_trail import BEGINNING, Line, ranges_of
+from journal.four_eyes import fixers
 from journal.quarantine import RESOLVED
 
 _WAITS = "open or approved"  # as it was before it was to be replayed before its time
@@ -120,6 +121,7 @@ class _Standing:
         self.ordinals: npt.NDArray[np.int64] = np.fromiter(_column(db), np.int64)
         self._expected = np.zeros(len(self.ordinals), np.uint8)
         self._names: list[str | None] = [None]
+        self._places: dict[str, int] = {}
         self._fixers = np.zeros(len(self.ordinals), np.uint32)  # places in the names
         self._approvers = np.zeros(len(self.ordinals), np.uint32)
 
@@ -143,16 +145,19 @@ class _Standing:
 
     def _note_who(self, line: Line, where: slice) -> None:
         if line.action in FIXING:
-            self._fixers[where] = self._named(line.by)
+            before = self._fixers[where].copy()
+            for code in np.unique(before).tolist():
+                self._fixers[where][before == code] = self._named(fixers(self._names[code], line.by))
         if line.action in (*FIXING, "failed-again"):
             self._approvers[where] = 0
         elif line.action == "approve":
             self._approvers[where] = self._named(line.by)
 
     def _named(self, name: str) -> int:
-        if self._names[-1] != name:
+        if name not in self._places:
+            self._places[name] = len(self._names)
             self._names.append(name)
-        return len(self._names) - 1
+        return self._places[name]
 
     def differences(self) -> Iterator[tuple[str, str]]:
         """Records, and what is wrong with each."""

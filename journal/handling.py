@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
+from journal.four_eyes import fixers
 from journal.quarantine import COLUMNS, TO_REPLAY, UNRESOLVED, QuarantineRecord, encoded, from_row, sealed
 from journal.sealing import Seal
 
@@ -107,7 +108,7 @@ def records(db: sqlite3.Connection, ordinals: Sequence[int], seal: Seal) -> list
 
 def patch(db: sqlite3.Connection, patched: Sequence[QuarantineRecord], by: str, seal: Seal) -> None:
     """Keeps what stands in records in place of values that were received: all of their `patch`."""
-    rows = [(_patch(record, seal), by, record.ordinal) for record in patched]
+    rows = [(_patch(record, seal), fixers(record.patched_by, by), record.ordinal) for record in patched]
     db.executemany("update quarantine set patch = ?, patched_by = ?, approved_by = null, status = 'patched' where ordinal = ?", rows)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from journal import state_file
 from journal.batch import ChangeBatch, Op
+from journal.four_eyes import fixers
 from journal.key_hash import HashedKeys, key_hashes
 from journal.quarantine import COLUMNS, UNRESOLVED, QuarantineRecord, Reason, encoded, from_row, key_text
 from journal.sealing import Seal
@@ -81,7 +82,7 @@ class Returns:
 
     def patch(self, records: Sequence[QuarantineRecord], by: str) -> None:
         """Keeps the patches of records. Sealed where what was received is."""
-        rows = [(self._text(one), by, one.id) for one in records]
+        rows = [(self._text(one), fixers(one.patched_by, by), one.id) for one in records]
         with self._writing() as db:
             db.executemany("update refused set patch = ?, patched_by = ?, approved_by = null, status = 'patched' where id = ?", rows)
 

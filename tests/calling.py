@@ -12,12 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import IO
 from unittest.mock import patch
 
 from tests.nursery import Born
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HOUSE = str(Path(__file__).parent.parent)
 
 
 def called(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
@@ -28,6 +30,7 @@ def called(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[in
         held.enter_context(patch.dict(os.environ, environment))
         held.enter_context(patch.object(subprocess, "Popen", Born))
         held.enter_context(_signals_as_before())
+        held.enter_context(_modules_of_its_own())
         out, err = (held.enter_context(_into_a_file(number)) for number in (1, 2))
         code = 0
         try:
@@ -60,6 +63,20 @@ def _into_a_file(number: int) -> Iterator[IO[bytes]]:
 def _content(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode()
+
+
+@contextmanager
+def _modules_of_its_own() -> Iterator[None]:
+    """What a command loads from the folder of its pipeline, another one's folder may have under the same name."""
+    path, before = list(sys.path), set(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in sys.modules.keys() - before:
+            file = str(getattr(sys.modules[name], "__file__", None) or "")
+            if file.startswith(tempfile.gettempdir()) and not file.startswith(_HOUSE):
+                del sys.modules[name]
 
 
 @contextmanager

@@ -79,10 +79,11 @@ class PipelineUnderTest:
         assert done.code == code, f"sync ended with {done.code}\n{done.out}\n{done.err}"
         return done
 
-    def start(self, *options: str, file: Path | None = None) -> subprocess.Popen[bytes]:
+    def start(self, *options: str, file: Path | None = None, ordinarily: bool = False) -> subprocess.Popen[bytes]:
         """`sluice run` in the background, of another file where one is given; its log goes to run.log in the folder."""
         with (self.folder / "run.log").open("ab") as log:
-            process = Born(self._command("run", str(file or self.file), *options), cwd=ROOT, stdout=log, stderr=log)
+            begin = subprocess.Popen if ordinarily else Born
+            process = begin(self._command("run", str(file or self.file), *options), cwd=ROOT, stdout=log, stderr=log)
         self.running.append(process)
         return process
 

@@ -262,3 +262,20 @@ def test_a_group_of_which_nothing_can_be_done_is_no(life: Life) -> None:
     life.step("quarantine discard", "--group", group, "--why", "a test", "--by", "bo@example.com")
     assert life.step("quarantine discard", "--group", group, "--why", "a test", "--by", "bo@example.com", code=1)["discarded"] == 0
     assert life.run("quarantine fix", "--group", group, "--set", "amount=1", "--by", "ann@example.com").code == 1
+
+
+def test_nobody_who_has_fixed_a_record_approves_it_whoever_fixed_it_last(life: Life) -> None:
+    first, *_ = life.ids()
+    life.step("quarantine fix", first, "--set", "amount=1", "--by", "ann")
+    life.step("quarantine fix", first, "--set", "region=EU", "--by", "bo")
+    life.step("quarantine fix", first, "--set", "region=US", "--by", "bo")
+    assert life.step("quarantine show", first)["patched_by"] == "ann, bo"
+    for by in ("ann", "BO"):
+        assert "ann, bo have fixed it" in life.step("quarantine approve", first, "--by", by, code=1)["records"][0]["why"]
+    assert life.step("audit verify")["sound"] is True
+    assert life.step("quarantine approve", first, "--by", "cy")["approved"] == 1
+
+
+def test_a_state_that_no_record_can_be_in_is_named(life: Life) -> None:
+    done = life.run("quarantine list", "--status", "aproved")
+    assert (done.code, "did you mean approved" in done.err) == (2, True)

@@ -154,7 +154,7 @@ def test_the_process_is_small_and_ends_at_once_when_it_is_told_to(make_pipeline:
         port = free.getsockname()[1]
     pipeline = make_pipeline(_FILE.replace("9640", str(port - 2)))
     pipeline.write(_CONTRACT, "orders.yaml")
-    process = pipeline.start("--only", "watch")
+    process = pipeline.start("--only", "watch", ordinarily=True)
     wait_for(lambda: "watching" in pipeline.log, 20, lambda: f"it to watch\n{pipeline.log}")
     assert httpx.get(f"http://127.0.0.1:{port}/health/ready").json() == {"live": True, "ready": True, "state": "running", "error": None}
     assert "sluice_incidents" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
