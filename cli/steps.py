@@ -137,13 +137,13 @@ def replay(
     from journal.opening import open_reader
 
     records: list[dict[str, Any]] = []
-    if answer["number"] is not None:
-        with open_reader(pipeline) as reader, reader.view() as (db, _):
-            records = [{"id": name, "status": status} for name, _, status in handling.replayed(db, answer["number"])]
+    with open_reader(pipeline) as reader:
+        seq = reader.last_seq()
+        if answer["number"] is not None:
+            with reader.view() as (db, _):
+                records = [{"id": name, "status": status} for name, _, status in handling.replayed(db, answer["number"])]
     undelivered: list[str] = []
     if wait:  # also for what was replayed by a command that died before its own wait was over
-        with open_reader(pipeline) as reader:
-            seq = reader.last_seq()
         undelivered = wait_until_delivered(pipeline, seq, timeout, ["run", str(file), *as_arguments(verbose, log_format)])
     outcome = answer.get("outcome", {})
     told = {

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -43,9 +42,6 @@ from journal.state import EVERY_SINK, State
 from pipeline.errors import TerminalError, TransientError
 from pipeline.model import Pipeline
 from sources.base import Source, SourceStatus, TableStatus
-
-if TYPE_CHECKING:
-    pass
 
 log = structlog.get_logger("sluice.ingest")
 

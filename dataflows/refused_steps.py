@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from dataflows.records_as_changes import changes_of
 from dataflows.stages import Stages
-from dataflows.steps import Answer, Desk, Doing, Fixing
+from dataflows.steps import Answer, Desk, Doing, Fixing, not_now
 from journal import audit_trail, four_eyes, store
 from journal.audit_trail import Step
 from journal.handling import MENDABLE
 from journal.inbox import Request
-from journal.quarantine import UNRESOLVED, QuarantineRecord, Reason
+from journal.quarantine import QuarantineRecord, Reason
 from journal.returns import Returns
 from journal.schema import TableSchema
 from pipeline.errors import ConfigError, SluiceError, TerminalError
@@ -105,7 +105,7 @@ class RefusedSteps:
         meant = self._meant(request)
         for one in meant:
             if one.status not in MENDABLE and "ids" in content:
-                raise TerminalError(f"{one.id} cannot be fixed: {_not_now(one)}", hint="`sluice quarantine show` tells its story")
+                raise TerminalError(f"{one.id} cannot be fixed: {not_now(one.status)}", hint="`sluice quarantine show` tells its story")
         records = fixing.of([one for one in meant if one.status in MENDABLE], self._schema)
         if not records:
             raise TerminalError("no record of the group waits to be fixed")
@@ -123,7 +123,7 @@ class RefusedSteps:
             if one.status == "approved":
                 return f"it is approved already, by {one.approved_by}"
             if one.status not in MENDABLE:
-                return _not_now(one)
+                return not_now(one.status)
             contract = self._desk.contracts.get(one.dataset)
             return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
 
@@ -144,7 +144,7 @@ class RefusedSteps:
             self._tell(request, "discard", by, records, why=audit_trail.digest(why))
             self._desk.journal.commit_beside()
 
-        return (yield from self._each(request, lambda one: None if one.status in MENDABLE else _not_now(one), do))
+        return (yield from self._each(request, lambda one: None if one.status in MENDABLE else not_now(one.status), do))
 
     def _replay(self, request: Request) -> Doing:
         """What its contract lets pass is put into the journal once more, for the sink alone."""
@@ -228,10 +228,6 @@ def _grouped(records: Iterable[QuarantineRecord], by: Callable[[QuarantineRecord
     for one in records:
         found.setdefault(by(one), []).append(one)
     return found
-
-
-def _not_now(one: QuarantineRecord) -> str:
-    return "it is being replayed" if one.status in UNRESOLVED else f"it is {one.status}"
 
 
 def _by(request: Request) -> str:

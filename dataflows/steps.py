@@ -194,7 +194,7 @@ def discard(desk: Desk, request: Request) -> Doing:
     turns = Turns(desk.journal, desk.contracts)
 
     def refusal(one: Standing) -> str | None:
-        return None if one.status in MENDABLE else _not_now(one)
+        return None if one.status in MENDABLE else not_now(one.status)
 
     def do(ordinals: Sequence[int]) -> None:
         with desk.journal.changing() as db:
@@ -206,8 +206,9 @@ def discard(desk: Desk, request: Request) -> Doing:
     return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why)))
 
 
-def _not_now(one: Standing) -> str:
-    return "it is being replayed" if one.status == "replaying" else f"it is {one.status}"
+def not_now(status: str) -> str:
+    """Why nothing can be done with a record in this state."""
+    return "it is being replayed" if status == "replaying" else f"it is {status}"
 
 
 def replay(desk: Desk, request: Request) -> Doing:
@@ -251,7 +252,7 @@ def fix(desk: Desk, request: Request) -> Doing:
             taken = [one for one in some if named or one.status in MENDABLE]
             for one in taken:
                 if one.status not in MENDABLE:
-                    raise TerminalError(f"{one.id} cannot be fixed: {_not_now(one)}", hint="`sluice quarantine show` tells its story")
+                    raise TerminalError(f"{one.id} cannot be fixed: {not_now(one.status)}", hint="`sluice quarantine show` tells its story")
             fixing.patched(taken)
             number += len(taken)
             yield
