@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataflows.records_as_changes import changes_of
 from dataflows.stages import Stages
-from dataflows.steps import Answer, Desk, Doing, Fixing, not_now
+from dataflows.steps import Answer, Desk, Doing, Fixing, by_whom, not_now
 from journal import audit_trail, four_eyes, store
 from journal.audit_trail import Step
 from journal.handling import MENDABLE
@@ -100,7 +100,7 @@ class RefusedSteps:
                 audit_trail.add(db, Step(action, by, dataset, ordinals, told, request.content.get("system_user")))
 
     def _fix(self, request: Request) -> Doing:
-        by, content = _by(request), request.content
+        by, content = by_whom(request), request.content
         fixing = Fixing(self._desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
         meant = self._meant(request)
         for one in meant:
@@ -117,7 +117,7 @@ class RefusedSteps:
         return {"code": 0, "done": len(records), "could_not": 0, "records": []}
 
     def _approve(self, request: Request) -> Doing:
-        by = _by(request)
+        by = by_whom(request)
 
         def refusal(one: QuarantineRecord) -> str | None:
             if one.status == "approved":
@@ -135,7 +135,7 @@ class RefusedSteps:
         return (yield from self._each(request, refusal, do))
 
     def _discard(self, request: Request) -> Doing:
-        by, why = _by(request), str(request.content.get("why") or "").strip()
+        by, why = by_whom(request), str(request.content.get("why") or "").strip()
         if not why:
             raise ConfigError("it is not said why they are given up", hint="--why TEXT")
 
@@ -228,10 +228,3 @@ def _grouped(records: Iterable[QuarantineRecord], by: Callable[[QuarantineRecord
     for one in records:
         found.setdefault(by(one), []).append(one)
     return found
-
-
-def _by(request: Request) -> str:
-    name = str(request.content.get("by") or "").strip()
-    if not name:
-        raise ConfigError("nobody is named who does it", hint="--by NAME")
-    return name

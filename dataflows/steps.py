@@ -116,7 +116,8 @@ def _upto(desk: Desk, known: int | None) -> int:
         return handling.newest(db) if known is None else known
 
 
-def _by(request: Request) -> str:
+def by_whom(request: Request) -> str:
+    """Who does it, as the request names them. Raises ConfigError where it names nobody, or nobody could have that name."""
     name = str(request.content.get("by") or "").strip()
     if not name:
         raise ConfigError("nobody is named who does it", hint="--by NAME")
@@ -164,7 +165,7 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
 
 def approve(desk: Desk, request: Request) -> Doing:
     """Records may be replayed, says somebody who is not the one that set their columns."""
-    by = _by(request)
+    by = by_whom(request)
     rules = {name: frozenset(rule.id for rule in contract.rules) for name, contract in desk.contracts.items()}
 
     def refusal(one: Standing) -> str | None:
@@ -188,7 +189,7 @@ def approve(desk: Desk, request: Request) -> Doing:
 
 def discard(desk: Desk, request: Request) -> Doing:
     """Records are given up, for a reason."""
-    by, why = _by(request), str(request.content.get("why") or "").strip()
+    by, why = by_whom(request), str(request.content.get("why") or "").strip()
     if not why:
         raise ConfigError("it is not said why they are given up", hint="--why TEXT")
     turns = Turns(desk.journal, desk.contracts)
@@ -241,7 +242,7 @@ def replay(desk: Desk, request: Request) -> Doing:
 
 def fix(desk: Desk, request: Request) -> Doing:
     """Sets columns of records: of all that are meant, or of none."""
-    by, content = _by(request), request.content
+    by, content = by_whom(request), request.content
     after, done, known = begun(desk, request)
     upto = _upto(desk, known)
     fixing = Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
