@@ -243,14 +243,6 @@ _VALUES = msgspec.json.Decoder(dict[str, str | dict[str, str] | None])
 _REASONS: msgspec.json.Decoder[tuple[Reason, ...]] = msgspec.json.Decoder(tuple[Reason, ...])
 
 
-_INSERT = f"insert into quarantine ({', '.join(COLUMNS)}) values ({', '.join(':' + name for name in COLUMNS)})"
-
-
-def write(db: sqlite3.Connection, records: Sequence[QuarantineRecord], seal: Seal) -> None:
-    """Into the open transaction."""
-    db.executemany(_INSERT, [to_row(record, seal) for record in records])
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which records to list: those that are all of this."""
