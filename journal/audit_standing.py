@@ -98,7 +98,7 @@ class Standing:
             return
         self._began |= line.action in (HELD, FOUND)
         bounds = np.array(list(ranges_of(str(line.detail.get("ordinals", "")))), np.int64).reshape(-1, 2)
-        digests = np.frombuffer(base64.b64decode(str(line.detail.get("content", ""))), np.uint8).reshape(-1, DIGEST)
+        digests = np.frombuffer(base64.b64decode(str(line.detail.get("content", "")), validate=True), np.uint8).reshape(-1, DIGEST)
         many = int((bounds[:, 1] - bounds[:, 0] + 1).sum())
         if many > MOST_RECORDS or len(digests) not in (0, many):
             raise ValueError(f"line {line.n} tells of {many} records, with {len(digests)} digests")
