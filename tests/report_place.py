@@ -6,9 +6,10 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from journal.local import JournalWriter
 from journal.quarantine import QuarantineRecord
@@ -70,7 +71,7 @@ class Shop:
             batch = changes(writer.next_ordinal, rows - len(records), schema=schema)
             writer.append(batch)
             now = int(time.time() * 1e6)
-            given = [replace(one, id=one.id.replace("journal", writer.id[:8])) for one in records]
+            given = [structs.replace(one, id=one.id.replace("journal", writer.id[:8])) for one in records]
             writer.count(
                 "orders", source="portal", rows=rows, quarantined=len(records), failed={"amount-positive": len(records)} if records else {},
                 evaluated={"*": rows}, first_ordinal=1, last_ordinal=rows, times=(now - 9_000_000, now - 5_000_000),
@@ -89,4 +90,4 @@ class Shop:
 def held(ordinal: int, **changed: Any) -> QuarantineRecord:
     """A record that was quarantined just now, 3 s after its commit."""
     now = time.time()
-    return replace(record("journal", ordinal), **({"quarantined_at": now, "committed_at": int((now - 3) * 1e6)} | changed))
+    return structs.replace(record("journal", ordinal), **({"quarantined_at": now, "committed_at": int((now - 3) * 1e6)} | changed))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from msgspec import structs
 
 from cli.main import app
 from journal.audit_trail import SELF, Step, add
@@ -90,7 +91,9 @@ def test_a_value_that_became_confidential_after_it_was_quarantined_is_not_shown(
 
 
 def test_a_dataset_that_is_no_longer_in_the_pipeline_has_a_page_without_values(shop: Shop) -> None:
-    shop.fill(replace(held(100), dataset="../returns", reasons=(Reason("known", "why", "is known, got 4711-secret", "4711-secret"),)))
+    shop.fill(
+        structs.replace(held(100), dataset="../returns", reasons=(Reason("known", "why", "is known, got 4711-secret", "4711-secret"),))
+    )
     told, page = shop.report("%2E.%2Freturns")
     assert (told["gone"], told["open_quarantine"], told["causes"][0]["samples"]) == (True, 1, [])
     assert "no longer in the pipeline" in page
