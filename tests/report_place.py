@@ -6,9 +6,10 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, record_id
@@ -72,7 +73,7 @@ class Shop:
             batch = changes(writer.next_ordinal, rows - len(records), schema=schema)
             writer.append(batch)
             now = int(time.time() * 1e6)
-            given = [replace(one, id=one.id.replace("journal", writer.id[:8])) for one in records]
+            given = [structs.replace(one, id=one.id.replace("journal", writer.id[:8])) for one in records]
             writer.count(
                 "orders", source="portal", rows=rows, quarantined=len(records), failed={"amount-positive": len(records)} if records else {},
                 evaluated={"*": rows}, first_ordinal=1, last_ordinal=rows, times=(now - 9_000_000, now - 5_000_000),
@@ -92,7 +93,7 @@ class Shop:
         """A sink has taken so many changes of `orders`, of which it refused these. Returns their ids."""
         pipeline = self.pipeline
         with JournalReader.open(pipeline.state, pipeline.name) as reader, closing(State.open(pipeline.state)) as state:
-            given = [replace(one, id=record_id(reader.id, one.ordinal, sink), sink=sink) for one in records]
+            given = [structs.replace(one, id=record_id(reader.id, one.ordinal, sink), sink=sink) for one in records]
             state.keep_refused(sink, given, reader.last_seq())
         self.sink(Counts(delivered=rows - len(records), quarantined=len(records)), sink=sink)
         return [one.id for one in given]
@@ -108,4 +109,4 @@ class Shop:
 def held(ordinal: int, **changed: Any) -> QuarantineRecord:
     """A record that was quarantined just now, 3 s after its commit."""
     now = time.time()
-    return replace(record("journal", ordinal), **({"quarantined_at": now, "committed_at": int((now - 3) * 1e6)} | changed))
+    return structs.replace(record("journal", ordinal), **({"quarantined_at": now, "committed_at": int((now - 3) * 1e6)} | changed))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from msgspec import structs
 
 from cli.main import app
 from journal.audit_trail import SELF, Step, add
@@ -88,7 +89,9 @@ def test_a_value_that_became_confidential_after_it_was_quarantined_is_not_shown(
 
 
 def test_a_dataset_that_is_no_longer_in_the_pipeline_has_a_page_without_values(shop: Shop) -> None:
-    shop.fill(replace(held(100), dataset="../returns", reasons=(Reason("known", "why", "is known, got 4711-secret", "4711-secret"),)))
+    shop.fill(
+        structs.replace(held(100), dataset="../returns", reasons=(Reason("known", "why", "is known, got 4711-secret", "4711-secret"),))
+    )
     told, page = shop.report("%2E.%2Freturns")
     assert (told["gone"], told["open_quarantine"], told["causes"][0]["samples"]) == (True, 1, [])
     assert "no longer in the pipeline" in page
@@ -191,7 +194,7 @@ def test_what_a_single_sink_refused_counts_and_is_told_as_that(shop: Shop) -> No
     reason = Reason("type", "amount", "the sink holds no number of 40 digits", "9" * 40)
     waits, late = held(1, reasons=(reason,)), held(2, reasons=(reason,), quarantined_at=now, status="resolved", resolved_at=now)
     shop.fill(held(100))
-    shop.refuse(waits, replace(waits, ordinal=3, status="patched"), late, rows=9)
+    shop.refuse(waits, structs.replace(waits, ordinal=3, status="patched"), late, rows=9)
     shop.sink(Counts(delivered=7, quarantined=2))
     told, page = shop.report()
     assert (told["open_quarantine"], told["statuses"], told["refused"]) == (3, {"open": 2, "patched": 1, "resolved": 1}, 2)
