@@ -6,10 +6,10 @@ import heapq
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import structlog
 
 from dataflows.build import contract_of
@@ -242,7 +242,7 @@ def listed(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[st
         "position": json.loads(record.position) if record.position.startswith("{") else record.position,
         "status": record.status,
         "newer": found.newer(record),
-        "reasons": [asdict(reason) for reason in record.reasons],
+        "reasons": [msgspec.structs.asdict(reason) for reason in record.reasons],
         "group": record.group,
         "attempts": record.attempts,
         "quarantined_at": moment(record.quarantined_at),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cli.records import Masks, moment
 from dataflows.build import contract_of, dataset_name, declared_schema
@@ -174,7 +175,7 @@ class _Answer:
             "lookups": self._lookups,
             "quarantine": None
             if record is None
-            else {"id": record.id, "status": record.status, "reasons": [asdict(reason) for reason in record.reasons]},
+            else {"id": record.id, "status": record.status, "reasons": [msgspec.structs.asdict(reason) for reason in record.reasons]},
         }
 
     def _named(self, what: Path | str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
+from msgspec import structs
 
 from dataflows.given import resume_from
 from dataflows.in_turn import Turn, Turns
@@ -80,7 +81,7 @@ class _Became:
 
     def fail(self, ordinal: int, reasons: Sequence[Reason], given: bool, contract: Contract | None) -> None:
         before = self.records[ordinal]
-        failed = replace(
+        failed = structs.replace(
             before,
             reasons=tuple(reasons),
             attempts=before.attempts + 1,

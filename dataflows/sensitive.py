@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from dataflows.build import contract_of
 from journal.quarantine import QuarantineRecord
@@ -28,7 +29,7 @@ class Sensitive:
 
     def marked(self, records: Sequence[QuarantineRecord]) -> list[QuarantineRecord]:
         """The records, with whether they are sensitive."""
-        return [replace(record, sensitive=True) if self(record.dataset) else record for record in records]
+        return [structs.replace(record, sensitive=True) if self(record.dataset) else record for record in records]
 
     def _read(self, dataset: str) -> bool:
         block = self._pipeline.datasets.get(dataset)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from dataflows.given import resume_from
 from dataflows.in_turn import Turns
@@ -308,7 +310,7 @@ class Fixing:
             by_shape.setdefault(f"{one.source} {one.table} {schema.encoded}", (schema, []))[1].append(one)
         for schema, alike in by_shape.values():
             patches = self._own(schema, alike) if self._patches else self._common(schema, alike)
-            found += [replace(one, patch={**(one.patch or {}), **patch}) for one, patch in zip(alike, patches, strict=True)]
+            found += [structs.replace(one, patch={**(one.patch or {}), **patch}) for one, patch in zip(alike, patches, strict=True)]
         return sorted(found, key=lambda one: one.ordinal)
 
     def _common(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:

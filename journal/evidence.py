@@ -32,13 +32,20 @@ SALT = "salt"
 STEPS = ("status", "approved_by", "replay", "resolved_at", "resolution")
 """Columns that are as the lines of the trail say, without a digest."""
 
-CONTENT = tuple(name for name in COLUMNS if name not in STEPS)
-"""Columns that are digested, in this order."""
+CONTENT = (
+    *("id", "dataset", "source", "table_name", "operation", "key", "position", "ordinal", "committed_at", "raw", "before", "after"),
+    *("message", "reasons", "cause", "pattern", "quarantined_at", "contract", "contract_version", "rules_hash", "owner", "attempts"),
+    *("patch", "patched_by", "erased_at", "given"),
+)
+"""Columns that are digested, all others, in this order: that of the digests of all lines that there are."""
 
-_INSERT = f"insert into quarantine ({', '.join(COLUMNS)}, {SALT}) values ({', '.join(f':{name}' for name in (*COLUMNS, SALT))})"
+_ROW = (*COLUMNS, SALT)
+_INSERT = f"insert into quarantine ({', '.join(_ROW)}) values ({', '.join('?' * len(_ROW))})"
 _SELECT = f"select {SALT}, {', '.join(CONTENT)} from quarantine where ordinal in (select value from json_each(?)) order by ordinal"
 _AMONG = "ordinal in (select value from json_each(?))"
-_content: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(*CONTENT)
+_content: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*map(_ROW.index, CONTENT))
+_dataset, _place = itemgetter(_ROW.index("dataset")), itemgetter(*map(_ROW.index, ("dataset", "ordinal")))
+_ORDINAL = _ROW.index("ordinal")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -50,15 +57,13 @@ def digest(secret: bytes, content: Sequence[Any]) -> bytes:
 def hold(db: sqlite3.Connection, records: Sequence[QuarantineRecord], seal: Seal) -> None:
     """Records come into quarantine, and the trail says so, in the open transaction."""
     secrets = os.urandom(SIZE * len(records))
-    rows = [to_row(record, seal) for record in records]
-    for place, row in enumerate(rows):
-        row[SALT] = secrets[place * SIZE : (place + 1) * SIZE]
+    rows = [(*to_row(record, seal), secrets[place * SIZE : (place + 1) * SIZE]) for place, record in enumerate(records)]
     db.executemany(_INSERT, rows)
-    rows.sort(key=itemgetter("dataset", "ordinal"))
-    for dataset, some in groupby(rows, itemgetter("dataset")):
+    rows.sort(key=_place)
+    for dataset, some in groupby(rows, _dataset):
         mine = list(some)
-        digests = b"".join([digest(row[SALT], _content(row)) for row in mine])
-        audit_trail.add(db, Step(HELD, SELF, dataset, [row["ordinal"] for row in mine], digests=digests))
+        digests = b"".join([digest(row[-1], _content(row)) for row in mine])
+        audit_trail.add(db, Step(HELD, SELF, dataset, [row[_ORDINAL] for row in mine], digests=digests))
 
 
 def of(db: sqlite3.Connection, ordinals: Sequence[int]) -> bytes:

@@ -9,11 +9,10 @@ import heapq
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
 from typing import NamedTuple
 
 from journal.four_eyes import fixers
-from journal.quarantine import COLUMNS, TO_REPLAY, UNRESOLVED, QuarantineRecord, encoded, from_row, sealed
+from journal.quarantine import COLUMNS, TO_REPLAY, UNRESOLVED, QuarantineRecord, encoded, from_row, reasons_text, sealed
 from journal.sealing import Seal
 
 MENDABLE = tuple(status for status in UNRESOLVED if status != "replaying")
@@ -103,7 +102,7 @@ def counted(db: sqlite3.Connection, group: str) -> dict[str, int]:
 def records(db: sqlite3.Connection, ordinals: Sequence[int], seal: Seal) -> list[QuarantineRecord]:
     """Whole records, in the order of the stream."""
     query = f"select {', '.join(COLUMNS)} from quarantine where {_AMONG} order by ordinal"
-    return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in db.execute(query, (json.dumps(ordinals),))]
+    return [from_row(row, seal) for row in db.execute(query, (json.dumps(ordinals),))]
 
 
 def patch(db: sqlite3.Connection, patched: Sequence[QuarantineRecord], by: str, seal: Seal) -> None:
@@ -137,7 +136,7 @@ def fail(db: sqlite3.Connection, failed: Sequence[QuarantineRecord]) -> None:
     """Keeps why records failed again: of them nothing but that changes."""
     rows = [
         (
-            *(json.dumps([asdict(reason) for reason in one.reasons]), one.group, one.pattern),
+            *(reasons_text(one.reasons), one.group, one.pattern),
             *(one.contract, one.contract_version, one.rules_hash, one.given, one.attempts, one.ordinal),
         )
         for one in failed
@@ -160,7 +159,7 @@ def to_replay(db: sqlite3.Connection, seal: Seal, limit: int, but: Collection[tu
         " (select 1 from json_each(?) it where it.value ->> 0 = source and it.value ->> 1 = table_name) order by ordinal limit ?"
     )
     rows = db.execute(query, (json.dumps([list(one) for one in but]), limit))
-    return [from_row(dict(zip(COLUMNS, row, strict=True)), seal) for row in rows]
+    return [from_row(row, seal) for row in rows]
 
 
 def replaying(db: sqlite3.Connection) -> bool:

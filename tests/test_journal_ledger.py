@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from journal import ledger
 from journal.ledger import Tally
@@ -164,7 +164,7 @@ def test_messages_that_cannot_be_read_for_different_reasons_have_different_cause
     with opened(tmp_path) as writer, reading(tmp_path) as reader:
         for ordinal in range(1, 9):
             reason = Reason("undecodable", None, said[ordinal % 4], None)
-            writer.quarantine([replace(record(writer.id, ordinal), reasons=[reason])])
+            writer.quarantine([structs.replace(record(writer.id, ordinal), reasons=[reason])])
         writer.commit(SOURCE, "w")
         assert sorted((cause.reason.message, cause.records) for cause in reader.causes("orders")) == [
             (said[2], 4),  # what was got instead is one record's
@@ -229,7 +229,7 @@ def test_any_value_has_a_short_shape(value: str) -> None:
 
 @given(st.dictionaries(st.text(), st.none() | st.text() | st.binary()), st.none() | st.dictionaries(st.text(), st.none() | st.text()))
 def test_any_values_come_back(raw: dict[str, str | bytes | None], before: dict[str, str | None] | None) -> None:
-    meant = replace(record("0123456789", 1), raw=raw, before=before)
+    meant = structs.replace(record("0123456789", 1), raw=raw, before=before)
     assert from_row(to_row(meant, SEAL), SEAL) == meant
 
 

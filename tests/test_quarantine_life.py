@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from dataflows.records import for_sink
 from journal.batch import ChangeBatch
@@ -229,7 +229,7 @@ def test_what_is_sealed_with_a_lost_key_fails_alone_and_can_be_given_up(tmp_path
     made = Life(tmp_path)
     with closing(made.state):
         with closing(made.journal):
-            made.arrive(10, [replace(made.record(1, "-1.00"), sensitive=True), made.record(2, "-1.00")])
+            made.arrive(10, [structs.replace(made.record(1, "-1.00"), sensitive=True), made.record(2, "-1.00")])
             made.copied()
         first, second = made.ids()
         _fixed(made, first, second)
@@ -245,7 +245,7 @@ def test_of_a_sealed_record_whose_contract_is_gone_the_key_alone_is_shown(tmp_pa
     made = Life(tmp_path)
     with closing(made.state):
         with closing(made.journal):
-            made.arrive(10, [replace(made.record(1, "-1.00"), sensitive=True), made.record(2, "-22.00")])
+            made.arrive(10, [structs.replace(made.record(1, "-1.00"), sensitive=True), made.record(2, "-22.00")])
             made.copied()
         first, second = made.ids()
         made.file.write_text(made.file.read_text().replace("public.orders", "public.customers").replace("  orders:\n", "  customers:\n"))
