@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from journal.local import JournalReader
-from journal.quarantine import STATUSES, Cause, Reason, Wanted
+from journal.quarantine import STATUSES, Reason, Wanted
 from journal.state import State
 from journal.trends import Group, quarantined_at
 from pipeline.model import Pipeline
@@ -28,13 +28,8 @@ def causes_of(
 ) -> tuple[list[CauseOnPage], int]:
     """The most frequent causes of a dataset, and how many more there are. Of `hidden` columns, and of a
     dataset that is `gone` from the pipeline, no values are shown."""
-    refused = [cause for cause in state.refused_causes(dataset) if cause.sink in pipeline.sinks]
-    chosen: list[Group | Cause] = [*(group for group in groups if group.dataset == dataset), *refused]
-    chosen.sort(key=lambda one: -one.records)
-    shown = [
-        _judged(pipeline, one, hidden, reader, gone) if isinstance(one, Group) else _refused(pipeline, one, hidden, state, gone)
-        for one in chosen[:MOST]
-    ]
+    chosen = sorted((group for group in groups if group.dataset == dataset), key=lambda one: -one.records)
+    shown = [_cause(pipeline, one, hidden, reader, state, gone) for one in chosen[:MOST]]
     return [one for one in shown if one is not None], max(len(chosen) - MOST, 0)
 
 
@@ -52,13 +47,14 @@ def approvals(pipeline: Pipeline, dataset: str, patched: int) -> list[Pending]:
     return [Pending(says, None, [look])]
 
 
-def _judged(pipeline: Pipeline, group: Group, hidden: Collection[str], reader: JournalReader, gone: bool) -> CauseOnPage | None:
+def _cause(
+    pipeline: Pipeline, group: Group, hidden: Collection[str], reader: JournalReader, state: State, gone: bool
+) -> CauseOnPage | None:
     first = max(group.statuses, key=lambda status: group.statuses[status])
-    found = reader.quarantined(Wanted(dataset=group.dataset, status=first, group=group.cause), limit=_SAMPLES)
+    wanted = Wanted(dataset=group.dataset, status=first, group=group.cause)
+    found = reader.quarantined(wanted, limit=_SAMPLES) if group.sink is None else state.refused(wanted, limit=_SAMPLES)
     if not found:
         return None  # somebody was faster
-    with reader.view() as (db, _):
-        since = quarantined_at(db, group.first)
     reason = found[0].reasons[0]
     samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
     return CauseOnPage(
@@ -67,29 +63,20 @@ def _judged(pipeline: Pipeline, group: Group, hidden: Collection[str], reader: J
         column=reason.column,
         message=_message(reason, hidden, gone),
         records=group.records,
-        since=datetime.fromtimestamp(since, UTC),
+        since=datetime.fromtimestamp(_since(group, reader), UTC),
         samples=list(dict.fromkeys(samples)),
         command=_command(pipeline, "list", "--dataset", group.dataset, "--group", group.cause),
+        sink=group.sink,
         statuses={status: group.statuses[status] for status in STATUSES if status in group.statuses},
         steps=_steps(pipeline, group, reason, gone),
     )
 
 
-def _refused(pipeline: Pipeline, cause: Cause, hidden: Collection[str], state: State, gone: bool) -> CauseOnPage:
-    found = state.refused(Wanted(dataset=cause.dataset, group=cause.group), limit=_SAMPLES)
-    samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
-    return CauseOnPage(
-        group=cause.group,
-        rule=cause.reason.rule,
-        column=cause.reason.column,
-        message=_message(cause.reason, hidden, gone),
-        records=cause.records,
-        since=datetime.fromtimestamp(cause.first_at, UTC),
-        samples=list(dict.fromkeys(samples)),
-        command=_command(pipeline, "list", "--dataset", cause.dataset, "--group", cause.group),
-        sink=cause.sink,
-        statuses={"open": cause.records},
-    )
+def _since(group: Group, reader: JournalReader) -> float:
+    if group.since is not None:
+        return group.since
+    with reader.view() as (db, _):
+        return quarantined_at(db, group.first)
 
 
 def _steps(pipeline: Pipeline, group: Group, reason: Reason, gone: bool) -> list[Step]:

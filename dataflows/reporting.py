@@ -107,6 +107,7 @@ class _Gathering:
             incidents=incidents_of(pipeline, name, self._audits, None if contract is None else hidden),
             agreement=agreement_of(name, self._audits, numbers.now - WINDOW),
             changes=changes_of(name, numbers.known, self._reader),
+            refused=numbers.refused_changes(name),
         )
 
     def _file(self) -> str | None:
@@ -123,6 +124,7 @@ class _Gathering:
             filtered=counts.filtered,
             quarantined=total.undelivered + counts.quarantined,
             dropped=total.dropped,
+            refused=counts.quarantined,
             caught_up=progress is not None and progress.journal == self._reader.id and progress.seq == self._numbers.last,
         )
 
