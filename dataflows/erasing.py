@@ -10,14 +10,14 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from dataflows.steps import PIECE, Desk, Doing
-from journal import audit_trail, erasing, handling
+from journal import audit_trail, erasing, evidence, handling
 from journal.audit_trail import SELF, Step
 from journal.inbox import Request
 from journal.local import JournalWriter
@@ -75,7 +75,8 @@ def _erase(journal: JournalWriter, ordinals: Sequence[int], step: Step, why: str
         now = time.time()
         handling.settle(db, [one.ordinal for one in records], "discarded", why, now)
         erasing.erase(db, ordinals, now)
-        audit_trail.add(db, step)
+        told = {**step.detail, "ended": now, "as": why}
+        audit_trail.add(db, replace(step, detail=told, digests=evidence.renewed(db, ordinals)))
         journal.commit_beside()
     with journal.view() as db:
         erasing.empty_log(db)

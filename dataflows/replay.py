@@ -21,7 +21,7 @@ from dataflows.records import for_sink, meant_for
 from dataflows.records_as_changes import RecordShapes, changes_of
 from dataflows.stages import Stages
 from dataflows.superseded import still_new
-from journal import audit_trail, handling
+from journal import audit_trail, evidence, handling
 from journal.audit_trail import Step
 from journal.batch import ChangeBatch
 from journal.local import JournalWriter
@@ -224,15 +224,17 @@ class Replay:
                 handling.settle(db, ordinals, "resolved", f"dropped by the rule {rule}", now)
             handling.settle(db, sorted(became.superseded), "superseded", NEWER, now)
             handling.fail(db, list(became.failed.values()))
-            ends = {"resolved": [*delivered, *gone], "superseded": became.superseded, "failed-again": became.failed}
-            for action, ended in ends.items():
-                self._tell(became, action, sorted(ended))
+            self._tell(became, "resolved", sorted(delivered), now, "delivered")
+            for rule, ordinals in became.dropped.items():
+                self._tell(became, "resolved", sorted(ordinals), now, f"dropped by the rule {rule}")
+            self._tell(became, "superseded", sorted(became.superseded), now, NEWER)
+            self._tell(became, "failed-again", sorted(became.failed))
         over = [became.records[one] for one in sorted({*delivered, *gone, *became.superseded})]
         journal.sitting.remove(over)
         self._turns.let_go(over)
 
-    def _tell(self, became: _Became, action: str, ordinals: Sequence[int]) -> None:
-        """In the trail, under the name of who asked for it."""
+    def _tell(self, became: _Became, action: str, ordinals: Sequence[int], ended: float | None = None, why: str | None = None) -> None:
+        """In the trail, under the name of who asked for it; when and as what their end was, if it was that."""
         asked: dict[int | None, list[int]] = {}
         for ordinal in ordinals:
             asked.setdefault(became.records[ordinal].replay, []).append(ordinal)
@@ -240,9 +242,12 @@ class Replay:
             for number, some in asked.items():
                 by, user, request = audit_trail.asked(db, number)
                 detail: dict[str, object] = {"replay": number, "request": request} if number is not None else {"replay": None}
-                if action == "failed-again":
+                if ended is not None:
+                    detail |= {"ended": ended, "as": why}
+                else:
                     detail["rules"] = sorted({reason.rule for ordinal in some for reason in became.failed[ordinal].reasons})
-                audit_trail.add(db, Step(action, by, became.dataset, some, detail, user))
+                digests = evidence.of(db, some) if ended is None else b""
+                audit_trail.add(db, Step(action, by, became.dataset, some, detail, user, digests))
 
 
 def _by_sink(records: Sequence[QuarantineRecord]) -> dict[str | None, list[QuarantineRecord]]:

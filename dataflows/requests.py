@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("sluice.ingest")
 
 LOOK_EVERY = 0.2  # seconds
+_KEEP_HEAD_EVERY = 5.0
 
 
 def _approve_contract(desk: Desk, request: Request) -> Doing:
@@ -70,6 +71,8 @@ class Requests:
         self._doing: dict[str, tuple[Request, Doing]] = {}
         self._watched: dict[str, tuple[Request, Answer]] = {}  # replays that have not come to their end
         self._look_at = 0.0
+        self._keep_head_at = 0.0
+        self._head = 0
         self._piece = _FEWEST
         self._replaying = replay.due
         self._rest_until = 0.0
@@ -93,9 +96,22 @@ class Requests:
     def look(self) -> None:
         """Takes new requests."""
         self._look_at = time.monotonic() + LOOK_EVERY
+        if time.monotonic() >= self._keep_head_at:
+            self._keep_head()
         for request in self._inbox.open():
             if request.id not in self._doing and request.id not in self._watched:
                 self._begin(request)
+
+    def _keep_head(self) -> None:
+        """Notes now and then how far the audit trail is, as records come that nobody asks for: what is cut off of it is missed."""
+        self._keep_head_at = time.monotonic() + _KEEP_HEAD_EVERY
+        with self._desk.journal.view() as db:
+            n, of = audit_trail.head(db)
+            if n == self._head or db.in_transaction:
+                return
+        with suppress(SluiceError):
+            self._inbox.keep_head(self._desk.journal.id, n, of)
+            self._head = n
 
     def _begin(self, request: Request) -> None:
         step = _STEPS.get(request.action)
@@ -188,6 +204,7 @@ class Requests:
     def close(self) -> None:
         for _, doing in self._doing.values():
             doing.close()
+        self._keep_head()
         self._refused.close()
         self._inbox.close()
 

@@ -18,7 +18,8 @@ from dataflows.given import resume_from
 from dataflows.in_turn import Turns
 from dataflows.mending import Fix, as_typed
 from dataflows.records_as_changes import RecordShapes, changes_of
-from journal import audit_trail, four_eyes, handling
+from journal import audit_trail, evidence, four_eyes, handling
+from journal.audit_standing import FIXING
 from journal.audit_trail import Step
 from journal.handling import MENDABLE, Standing
 from journal.inbox import Request
@@ -139,7 +140,8 @@ def _told(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Stand
         by_dataset.setdefault(one.dataset, []).append(one.ordinal)
     with desk.journal.changing() as db:
         for dataset, ordinals in by_dataset.items():
-            audit_trail.add(db, Step(request.action, by, dataset, ordinals, told, content.get("system_user")))
+            digests = evidence.of(db, ordinals) if request.action in FIXING else b""
+            audit_trail.add(db, Step(request.action, by, dataset, ordinals, told, content.get("system_user"), digests))
 
 
 def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[int]], None], by: str, **detail: object) -> Doing:
@@ -194,7 +196,7 @@ def discard(desk: Desk, request: Request) -> Doing:
     by, why = by_whom(request), str(request.content.get("why") or "").strip()
     if not why:
         raise ConfigError("it is not said why they are given up", hint="--why TEXT")
-    turns = Turns(desk.journal, desk.contracts)
+    turns, now = Turns(desk.journal, desk.contracts), time.time()
 
     def refusal(one: Standing) -> str | None:
         return None if one.status in MENDABLE else not_now(one.status)
@@ -203,10 +205,10 @@ def discard(desk: Desk, request: Request) -> Doing:
         with desk.journal.changing() as db:
             records = handling.records(db, ordinals, desk.journal.seal)
             desk.journal.sitting.remove(records)
-            handling.settle(db, ordinals, "discarded", why, time.time())
+            handling.settle(db, ordinals, "discarded", why, now)
             turns.let_go(records)
 
-    return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why)))
+    return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why), ended=now))
 
 
 def not_now(status: str) -> str:

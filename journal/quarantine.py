@@ -249,14 +249,6 @@ _RAW, _REASONS, _MESSAGE = map(_STORED.index, ("raw", "reasons", "message"))
 _SIDES = [_STORED.index(name) for name in _VALUES_OF if name != "raw"]
 
 
-_INSERT = f"insert into quarantine ({', '.join(COLUMNS)}) values ({', '.join('?' * len(COLUMNS))})"
-
-
-def write(db: sqlite3.Connection, records: Sequence[QuarantineRecord], seal: Seal) -> None:
-    """Into the open transaction."""
-    db.executemany(_INSERT, [to_row(record, seal) for record in records])
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which records to list: those that are all of this."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,16 +22,18 @@ from dataflows.observe import IngestMetrics
 from dataflows.records import judged_records
 from dataflows.refused_steps import RefusedSteps
 from dataflows.replay import Replay
+from dataflows.requests import Requests
 from dataflows.stages import load_stages
 from dataflows.steps import Answer, Desk
 from dataflows.strict_order import strict_order
 from journal.batch import ChangeBatch, CopyMarker, Op, Segment
 from journal.bell import Ringer
-from journal.inbox import Request
+from journal.inbox import Inbox, Request
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, Wanted
 from journal.returns import Returns
 from journal.schema import Column, TableSchema
+from journal.state import State
 from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig
 from tests.contract_text import write_contract
@@ -160,6 +162,15 @@ class Place:
         while self.replay.step(100):
             pass
         return answer
+
+    def requests(self, inbox: Inbox) -> Requests:
+        """What takes the requests of an inbox, of which the caller closes the requests."""
+        return Requests(self._desk, inbox, self.replay, self.refused)
+
+    def kept_head(self) -> tuple[int, str] | None:
+        """How far the state knows the audit trail."""
+        with closing(State.open(self.folder)) as state:
+            return state.trail_head(self.journal.id)
 
     def mend(self, record: QuarantineRecord, amount: int) -> Answer:
         """Fixes, approves and replays a record."""
