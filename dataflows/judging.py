@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import structlog
+from msgspec import structs
 
 from dataflows.given import given_note
 from dataflows.judged_by import JudgedBy
@@ -299,7 +300,7 @@ class Judge:
         if mapped is None or mapped.failed is None:
             return []
         records = self._record(mapped.failed, mapped.rows, gate)
-        return [replace(record, key=key) for record, key in zip(records, mapped.keys, strict=True)]
+        return [structs.replace(record, key=key) for record, key in zip(records, mapped.keys, strict=True)]
 
     def settle(self) -> list[tuple[Settled, JudgedBatch | None]]:
         """What need not wait for a lookup any more, with what became of it."""

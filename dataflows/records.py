@@ -6,10 +6,10 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from msgspec import structs
 
 from dataflows.build import source_kind
 from journal.batch import ChangeBatch, Op, Payload, Presence
@@ -135,7 +135,9 @@ _FOR, _WITHOUT = "; the copy for the sink ", " is without it"
 
 def for_sink(record: QuarantineRecord, sink: str) -> QuarantineRecord:
     """A record of a row that one sink alone lacks, as it came with a copy for that sink."""
-    return replace(record, reasons=tuple(replace(one, message=f"{one.message}{_FOR}{sink}{_WITHOUT}") for one in record.reasons))
+    return structs.replace(
+        record, reasons=tuple(structs.replace(one, message=f"{one.message}{_FOR}{sink}{_WITHOUT}") for one in record.reasons)
+    )
 
 
 def meant_for(record: QuarantineRecord) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from dataflows.judging import LATE
 from dataflows.lookup_map import RULE as LOOKUP
@@ -64,7 +66,7 @@ class TrialRecords:
 
     def _made(self, records: Sequence[QuarantineRecord], told: dict[int, Told]) -> list[ChangeBatch]:
         found, spoiled = [], dict[int, Told]()
-        given = [replace(one, patch=None) for one in records] if self._as_received else records
+        given = [structs.replace(one, patch=None) for one in records] if self._as_received else records
         for some, changes in self._shapes.batches(given):
             batch = changes
             if self._shapes.given(some[0]) and (mapped := self._maps.apply(batch)) is not None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 
-from journal.quarantine import QuarantineRecord, Reason, key_text
+from journal.quarantine import QuarantineRecord, Reason, key_text, reasons_text
 from journal.sitting import keys_of
 
 ORDER = "order"
@@ -77,6 +76,6 @@ def send_back(db: sqlite3.Connection, records: Sequence[QuarantineRecord], behin
         own = [reason for reason in record.reasons if not waits(reason)]
         # what somebody has approved stays so, and goes on by itself when it is its turn
         status = "approved" if record.approved_by is not None else "open"
-        reasons = json.dumps([asdict(reason) for reason in (*own, waiting_for(behind[record.ordinal]))])
+        reasons = reasons_text([*own, waiting_for(behind[record.ordinal])])
         rows.append((status, reasons, record.ordinal))
     db.executemany("update quarantine set status = ?, reasons = ? where ordinal = ?", rows)

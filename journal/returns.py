@@ -12,16 +12,17 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from journal import state_file
 from journal.batch import ChangeBatch, Op
 from journal.four_eyes import fixers
 from journal.key_hash import HashedKeys, key_hashes
-from journal.quarantine import COLUMNS, UNRESOLVED, QuarantineRecord, Reason, encoded, from_row, key_text
+from journal.quarantine import COLUMNS, UNRESOLVED, QuarantineRecord, Reason, encoded, from_row, key_text, reasons_text
 from journal.sealing import Seal
 from journal.sitting import hashes_of, key_texts, keys_of, touched_keys
 from journal.trouble import transaction
@@ -60,7 +61,7 @@ class Returns:
         query = f"select {_COLUMNS}, refused.sink from {_SETTLED} where {condition} order by refused.ordinal, refused.id"
         with state_file.reported(self._path):
             rows = self._db.execute(query, given).fetchall()
-        return [from_row(dict(zip(COLUMNS, row, strict=False)), self._seal, row[-1]) for row in rows]
+        return [from_row(row, self._seal, row[-1]) for row in rows]
 
     def named(self, ids: Collection[str]) -> list[QuarantineRecord]:
         """The records with these ids; those of none are left out."""
@@ -103,7 +104,7 @@ class Returns:
 
     def fail(self, reasons: Mapping[str, Sequence[Reason]]) -> None:
         """Records (by id) that the contract does not let pass."""
-        rows = [(json.dumps([asdict(one) for one in some]), name) for name, some in reasons.items()]
+        rows = [(reasons_text(some), name) for name, some in reasons.items()]
         with self._writing() as db:
             db.executemany(
                 "update refused set status = 'failed-again', attempts = attempts + 1, approved_by = null, reasons = ? where id = ?", rows
@@ -132,7 +133,7 @@ class Returns:
 
     def became(self, outcomes: Mapping[str, Outcome]) -> None:
         """What becomes of rows (by id), once the target holds what it is about to commit. Harmless when told again."""
-        rows = [(one.what, json.dumps(asdict(one.reason)) if one.reason else None, name) for name, one in outcomes.items()]
+        rows = [(one.what, msgspec.json.encode(one.reason).decode() if one.reason else None, name) for name, one in outcomes.items()]
         with self._writing() as db:
             db.executemany("update returning_row set outcome = ?, reason = ? where id = ?", rows)
 
@@ -167,7 +168,7 @@ class Returns:
         query = f"select {', '.join(COLUMNS)} from refused where sink = ? and status in {UNRESOLVED}"
         with state_file.reported(self._path):
             rows = self._db.execute(query, (sink,)).fetchall()
-        return [from_row(dict(zip(COLUMNS, row, strict=True)), self._seal, sink) for row in rows]
+        return [from_row(row, self._seal, sink) for row in rows]
 
     def raise_keys(self, sink: str, dataset: str, newest: Iterable[tuple[str, int]]) -> None:
         """Notes that changes (ordinals) of keys have been written. Durable before the target commits; harmless when told again."""

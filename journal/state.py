@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from journal import state_file as tables
 from journal.passages import Passage, note
-from journal.quarantine import UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
+from journal.quarantine import COLUMNS, UNRESOLVED, Cause, QuarantineRecord, Reason, Values, Wanted, from_row, to_row, values_of
 from journal.sealing import Seal
 from journal.sitting import given_up
 from journal.state_access import StateAccess
@@ -173,7 +173,10 @@ class State(StateAccess):
 
     def keep_refused(self, sink: str, records: Sequence[QuarantineRecord], seq: int) -> None:
         """Rows of entry `seq` that a sink's target can't hold. Durable before the sink commits; harmless when told again."""
-        rows = [{**to_row(record, self._seal), "sink": sink, "journal": _journal_of(record), "seq": seq} for record in records]
+        rows = [
+            {**dict(zip(COLUMNS, to_row(record, self._seal), strict=True)), "sink": sink, "journal": _journal_of(record), "seq": seq}
+            for record in records
+        ]
         if rows:
             with self._writing() as connection:
                 made = insert(tables.refused)
@@ -190,13 +193,15 @@ class State(StateAccess):
         """Refused records in the order of the stream, from behind an (ordinal, id)."""
         place = sa.tuple_(tables.refused.c.ordinal, tables.refused.c.id) > sa.tuple_(*map(sa.literal, after))
         chosen = [tables.refused.c[column] == value for column, value in wanted.conditions.items()]
-        rows = self._read(_settled.where(place, *chosen).order_by(tables.refused.c.ordinal, tables.refused.c.id).limit(limit))
-        return [from_row(row, self._seal, row["sink"]) for row in rows]
+        return self._records(_settled.where(place, *chosen).order_by(tables.refused.c.ordinal, tables.refused.c.id).limit(limit))
+
+    def _records(self, query: sa.Select[Any]) -> list[QuarantineRecord]:
+        return [from_row([row[name] for name in COLUMNS], self._seal, row["sink"]) for row in self._read(query)]
 
     def refused_record(self, name: str) -> QuarantineRecord | None:
         """The refused record with this id."""
-        rows = self._read(_settled.where(tables.refused.c.id == name))
-        return from_row(rows[0], self._seal, rows[0]["sink"]) if rows else None
+        found = self._records(_settled.where(tables.refused.c.id == name))
+        return found[0] if found else None
 
     def refused_causes(self, dataset: str | None = None) -> list[Cause]:
         """Why sinks refused rows that are still open, the most frequent cause first."""

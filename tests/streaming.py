@@ -33,6 +33,15 @@ def confirmed(database: Database, slot: str) -> int:
     return _lsn(database, f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{slot}'")
 
 
+# Seconds. A reader reports four times within it, so that the sessions of a test outlive that their machine stands still for 3.75 s.
+PATIENCE = 5
+
+
+def hurry(database: Database) -> None:
+    """Sessions that begin from now on are ended by the server when it has not heard of us for PATIENCE."""
+    database.execute(f"ALTER DATABASE {database.name} SET wal_sender_timeout = '{PATIENCE}s'")
+
+
 def _lsn(database: Database, query: str) -> int:
     with database.connect(client_encoding="UTF8") as connection:
         row = connection.execute(query.encode()).fetchone()
@@ -118,6 +127,27 @@ class Follower:
     def table(self, name: str) -> list[Change]:
         """The changes of a table of `public` so far."""
         return self.received.changes.get(f"public.{name}", [])
+
+    def wait_for_reply(self) -> None:
+        """Until the walsender has heard from us once more."""
+        query = f"SELECT reply_time FROM pg_stat_replication WHERE pid = {self.walsender()}"
+        before = self.database.rows(query)
+        wait_for(lambda: self.database.rows(query) not in (before, []), message="feedback")
+
+    def outlive_patience(self, *, taking: bool) -> None:
+        """Until the same walsender, after hurry(), has heard from us later than it would have waited if we had fallen silent now."""
+        began = self.database.rows("SELECT clock_timestamp()::text")[0][0]
+        query = f"SELECT reply_time > '{began}'::timestamptz + '{PATIENCE}s' FROM pg_stat_replication WHERE pid = {self.walsender()}"
+
+        def heard() -> bool:
+            answers = self.database.rows(query)
+            assert answers, "the server has ended the session"
+            return bool(answers[0][0])
+
+        if taking:
+            self.until(heard)
+        else:
+            wait_for(heard, timeout=30, message="feedback")
 
     def walsender(self) -> int:
         """The pid of the server's process behind this stream."""

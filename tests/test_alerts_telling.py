@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from msgspec import structs
 
 from dataflows.alerts.telling import Telling
 from dataflows.stopping import Stop
@@ -171,7 +172,7 @@ def test_records_that_wait_for_approval_are_told_when_they_have_waited_long(shop
     shop.file.write_text(shop.file.read_text().replace("group_wait: 30s", "approval_after: 1h"))
     shop.pipeline = load_pipeline(shop.file, {})
     shop.restart()
-    shop.arrive(1000, [replace(shop.record(n), status="patched") for n in (1, 2, 3)])
+    shop.arrive(1000, [structs.replace(shop.record(n), status="patched") for n in (1, 2, 3)])
     (told,) = shop.told()
     assert [line["kind"] for line in told["alerts"]] == ["quarantine"]
     assert shop.tick(3500) == []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from msgspec import structs
 
 import dataflows.trial_walk
 from journal.batch import Op, batch_from_columns
@@ -108,16 +108,16 @@ def test_a_backtest_says_which_records_would_pass_by_cause(shop: Shop) -> None:
 
 
 def test_what_was_set_in_a_record_is_judged_and_what_is_settled_is_not(shop: Shop) -> None:
-    mended = replace(shop.record(1, "-5.00"), status="patched", patch={"amount": "5.00"}, patched_by="ann")
-    settled = replace(shop.record(2, "-5.00"), status="discarded")
+    mended = structs.replace(shop.record(1, "-5.00"), status="patched", patch={"amount": "5.00"}, patched_by="ann")
+    settled = structs.replace(shop.record(2, "-5.00"), status="discarded")
     shop.arrive(10, [mended, settled, shop.record(3, "-5.00")])
     found = sluice("quarantine", "backtest", shop.file, "--json").json["orders"]
     assert (found["records"], found["would_pass"], found["still_fail"]) == (2, 1, 1)
 
 
 def test_records_that_the_contract_cannot_judge_are_counted_apart(shop: Shop) -> None:
-    waits = replace(shop.record(1, "5.00"), reasons=(Reason("lookup:customers", None, "no row"),))
-    gone = replace(shop.record(2, "5.00"), table="public.gone")
+    waits = structs.replace(shop.record(1, "5.00"), reasons=(Reason("lookup:customers", None, "no row"),))
+    gone = structs.replace(shop.record(2, "5.00"), table="public.gone")
     shop.arrive(10, [waits, gone, shop.record(3, "5.00")])
     found = sluice("quarantine", "backtest", shop.file, "--json").json["orders"]
     assert {name: found[name] for name in ("would_pass", "other", "unreadable")} == {"would_pass": 1, "other": 1, "unreadable": 1}

@@ -7,10 +7,10 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from dataflows.erasing import Retention
 from journal import audit_trail, store
@@ -33,7 +33,7 @@ class Records(Life):
     def of(self, ordinal: int, region: str, *, sink: str | None = None, age: float = 0.0, raw: bool = True) -> QuarantineRecord:
         record = self.record(ordinal, "-1.00", sink=sink)
         row = {**record.raw, "region": region}
-        return replace(record, raw=row if raw else {}, after=row if raw else None, before=None, quarantined_at=time.time() - age)
+        return structs.replace(record, raw=row if raw else {}, after=row if raw else None, before=None, quarantined_at=time.time() - age)
 
     def files_with(self, text: str) -> list[str]:
         return [path.name for path in sorted(self.state_folder.rglob("*")) if path.is_file() and text.encode() in path.read_bytes()]
@@ -98,7 +98,7 @@ def test_either_records_or_a_person_are_named(shop: Records) -> None:
 def test_a_message_that_nobody_could_read_is_searched_too(shop: Records) -> None:
     value = base64.b64encode(b'{"region": "' + _NAME.encode() + b'", ').decode()
     with closing(JournalWriter.open(shop.state_folder, "shop", JournalConfig(1 << 30))) as journal:
-        bad = replace(shop.of(20, "", raw=False), message=f'{{"key": null, "value": "{value}", "headers": []}}')
+        bad = structs.replace(shop.of(20, "", raw=False), message=f'{{"key": null, "value": "{value}", "headers": []}}')
         journal.quarantine([bad])
         journal.commit("portal", "{}")
     assert shop.step("quarantine forget", "--column", f"region={_NAME}", "--by", "ann", "--why", "w")["forgotten"] == 4

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from journal import ledger
 from journal.ledger import Tally
 from journal.local import JournalWriter
-from journal.quarantine import Reason, Wanted, from_row, key_text, record_id, shape_of, to_row
+from journal.quarantine import Reason, Wanted, from_row, key_text, record_id, shape_of, texts_of_keys, to_row
 from journal.sealing import Seal
 from tests.journal_cases import SOURCE, changes, everything, opened, ordinals, reading, record, write
 
@@ -164,7 +164,7 @@ def test_messages_that_cannot_be_read_for_different_reasons_have_different_cause
     with opened(tmp_path) as writer, reading(tmp_path) as reader:
         for ordinal in range(1, 9):
             reason = Reason("undecodable", None, said[ordinal % 4], None)
-            writer.quarantine([replace(record(writer.id, ordinal), reasons=[reason])])
+            writer.quarantine([structs.replace(record(writer.id, ordinal), reasons=[reason])])
         writer.commit(SOURCE, "w")
         assert sorted((cause.reason.message, cause.records) for cause in reader.causes("orders")) == [
             (said[2], 4),  # what was got instead is one record's
@@ -229,7 +229,7 @@ def test_any_value_has_a_short_shape(value: str) -> None:
 
 @given(st.dictionaries(st.text(), st.none() | st.text() | st.binary()), st.none() | st.dictionaries(st.text(), st.none() | st.text()))
 def test_any_values_come_back(raw: dict[str, str | bytes | None], before: dict[str, str | None] | None) -> None:
-    meant = replace(record("0123456789", 1), raw=raw, before=before)
+    meant = structs.replace(record("0123456789", 1), raw=raw, before=before)
     assert from_row(to_row(meant, SEAL), SEAL) == meant
 
 
@@ -252,3 +252,13 @@ def test_conservation_holds_after_many_commits(tmp_path: Path) -> None:
 @given(st.dictionaries(st.text(), st.none() | st.text(), min_size=1, max_size=2))
 def test_the_text_of_a_key_is_that_of_json(key: dict[str, str | None]) -> None:
     assert key_text(key) == json.dumps(key)
+
+
+_VALUES = st.none() | st.text() | st.text("aZ09-_ %{}~")
+
+
+@given(st.lists(st.text() | st.sampled_from(["id", "100%", "%s"]), unique=True, min_size=1, max_size=2), st.data())
+def test_the_texts_of_many_keys_are_those_of_each(names: list[str], data: st.DataObject) -> None:
+    keys = data.draw(st.lists(st.tuples(*(_VALUES for _ in names)), max_size=4))
+    texts = texts_of_keys(names, [[key[column] for key in keys] for column in range(len(names))])
+    assert texts == [key_text(dict(zip(names, key, strict=True))) for key in keys]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec import structs
 
 from dataflows.judging import Judge, JudgedBatch
 from dataflows.maps import Maps
@@ -78,7 +79,7 @@ def test_bytes_that_are_no_text_are_a_defect_again_and_a_patch_mends_them() -> N
     found = changes_of([first, second], ORDERS)
     assert found.defects == given.defects
     assert found.column("name").to_pylist() == [None, None]
-    patched = changes_of([first, replace(second, patch={"name": "café", "amount": None})], ORDERS)
+    patched = changes_of([first, structs.replace(second, patch={"name": "café", "amount": None})], ORDERS)
     assert (patched.defects, patched.column("name").to_pylist()) == ((), [None, "café"])
 
 
@@ -95,7 +96,7 @@ def test_a_message_comes_back_with_its_headers_and_one_that_nobody_could_read_st
     assert found.traces is not None
     assert found.traces.to_pylist() == [context, None]
     assert found.defects == given.defects
-    assert not changes_of([replace(records[0], patch={"id": "1"})], ORDERS).defects, "somebody has said what it holds"
+    assert not changes_of([structs.replace(records[0], patch={"id": "1"})], ORDERS).defects, "somebody has said what it holds"
 
 
 def test_a_column_that_came_since_has_its_default_where_the_row_was_whole_and_one_that_went_is_left_out() -> None:
@@ -110,7 +111,7 @@ def test_a_column_that_came_since_has_its_default_where_the_row_was_whole_and_on
 
 def test_records_of_two_tables_are_no_batch() -> None:
     (one,) = _kept(changes(ORDERS, insert(id="1"), first=1))
-    for records in ([], [one, replace(one, table="public.others")]):
+    for records in ([], [one, structs.replace(one, table="public.others")]):
         with pytest.raises(ValueError, match="one table"):
             changes_of(records, ORDERS)
 
@@ -135,10 +136,10 @@ def test_what_a_map_could_not_take_has_its_sources_columns_and_goes_through_the_
     assert [[one.ordinal for one in records] for records, _ in runs] == [[1], [2], [3]]
     assert [batch.schema.names for _, batch in runs] == [("id", "cents"), ("order_id", "total"), ("id", "cents")]
     assert runs[1][1].column("total").to_pylist() == ["-0.05"]
-    mended = replace(runs[0][0][0], patch={"cents": "150"})
+    mended = structs.replace(runs[0][0][0], patch={"cents": "150"})
     again = maps.apply(changes_of([mended], shapes.of(mended)))
     assert again is not None
     assert again.passed.column("total").to_pylist() == ["1.50"]
-    gone = replace(mended, table="public.gone")
+    gone = structs.replace(mended, table="public.gone")
     with pytest.raises(ConfigError, match=r"nothing is known of the table public\.gone"):
         shapes.of(gone)

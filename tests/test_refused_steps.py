@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from journal.batch import ChangeBatch
 from journal.inbox import Request
@@ -29,7 +29,7 @@ def _die(*_: object) -> None:
 def _refused(place: Place) -> QuarantineRecord:
     """The sink `out` has refused the row with the ordinal 1."""
     row = {"id": "a", "amount": "1"}
-    one = replace(
+    one = structs.replace(
         journal_cases.record(place.journal.id, 1, sink="out"),
         id=record_id(place.journal.id, 1, "out"),
         source=SOURCE,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cli.records import Masks
 from journal.local import JournalReader
-from journal.quarantine import QuarantineRecord, Reason, Wanted, from_row, record_id, to_row
+from journal.quarantine import COLUMNS, QuarantineRecord, Reason, Wanted, from_row, record_id, to_row
 from journal.sealing import FILE, FILE_VARIABLE, VARIABLE, Seal, SealedError, is_sealed
 from journal.state import State
 from pipeline.errors import ConfigError, TerminalError
@@ -113,10 +113,10 @@ def test_a_key_that_is_no_secret_or_not_there_is_named(tmp_path: Path, monkeypat
 
 def test_what_was_changed_or_put_in_the_place_of_another_is_not_opened(tmp_path: Path) -> None:
     seal = Seal(tmp_path)
-    row, other = to_row(_record(), seal), to_row(_record(2), seal)
+    row, other = (dict(zip(COLUMNS, to_row(one, seal), strict=True)) for one in (_record(), _record(2)))
     for wrong in (other["raw"], row["before"], row["raw"][:-8] + "AAAAAAA=", row["raw"][:20]):
         with pytest.raises(SealedError):
-            dict(from_row({**row, "raw": wrong}, seal).raw)
+            dict(from_row([*{**row, "raw": wrong}.values()], seal).raw)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -147,7 +147,7 @@ def test_people_without_the_key_see_what_is_not_sealed(tmp_path: Path, monkeypat
 
 def test_records_of_datasets_that_have_nothing_to_hide_need_no_key(tmp_path: Path) -> None:
     with opened(tmp_path) as writer:
-        writer.quarantine([replace(_record(), sensitive=False)])
+        writer.quarantine([structs.replace(_record(), sensitive=False)])
         writer.commit(SOURCE, "w")
     assert not (tmp_path / FILE).exists()
     with JournalReader.open(tmp_path, "commerce") as reader:

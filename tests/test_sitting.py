@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec import structs
 
 from journal.batch import ChangeBatch, Op
 from journal.key_hash import key_hashes
@@ -24,8 +25,8 @@ ORDERS = journal_cases.ORDERS
 
 def _held(writer: JournalWriter, ordinal: int, key: str | None = "1", *, before: str | None = None) -> QuarantineRecord:
     """A record of an insert; with `before` of an update that has changed the key."""
-    one = replace(journal_cases.record(writer.id, ordinal), key={"id": key})
-    return one if before is None else replace(one, operation="update", before={"id": before})
+    one = structs.replace(journal_cases.record(writer.id, ordinal), key={"id": key})
+    return one if before is None else structs.replace(one, operation="update", before={"id": before})
 
 
 def _changes(first: int, op: Op, *ids: str | None, old: Mapping[int, str] | None = None) -> ChangeBatch:
@@ -78,8 +79,8 @@ def test_a_record_of_a_changed_key_knows_what_is_newer_of_each_of_its_keys(tmp_p
 
 def test_a_truncate_is_newer_than_every_key_of_its_dataset(tmp_path: Path) -> None:
     with opened(tmp_path) as writer:
-        keyless = replace(_held(writer, 3), key={})
-        writer.quarantine([_held(writer, 1), _held(writer, 2, "2"), keyless, replace(_held(writer, 4), dataset="lines")])
+        keyless = structs.replace(_held(writer, 3), key={})
+        writer.quarantine([_held(writer, 1), _held(writer, 2, "2"), keyless, structs.replace(_held(writer, 4), dataset="lines")])
         _pass(writer, _changes(5, Op.TRUNCATE, None))
         assert _newest(writer, "1", "2") == [5, 5]
         assert writer.sitting.newest("orders", {}) == 5
@@ -88,7 +89,7 @@ def test_a_truncate_is_newer_than_every_key_of_its_dataset(tmp_path: Path) -> No
 
 def test_what_a_copy_has_not_brought_is_gone_and_what_it_has_brought_is_newer(tmp_path: Path) -> None:
     with opened(tmp_path) as writer:
-        elsewhere = replace(_held(writer, 3, "3"), table="public.old_orders")
+        elsewhere = structs.replace(_held(writer, 3, "3"), table="public.old_orders")
         writer.quarantine([_held(writer, 1), _held(writer, 2, "2"), elsewhere])
         writer.mark(marker("start", 4))
         _pass(writer, _changes(5, Op.READ, "2"))
@@ -149,7 +150,7 @@ def test_keys_of_several_columns_and_hostile_values_are_told_apart(tmp_path: Pat
     schema = TableSchema("orders", (Column("a", "text"), Column("b", "text")), ("a", "b"))
     pairs: Sequence[tuple[str | None, str | None]] = [("", "x"), ("x", ""), ('"', "\\"), ("é🙂", "a" * 90 + "b" + "a" * 90), (None, "n")]
     with opened(tmp_path) as writer:
-        writer.quarantine([replace(_held(writer, 1 + i), key={"a": a, "b": b}) for i, (a, b) in enumerate(pairs)])
+        writer.quarantine([structs.replace(_held(writer, 1 + i), key={"a": a, "b": b}) for i, (a, b) in enumerate(pairs)])
         batch = replace(
             journal_cases.changes(10, 5, schema=schema, op=Op.UPDATE),
             columns=tuple(pa.array(column, pa.string()) for column in zip(*pairs, strict=True)),
@@ -190,7 +191,7 @@ def test_a_fix_of_a_key_sits_under_the_key_that_it_says(tmp_path: Path) -> None:
     with opened(tmp_path) as writer:
         lost = _held(writer, 1, None)
         writer.quarantine([lost])
-        seven, eight = replace(lost, patch={"id": "7"}), replace(lost, patch={"id": "8", "amount": "1"})
+        seven, eight = structs.replace(lost, patch={"id": "7"}), structs.replace(lost, patch={"id": "8", "amount": "1"})
         writer.sitting.mended([lost], [seven])
         _pass(writer, _changes(2, Op.UPDATE, "7", "8"))
         assert _newest(writer, "7", "8") == [2, 0]

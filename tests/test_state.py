@@ -8,10 +8,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from journal.passages import Passage
 from journal.quarantine import QuarantineRecord, Reason, Wanted
@@ -36,7 +36,7 @@ def settle(state: State, sink: str, seq: int, journal: str = JOURNAL) -> None:
 
 def refused(ordinal: int, sink: str = "eu", **other: object) -> QuarantineRecord:
     made = record(JOURNAL, ordinal, sink=sink)
-    return replace(made, reasons=(Reason("sink", "amount", "out of range", None),), **other)  # type: ignore[arg-type]
+    return structs.replace(made, reasons=(Reason("sink", "amount", "out of range", None),), **other)
 
 
 def test_before_anything_has_run_all_is_empty_and_no_file_is_made(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_refused_rows_count_once_the_sink_has_passed_them(state: State) -> None:
 
 def test_refused_rows_that_are_told_again_are_there_once(state: State) -> None:
     state.keep_refused("eu", [refused(40)], 12)
-    again = replace(refused(40), reasons=(Reason("sink", "amount", "still out of range", None),))
+    again = structs.replace(refused(40), reasons=(Reason("sink", "amount", "still out of range", None),))
     state.keep_refused("eu", [again], 10)
     settle(state, "eu", 10)
     assert state.refused(Wanted()) == [again]
