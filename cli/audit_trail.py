@@ -18,35 +18,38 @@ def verify(
     file: PipelineFile,
     head: Annotated[
         str | None,
-        typer.Option("--head", metavar="HASH", help="A hash that was noted elsewhere, of the trail as it was.", show_default=False),
+        typer.Option("--head", metavar="N:HASH", help="What was noted elsewhere of the trail as it was.", show_default=False),
     ] = None,
     json: AsJson = False,
     verbose: Verbose = False,
     log_format: Log = LogFormat.console,
 ) -> None:
-    """Checks the audit trail: that no line was changed, moved, left out or cut off, and that each record is what its last line says.
+    """Checks the audit trail: that no line was changed, moved, left out or cut off, and that each record is what the lines say.
 
-    Exit code 1 where anything is wrong. Note the hash that it prints somewhere else: with it nobody can write the trail anew.
+    Exit code 1 where anything is wrong. Note the head that it prints somewhere else: with it nobody can cut the trail, or write it anew.
 
     \b
     Examples:
       sluice audit verify pipeline.yaml
-      sluice audit verify pipeline.yaml --head 3f0a… --json
+      sluice audit verify pipeline.yaml --head 120:3f0a… --json
     """
     speak(verbose, log_format)
     from cli.answers import answer_json, answer_line, printable
-    from journal.audit_check import check
+    from journal.audit_check import Head, check
     from journal.opening import open_reader
     from journal.state import State
     from pipeline.load import load_pipeline
 
+    noted = None if head is None else Head.read(head)
     pipeline = load_pipeline(file)
-    with open_reader(pipeline) as reader, closing(State.open(pipeline.state)) as state, reader.view() as (db, _):
-        found = check(db, state.trail_head(reader.id), head)
+    with open_reader(pipeline) as reader, closing(State.open(pipeline.state)) as state:
+        kept = state.trail_head(reader.id)  # before the journal is looked at, which is never behind it
+        with reader.view() as (db, _):
+            found = check(db, kept, noted)
     if json:
         problems = [{"what": one.what, "line": one.line, "record": one.record} for one in found.findings]
-        told = {"sound": not problems, "lines": found.n, "records": found.records, "head": found.hash, "problems": problems}
-        answer_json({**told, "more_problems": found.more})
+        told = {"sound": not problems, "lines": found.n, "records": found.records, "before_digests": found.before_digests}
+        answer_json({**told, "head": found.hash, "anchor": f"{found.n}:{found.hash}", "problems": problems, "more_problems": found.more})
     else:
         for one in found.findings:
             where = f"line {one.line}: " if one.line is not None else f"{one.record}: " if one.record is not None else ""
@@ -54,7 +57,8 @@ def verify(
         if found.more:
             answer_line(f"and {found.more} more")
         word = "NOT sound" if found.findings else "sound"
-        answer_line(f"the audit trail is {word}: {found.n} lines, {found.records} records, head {found.hash}")
+        former = f" ({found.before_digests} held before digests)" if found.before_digests else ""
+        answer_line(f"the audit trail is {word}: {found.n} lines, {found.records} records{former}, head {found.n}:{found.hash}")
     raise typer.Exit(1 if found.findings else 0)
 
 
@@ -114,7 +118,7 @@ def told(line: Line) -> dict[str, Any]:
         "step": line.action,
         "dataset": line.dataset,
         "records": line.records,
-        "detail": dict(line.detail),
+        "detail": {name: value for name, value in line.detail.items() if name != "content"},
         "previous": line.previous,
         "hash": line.hash,
     }

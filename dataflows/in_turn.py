@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from journal import audit_trail, queueing
+from journal import audit_trail, evidence, queueing
 from journal.audit_trail import Step
 from journal.local import JournalWriter
 from journal.quarantine import QuarantineRecord, key_text, record_id
@@ -36,7 +36,8 @@ class Turns:
             return
         with self._journal.changing() as db:
             for dataset, ordinals in queueing.let_go(db, mine).items():
-                number = audit_trail.add(db, Step("released", audit_trail.SELF, dataset, ordinals))
+                number = audit_trail.head(db)[0] + 1
+                audit_trail.add(db, Step("released", audit_trail.SELF, dataset, ordinals, {"replay": number}))
                 queueing.send(db, ordinals, number)
 
 
@@ -91,7 +92,7 @@ class Turn:
         with self._journal.changing() as db:
             queueing.send_back(db, records, behind)
             for dataset, some in _by_dataset(records).items():
-                audit_trail.add(db, Step("waits", audit_trail.SELF, dataset, some))
+                audit_trail.add(db, Step("waits", audit_trail.SELF, dataset, some, digests=evidence.of(db, some)))
 
 
 def _by_dataset(records: Iterable[QuarantineRecord]) -> Mapping[str, list[int]]:

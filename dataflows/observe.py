@@ -73,14 +73,15 @@ class WatchMetrics:
         self.failed = Counter("sluice_tick_failures", "Times that it could not be done", ["tick"], registry=on)
         self.incidents = Gauge("sluice_incidents", "Incidents that are open", ["dataset", "kind"], registry=on)
         whose = ["dataset", "owner"]
+        took = [*whose, "quantile"]
         self.success = Gauge("sluice_quality_success_ratio", "Share of the last 30 days' changes that passed at once", whose, registry=on)
         self.budget = Gauge(
             "sluice_quality_error_budget_remaining_ratio", "What is left of 30 days' error budget, below 0 if overspent", whose, registry=on
         )
         self.open = Gauge("sluice_quarantine_open", "Records in quarantine that wait", whose, registry=on)
         self.open_age = Gauge("sluice_quarantine_age_seconds", "How long the oldest of them has waited", whose, registry=on)
-        self.detect = Gauge("sluice_time_to_detect_seconds", "From commit to quarantine, on average of 30 days", whose, registry=on)
-        self.resolve = Gauge("sluice_time_to_resolve_seconds", "From quarantine to resolution, on average of 30 days", whose, registry=on)
+        self.detect = Gauge("sluice_time_to_detect_seconds", "From commit to quarantine, of 30 days", took, registry=on)
+        self.resolve = Gauge("sluice_time_to_resolve_seconds", "From quarantine to resolution, of 30 days", took, registry=on)
         self.steps = Gauge("sluice_quality_manual_steps", "What people did about records in the last 30 days", whose, registry=on)
         self.freshness = Gauge("sluice_dataset_freshness_seconds", "Age of the newest change", whose, registry=on)
         self.delay = Gauge("sluice_dataset_delay_seconds", "From a commit at the source to the last sink", whose, registry=on)

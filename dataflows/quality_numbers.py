@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from journal import trends
 from journal.contracts import in_force as contracts_kept
@@ -13,8 +14,9 @@ from journal.history import History, Line, Sample
 from journal.ledger import Tally
 from journal.local import JournalReader
 from journal.quarantine import STATUSES
+from journal.refusals import Refusals
 from journal.state import State
-from journal.trends import Flow, Group, Waiting
+from journal.trends import Flow, Place, TimeGrid, Waiting
 from pipeline.model import Pipeline
 from quality.report.effectiveness import WINDOW, Budget, Effectiveness, budget, burn_down
 from quality.report.levels import Measured, delay_of, freshness_of, target_of
@@ -22,6 +24,8 @@ from quality.report.trend import Moment, Stretches, Trend
 
 if TYPE_CHECKING:
     from quality.contract import Contract
+
+T = TypeVar("T")
 
 _HOUR, _DAY = 3600, 86_400
 _WINDOWS = (("24 hours", _DAY), ("7 days", 7 * _DAY), ("30 days", WINDOW))
@@ -40,11 +44,11 @@ class QualityNumbers:
         self._lines = history
         with reader.view() as (db, _):
             self.stretches = Stretches.over(trends.begun(db), self.now)
-            self._base = min(self.stretches.width, _HOUR)
+            self._grid = TimeGrid(self.stretches.width, self.stretches.first, [self.now - seconds for _, seconds in _WINDOWS])
             self._counts = trends.counts(db, self.stretches.first, self.stretches.width)
             self._lately = trends.counts(db, self.now - WINDOW, _HOUR, rules=False)
-            self._flows = trends.flows(db, 0, self._base)
-            self.groups: Sequence[Group] = trends.groups(db)
+            self._flows = trends.flows(db, self._grid)
+            self.groups = trends.groups(db)
             self._waiting = trends.waiting(db)
             self.kept = contracts_kept(db)
             self.rule_totals = trends.rule_totals(db)
@@ -54,6 +58,10 @@ class QualityNumbers:
         self.known = {source: reader.resume(source) for source in pipeline.sources}
         self.sinks = state.sinks()
         self.refused = state.refused_statuses(list(pipeline.sinks))
+        with closing(Refusals.open(pipeline.state)) as refusals:
+            self._refused_flows = refusals.flows(pipeline.sinks, self._grid)
+            self._refused_changes = refusals.changes(pipeline.sinks, self._grid)
+            self.groups += refusals.groups(pipeline.sinks)
         self._told = state.sources()
         self._lags = {name: reader.lag(progress.seq)[1] for name, progress in self.sinks.items() if progress.journal == reader.id}
 
@@ -117,29 +125,37 @@ class QualityNumbers:
         """Over the last day, week and month, and since the journal began."""
         lately = self._lately.get(dataset, {}).get("", {})
         found = [
-            self._over(dataset, window, seconds, [tally for start, tally in lately.items() if start + _HOUR > self.now - seconds])
-            for window, seconds in _WINDOWS
+            self._over(dataset, window, seconds, [tally for start, tally in lately.items() if start + _HOUR > self.now - seconds], since)
+            for since, (window, seconds) in zip((3, 2, 1), _WINDOWS, strict=True)
         ]
-        return [*found, self._over(dataset, "", None, [self.totals.get(dataset, Tally())])]
+        return [*found, self._over(dataset, "", None, [self.totals.get(dataset, Tally())], 0)]
 
-    def _over(self, dataset: str, window: str, seconds: int | None, tallies: Collection[Tally]) -> Effectiveness:
-        since = 0.0 if seconds is None else self.now - seconds
-        flows = [flow for start, flow in self._flows.get(dataset, {}).items() if start + self._base > since]
-        detected, left = sum(flow.detected for flow in flows), sum(flow.left for flow in flows)
+    def _over(self, dataset: str, window: str, seconds: int | None, tallies: Collection[Tally], since: int) -> Effectiveness:
+        """Over what came in the last `seconds`: what is after at least so many (`since`) of the times of the grid."""
+        flow = Flow.together([flow for (_, recent), flow in self._all_flows(dataset) if recent >= since])
+        changes = [one for (_, recent), one in self._refused_changes.get(dataset, {}).items() if recent >= since]
+        refused = sum(one.refused for one in changes)
         return Effectiveness(
             window=window or "since the beginning",
             seconds=seconds,
             rows=sum(tally.rows for tally in tallies),
-            bad=sum(tally.quarantined + tally.dropped for tally in tallies),
-            released=sum(tally.released for tally in tallies),
-            detected=detected,
-            detect=sum(flow.detect for flow in flows) / detected if detected else None,
-            detect_worst=max((flow.detect_worst for flow in flows if flow.detect_worst is not None), default=None),
-            resolved=left,
-            resolve=sum(flow.resolve for flow in flows) / left if left else None,
-            resolve_worst=max((flow.resolve_worst for flow in flows if flow.resolve_worst is not None), default=None),
+            bad=sum(tally.quarantined + tally.dropped for tally in tallies) + refused,
+            released=sum(tally.released for tally in tallies) + sum(one.released for one in changes),
+            refused=refused,
+            detecting=flow.detect,
+            resolving=flow.resolve,
             steps=self._steps[window].get(dataset, 0),
         )
+
+    def _all_flows(self, dataset: str) -> Iterator[tuple[Place, Flow]]:
+        """What the gate held back and what single sinks refused."""
+        yield from self._flows.get(dataset, {}).items()
+        for flows in self._refused_flows.get(dataset, {}).values():
+            yield from flows.items()
+
+    def refused_changes(self, dataset: str) -> int:
+        """Changes that single sinks refused, and have not got since."""
+        return sum(one.refused - one.released for one in self._refused_changes.get(dataset, {}).values())
 
     def lately(self, dataset: str) -> Effectiveness:
         """Over the 30 days of the error budget."""
@@ -152,9 +168,7 @@ class QualityNumbers:
 
     def measured(self, dataset: str, lately: Effectiveness) -> Measured:
         """What the service level is compared with."""
-        return Measured(
-            self.freshness(dataset), self.delay(dataset), lately.complete, lately.success, detect=lately.detect, resolve=lately.resolve
-        )
+        return Measured(self.freshness(dataset), self.delay(dataset), lately.complete, lately.success, lately.detecting, lately.resolving)
 
     def sample(self, dataset: str) -> Sample:
         """How the dataset does at this moment."""
@@ -178,41 +192,47 @@ class QualityNumbers:
 
     def _moments(self, dataset: str) -> Iterator[Moment]:
         stretches = self.stretches
-        flows = [Flow() for _ in range(stretches.number)]
-        for start, flow in self._flows.get(dataset, {}).items():
-            place = stretches.place(start)
-            if place is not None:
-                _add(flows[place], flow)
+        flows = [Flow.together(parts) for parts in self._by_stretch(self._all_flows(dataset))]
+        changes = self._by_stretch(self._refused_changes.get(dataset, {}).items())
+        sinks = {sink: self._by_stretch(found.items()) for sink, found in self._refused_flows.get(dataset, {}).items()}
         looks: dict[int, list[Line]] = {}
         for line in self._history.get(dataset, ()):
             looks.setdefault(stretches.place(line.start) or 0, []).append(line)
         # backwards from what waits now, what waited at the end of each stretch
-        waits = self._waiting[dataset].open if dataset in self._waiting else 0
+        waits = self.waiting(dataset).open
         open_: list[int] = []
         for flow in reversed(flows):
             open_.insert(0, max(waits, 0))
             waits += flow.left - flow.entered
         for place, (begin, tally) in enumerate(zip(stretches.starts, self.rule_counts(dataset, ""), strict=True)):
             flow, seen = flows[place], looks.get(place, [])
+            by_sink = {sink: sum(part.entered for part in parts[place]) for sink, parts in sinks.items()}
             yield Moment(
                 begin,
-                *(tally.rows, tally.quarantined, tally.dropped, tally.released),
-                *(flow.entered, flow.left),
+                *(tally.rows, tally.quarantined, tally.dropped),
+                released=tally.released + sum(one.released for one in changes[place]),
+                entered=flow.entered,
+                left=flow.left,
                 open=seen[-1].open if seen else open_[place],
                 oldest=_worst([line.oldest for line in seen]),
                 freshness=_worst([line.freshness for line in seen]),
                 delay=_worst([line.delay for line in seen]),
-                detect=flow.detect / flow.detected if flow.detected else None,
-                resolve=flow.resolve / flow.left if flow.left else None,
+                detect=flow.detect.median,
+                detect_p95=flow.detect.p95,
+                resolve=flow.resolve.median,
+                resolve_p95=flow.resolve.p95,
+                refused=sum(one.refused for one in changes[place]),
+                by_sink={sink: number for sink, number in by_sink.items() if number},
             )
 
-
-def _add(whole: Flow, part: Flow) -> None:
-    whole.entered += part.entered
-    whole.detected += part.detected
-    whole.detect += part.detect
-    whole.left += part.left
-    whole.resolve += part.resolve
+    def _by_stretch(self, found: Iterable[tuple[Place, T]]) -> list[list[T]]:
+        """What is in each stretch of the trend."""
+        parts: list[list[T]] = [[] for _ in range(self.stretches.number)]
+        for (start, _), part in found:
+            place = self.stretches.place(start)
+            if place is not None:
+                parts[place].append(part)
+        return parts
 
 
 def _worst(values: Sequence[float | None]) -> float | None:

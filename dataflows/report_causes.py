@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
+from dataflows.hidden import shown_reason
 from journal.local import JournalReader
-from journal.quarantine import STATUSES, Cause, Reason, Wanted
+from journal.quarantine import STATUSES, Reason, Wanted
 from journal.state import State
 from journal.trends import Group, quarantined_at
 from pipeline.model import Pipeline
-from quality.judgement import MASKED
 from quality.report.model import Cause as CauseOnPage
 from quality.report.model import Pending, Step
 
@@ -28,13 +27,8 @@ def causes_of(
 ) -> tuple[list[CauseOnPage], int]:
     """The most frequent causes of a dataset, and how many more there are. Of `hidden` columns, and of a
     dataset that is `gone` from the pipeline, no values are shown."""
-    refused = [cause for cause in state.refused_causes(dataset) if cause.sink in pipeline.sinks]
-    chosen: list[Group | Cause] = [*(group for group in groups if group.dataset == dataset), *refused]
-    chosen.sort(key=lambda one: -one.records)
-    shown = [
-        _judged(pipeline, one, hidden, reader, gone) if isinstance(one, Group) else _refused(pipeline, one, hidden, state, gone)
-        for one in chosen[:MOST]
-    ]
+    chosen = sorted((group for group in groups if group.dataset == dataset), key=lambda one: -one.records)
+    shown = [_cause(pipeline, one, hidden, reader, state, gone) for one in chosen[:MOST]]
     return [one for one in shown if one is not None], max(len(chosen) - MOST, 0)
 
 
@@ -52,44 +46,36 @@ def approvals(pipeline: Pipeline, dataset: str, patched: int) -> list[Pending]:
     return [Pending(says, None, [look])]
 
 
-def _judged(pipeline: Pipeline, group: Group, hidden: Collection[str], reader: JournalReader, gone: bool) -> CauseOnPage | None:
+def _cause(
+    pipeline: Pipeline, group: Group, hidden: Collection[str], reader: JournalReader, state: State, gone: bool
+) -> CauseOnPage | None:
     first = max(group.statuses, key=lambda status: group.statuses[status])
-    found = reader.quarantined(Wanted(dataset=group.dataset, status=first, group=group.cause), limit=_SAMPLES)
+    wanted = Wanted(dataset=group.dataset, status=first, group=group.cause)
+    found = reader.quarantined(wanted, limit=_SAMPLES) if group.sink is None else state.refused(wanted, limit=_SAMPLES)
     if not found:
         return None  # somebody was faster
-    with reader.view() as (db, _):
-        since = quarantined_at(db, group.first)
-    reason = found[0].reasons[0]
-    samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
+    reason = shown_reason(found[0].reasons[0], None if gone else hidden)
+    samples = [] if gone else [_sample(shown_reason(record.reasons[0], hidden)) for record in found if record.erased_at is None]
     return CauseOnPage(
         group=group.cause,
         rule=reason.rule,
         column=reason.column,
-        message=_message(reason, hidden, gone),
+        message=_cut(reason.message, 4 * _LONGEST),
         records=group.records,
-        since=datetime.fromtimestamp(since, UTC),
+        since=datetime.fromtimestamp(_since(group, reader), UTC),
         samples=list(dict.fromkeys(samples)),
         command=_command(pipeline, "list", "--dataset", group.dataset, "--group", group.cause),
+        sink=group.sink,
         statuses={status: group.statuses[status] for status in STATUSES if status in group.statuses},
         steps=_steps(pipeline, group, reason, gone),
     )
 
 
-def _refused(pipeline: Pipeline, cause: Cause, hidden: Collection[str], state: State, gone: bool) -> CauseOnPage:
-    found = state.refused(Wanted(dataset=cause.dataset, group=cause.group), limit=_SAMPLES)
-    samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
-    return CauseOnPage(
-        group=cause.group,
-        rule=cause.reason.rule,
-        column=cause.reason.column,
-        message=_message(cause.reason, hidden, gone),
-        records=cause.records,
-        since=datetime.fromtimestamp(cause.first_at, UTC),
-        samples=list(dict.fromkeys(samples)),
-        command=_command(pipeline, "list", "--dataset", cause.dataset, "--group", cause.group),
-        sink=cause.sink,
-        statuses={"open": cause.records},
-    )
+def _since(group: Group, reader: JournalReader) -> float:
+    if group.since is not None:
+        return group.since
+    with reader.view() as (db, _):
+        return quarantined_at(db, group.first)
 
 
 def _steps(pipeline: Pipeline, group: Group, reason: Reason, gone: bool) -> list[Step]:
@@ -112,32 +98,11 @@ def _command(pipeline: Pipeline, what: str, *arguments: str) -> str:
     return " ".join(["sluice", "quarantine", what, *(shlex.quote(one) for one in (str(pipeline.file), *arguments))])
 
 
-def _sample(reason: Reason, hidden: Collection[str]) -> str:
-    """A value as the contract of today lets it be shown: what it calls sensitive by now may have been stored when it was not."""
+def _sample(reason: Reason) -> str:
     if reason.value is None:
         return "null"
-    value = reason.value
-    if hidden and reason.column is None:
-        value = _without(value, hidden)
-    elif reason.column in hidden:
-        value = MASKED
-    if not value:
-        return "empty text"
-    return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
+    return _cut(reason.value, _LONGEST) or "empty text"
 
 
-def _without(value: str, hidden: Collection[str]) -> str:
-    """The values of several columns (a JSON object), without those that are sensitive; all is hidden of what is no such thing."""
-    try:
-        found = json.loads(value)
-    except ValueError:
-        return MASKED
-    if not isinstance(found, dict):
-        return MASKED
-    return json.dumps({name: MASKED if name in hidden and one is not None else one for name, one in found.items()}, ensure_ascii=False)
-
-
-def _message(reason: Reason, hidden: Collection[str], gone: bool) -> str:
-    """What must hold; where values are hidden without what the record at hand had in its place."""
-    message = reason.message.partition(", got ")[0] if gone or hidden else reason.message
-    return message if len(message) <= 4 * _LONGEST else message[: 4 * _LONGEST] + "…"
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[:longest] + "…"

@@ -79,12 +79,15 @@ class Sampling:
                 (metrics.budget, numbers.budget(name, lately).remaining),
                 (metrics.open, sample.open),
                 (metrics.open_age, sample.oldest or 0.0),
-                (metrics.detect, lately.detect),
-                (metrics.resolve, lately.resolve),
                 (metrics.steps, lately.steps),
                 (metrics.freshness, sample.freshness),
                 (metrics.delay, sample.delay),
             )
+            whose = name, numbers.owner(name) or ""
             for gauge, value in values:
                 if value is not None:
-                    gauge.labels(name, numbers.owner(name) or "").set(value)
+                    gauge.labels(*whose).set(value)
+            for gauge, lengths in ((metrics.detect, lately.detecting), (metrics.resolve, lately.resolving)):
+                for share, length in (("0.5", lengths.median), ("0.95", lengths.p95)):
+                    if length is not None:
+                        gauge.labels(*whose, share).set(length)

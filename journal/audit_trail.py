@@ -6,6 +6,7 @@ person's values does not break the chain.
 
 from __future__ import annotations
 
+import base64
 import getpass
 import hashlib
 import json
@@ -25,6 +26,12 @@ SELF = "sluice"
 
 MOST_RECORDS = 10_000
 """Records that one line tells of, at most."""
+
+HELD, FOUND = "held", "found"
+"""Actions of nobody's: records have come into quarantine; records were there already when the trail began to tell of that."""
+
+DIGEST = 16
+"""Bytes of the digest of a record; see evidence.py."""
 
 _FIELDS = ("n", "at", "by", "system_user", "action", "dataset", "records", "first", "last", "detail", "previous", "hash")
 _SELECT = f"select {', '.join(_FIELDS)} from audit"
@@ -64,7 +71,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is to be told: `ordinals` are those of the records, ascending; `detail` are names, counts and digests."""
+    """What is to be told: `ordinals` are those of the records, ascending; `detail` are names, counts and digests.
+
+    `digests`: of a step that changed what records are, those of each as it is now, one behind the other.
+    """
 
     action: str
     by: str
@@ -72,6 +82,7 @@ class Step:
     ordinals: Sequence[int] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
     system_user: str | None = None
+    digests: bytes = b""
 
 
 def canonical(content: object) -> str:
@@ -128,9 +139,12 @@ def add(db: sqlite3.Connection, step: Step, at: float | None = None) -> int:
     begin = number + 1
     starts = range(0, len(step.ordinals), MOST_RECORDS)
     pieces = [step.ordinals[start : start + MOST_RECORDS] for start in starts] or [()]
-    for some in pieces:
+    for place, some in enumerate(pieces):
         number += 1
         detail = {**step.detail, "ordinals": ranges(some)} if some else dict(step.detail)
+        if step.digests:
+            mine = step.digests[place * MOST_RECORDS * DIGEST : (place + 1) * MOST_RECORDS * DIGEST]
+            detail["content"] = base64.b64encode(mine).decode("ascii")
         line = Line(
             number,
             round(time.time() if at is None else at, 6),
@@ -151,19 +165,17 @@ def add(db: sqlite3.Connection, step: Step, at: float | None = None) -> int:
     return begin
 
 
-def lines(db: sqlite3.Connection, after: int = 0) -> Iterator[Line]:
-    """Every line behind one, in order. Raises ValueError for one that cannot be read."""
-    for row in db.execute(f"{_SELECT} where n > ? order by n", (after,)):
+def lines(db: sqlite3.Connection, condition: str = "true order by n", given: Sequence[object] = ()) -> Iterator[Line]:
+    """The steps, all or some, without those that say how records came. Raises ValueError for a line that cannot be read."""
+    for row in db.execute(f"{_SELECT} where action not in ('{HELD}', '{FOUND}') and {condition}", given):
         told = dict(zip(_FIELDS, row, strict=True))
         yield Line(**{**told, "detail": json.loads(told["detail"])})
 
 
 def of_record(db: sqlite3.Connection, ordinal: int, sink: str | None = None) -> list[Line]:
     """The steps of one record, in order."""
-    found = db.execute(f"{_SELECT} where first <= ? and last >= ? order by n", (ordinal, ordinal))
-    told = (dict(zip(_FIELDS, row, strict=True)) for row in found)
-    steps = (Line(**{**one, "detail": json.loads(one["detail"])}) for one in told)
-    return [line for line in steps if line.concerns(ordinal, sink)]
+    found = lines(db, "first <= ? and last >= ? order by n", (ordinal, ordinal))
+    return [line for line in found if line.concerns(ordinal, sink)]
 
 
 def asked(db: sqlite3.Connection, number: int | None) -> tuple[str, str | None, str | None]:
@@ -187,5 +199,5 @@ def progress(db: sqlite3.Connection, request: str) -> tuple[int, int, int | None
 
 
 def latest(db: sqlite3.Connection, limit: int) -> list[Line]:
-    """The newest lines, in order."""
-    return list(lines(db, head(db)[0] - limit))
+    """The newest steps, in order."""
+    return list(lines(db, "true order by n desc limit ?", (limit,)))[::-1]

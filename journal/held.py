@@ -30,3 +30,11 @@ def released(db: sqlite3.Connection, writing: Writing, streams: Streams, of: tup
             given = found[0]
             db.execute("delete from held where id = ?", (given,))
         yield decode([Row(*found[2:])], streams[found[1]])
+
+
+def tables(db: sqlite3.Connection, source: str) -> frozenset[str]:
+    """Tables of a source for which changes are held, for all sinks."""
+    found = db.execute(
+        "select distinct table_name from held join stream on stream.id = held.stream where source = ? and sink is null", (source,)
+    )
+    return frozenset(table for (table,) in found)

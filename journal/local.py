@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from journal import held, quarantine, store
+from journal import evidence, held, quarantine, store
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, encode
 from journal.known import Known, Streams, known_of
@@ -186,10 +186,7 @@ class JournalWriter:
     def held_tables(self, source: str) -> frozenset[str]:
         """Tables of a source for which changes are held, for all sinks."""
         with reported(self._path):
-            found = self._db.execute(
-                "select distinct table_name from held join stream on stream.id = held.stream where source = ? and sink is null", (source,)
-            )
-            return frozenset(table for (table,) in found)
+            return held.tables(self._db, source)
 
     def start_over(self, source: str, tables: Mapping[str, TableSchema], above: int) -> None:
         """For `resync`: forgets, durably, where a source stands; each of its tables (`tables`: as they are now) is to be copied again.
@@ -267,7 +264,7 @@ class JournalWriter:
             with self._writing():
                 if of is not None and (of.source, of.table) not in self._newest:
                     self._stream(of.schema, of.source, of.table, None)
-                quarantine.write(self._db, records, self.seal)
+                evidence.hold(self._db, records, self.seal)
                 self.sitting.add(records)
             self._next_ordinal = max(self._next_ordinal, 1 + max(record.ordinal for record in records))
 

@@ -5,9 +5,9 @@ Of a journal in Kafka one process in each folder keeps the copy: ingest itself, 
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
-from journal import store
+from journal import evidence, store
 from journal.local import JournalReader, JournalWriter
 from journal.trouble import may_write
 from pipeline.errors import AlreadyRunningError, TransientError
@@ -16,6 +16,19 @@ from pipeline.model import Pipeline
 
 def open_writer(pipeline: Pipeline) -> JournalWriter:
     """Ingest's end, made if there is none. Raises as JournalWriter.open does; for topics, Refused and TransientError, too."""
+    with ExitStack() as held:
+        journal = held.enter_context(_writer(pipeline))
+        with journal.view() as db:
+            found = evidence.untold(db)
+        if found:
+            with journal.changing() as db:
+                evidence.tell_found(db, found)
+            journal.commit_beside()
+        held.pop_all()
+        return journal
+
+
+def _writer(pipeline: Pipeline) -> JournalWriter:
     if pipeline.journal.kafka is None:
         return JournalWriter.open(pipeline.state, pipeline.name, pipeline.journal)
     from journal.keeping import open_published

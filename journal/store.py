@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from journal import contracts, lookups, quarantine, sitting, trends, waiting
+from journal import contracts, evidence, lookups, quarantine, sitting, trends, waiting
 from journal.trouble import damaged, reading_uri, reported
 from pipeline.errors import JournalError, TerminalError
 
@@ -95,6 +95,7 @@ _NEW_COLUMNS = (
     ("quarantine", "replay", "integer"),
     ("quarantine", "erased_at", "real"),
     ("quarantine", "given", "integer"),
+    ("quarantine", evidence.SALT, "blob"),
 )
 """Table, column and its declaration: in the order in which they came, behind those that `_TABLES` has."""
 
@@ -116,16 +117,22 @@ def open_for_writing(
         _make(path, pipeline, number or str(uuid.uuid4()), fill)
     with reported(path):
         db = _checked(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0), path, pipeline)
-        if pragma(db, "user_version") < FORMAT:
+        if _former(db):
             _bring_up(db)
         return db
+
+
+def _former(db: sqlite3.Connection) -> bool:
+    """Whether anything is missing that has come since the file was made."""
+    return pragma(db, "user_version") < FORMAT or not _has(db, *_NEW_COLUMNS[-1][:2])
 
 
 def _bring_up(db: sqlite3.Connection) -> None:
     """From a former format to ours."""
     db.execute("begin immediate")
     _add(db)
-    sitting.fill(db)
+    if pragma(db, "user_version") < FORMAT:
+        sitting.fill(db)
     db.execute(f"pragma user_version = {FORMAT}")
     db.execute("commit")
 
@@ -135,10 +142,14 @@ def _add(db: sqlite3.Connection) -> None:
     for statement in _NEW_TABLES:
         db.execute(statement)
     for table, column, declared in _NEW_COLUMNS:
-        if not any(name == column for _, name, *_ in db.execute(f"pragma table_info({table})")):
+        if not _has(db, table, column):
             db.execute(f"alter table {table} add column {column} {declared}")
     for statement in _NEW_INDEXES:
         db.execute(statement)
+
+
+def _has(db: sqlite3.Connection, table: str, column: str) -> bool:
+    return any(name == column for _, name, *_ in db.execute(f"pragma table_info({table})"))
 
 
 def remove(folder: Path) -> None:
@@ -168,12 +179,9 @@ def open_for_reading(folder: Path, pipeline: str) -> sqlite3.Connection:
     with reported(path):
         db = sqlite3.connect(reading_uri(path), uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
         _checked(db, path, pipeline)
-        if (version := pragma(db, "user_version")) < FORMAT:
+        if _former(db):
             db.close()
-            raise JournalError(
-                f"{path} was made by an older Sluice (format {version}, this one reads {FORMAT})",
-                hint="`sluice sync` or `sluice run` brings it up to date",
-            )
+            raise JournalError(f"{path} was made by an older Sluice", hint="`sluice sync` or `sluice run` brings it up to date")
         return db
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from journal.audit_trail import SELF
 from journal.ledger import Tally
+from journal.lengths import KINDS, Lengths, kind_of, with_logarithm
 from journal.quarantine import RESOLVED, UNRESOLVED
 
 INDEX = """create index if not exists quarantine_by_time on quarantine
@@ -19,18 +20,45 @@ _SUMS = "sum(rows), sum(quarantined), sum(dropped), sum(evaluated), sum(failed),
 
 @dataclass(slots=True)
 class Flow:
-    """Records that came into quarantine, and records that left it, within a stretch of time; sums of seconds and the longest.
+    """Records that came into quarantine, and records that left it, within a stretch of time.
 
-    `detect` is from commit to quarantine, of the `detected` records whose commit has a time; `resolve` from quarantine to resolution.
+    `detect` is from commit to quarantine, of those whose commit has a time; `resolve` from quarantine to resolution.
     """
 
     entered: int = 0
-    detected: int = 0
-    detect: float = 0.0
-    detect_worst: float | None = None
     left: int = 0
-    resolve: float = 0.0
-    resolve_worst: float | None = None
+    detect: Lengths = field(default_factory=Lengths)
+    resolve: Lengths = field(default_factory=Lengths)
+
+    @classmethod
+    def together(cls, parts: Sequence[Flow]) -> Flow:
+        """Several as one."""
+        lengths = (Lengths.together(part.detect for part in parts), Lengths.together(part.resolve for part in parts))
+        return cls(sum(part.entered for part in parts), sum(part.left for part in parts), *lengths)
+
+
+Place = tuple[int, int]
+"""The start of a stretch of time, in seconds since 1970, and how many of the times that were asked about are not after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeGrid:
+    """Stretches of time of `width` seconds, each of them cut where one of the times `since` is in it. Those before `first` are one."""
+
+    width: int
+    first: int
+    since: Sequence[float]
+
+    def sql(self, at: str) -> str:
+        """Where a time (SQL) is, as a number that `place` understands."""
+        width, first = self.width, self.first // self.width - 1
+        recent = " + ".join(["0", *(f"({at} >= {one!r})" for one in self.since)])
+        return f"(max(cast({at} as integer) / {width}, {first}) * {len(self.since) + 1} + {recent})"
+
+    def place(self, number: int) -> Place:
+        """The place that a number says."""
+        start, recent = divmod(number, len(self.since) + 1)
+        return start * self.width, recent
 
 
 @dataclass(slots=True)
@@ -54,12 +82,17 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One cause: how many of its records have which status, and the ordinal of its first that waits."""
+    """One cause: how many of its records have which status, and the ordinal of its first that waits.
+
+    Of what a single `sink` refused it is told `since` when, too, in seconds since 1970.
+    """
 
     cause: str
     dataset: str
     statuses: Mapping[str, int]
     first: int
+    sink: str | None = None
+    since: float | None = None
 
     @property
     def records(self) -> int:
@@ -102,27 +135,40 @@ def waiting(db: sqlite3.Connection) -> dict[str, Waiting]:
     return found
 
 
-def flows(db: sqlite3.Connection, since: float, width: int) -> dict[str, dict[int, Flow]]:
-    """Dataset -> start of a stretch of `width` seconds -> what came into quarantine and left it."""
-    found: dict[str, dict[int, Flow]] = {}
-    known = "case when committed_at > 0 then max(quarantined_at - committed_at / 1e6, 0.0) end"
-    entered = db.execute(
-        f"""select dataset, cast(quarantined_at as integer) / :width, count(*), count({known}), total({known}), max({known})
-            from quarantine where quarantined_at >= :since group by 1, 2""",
-        {"width": width, "since": since},
-    )
-    for dataset, place, number, detected, detect, worst in entered:
-        found.setdefault(dataset, {})[place * width] = Flow(number, detected, detect, worst)
-    left = db.execute(
-        f"""select dataset, cast(resolved_at as integer) / :width, count(*), total(max(resolved_at - quarantined_at, 0.0)),
-                max(max(resolved_at - quarantined_at, 0.0))
-            from quarantine where resolved_at >= :since and status in {RESOLVED} group by 1, 2""",
-        {"width": width, "since": since},
-    )
-    for dataset, place, number, resolve, worst in left:
-        flow = found.setdefault(dataset, {}).setdefault(place * width, Flow())
-        flow.left, flow.resolve, flow.resolve_worst = number, resolve, worst
+def flows(db: sqlite3.Connection, grid: TimeGrid) -> dict[str, dict[Place, Flow]]:
+    """Dataset -> place -> what came into quarantine then and what left it."""
+    found: dict[str, dict[Place, Flow]] = {}
+    for dataset, place, what, kind, number, total, worst in with_logarithm(db).execute(flow_query("quarantine", grid, "dataset")):
+        flow = found.setdefault(dataset, {}).setdefault(grid.place(place), Flow())
+        count_flow(flow, what, kind, number, total, worst)
     return found
+
+
+def flow_query(records: str, grid: TimeGrid, by: str) -> str:
+    """Counts of records (a table) `by` some columns: these, the place, whether they `left`, the kind of length (null: none), how many,
+    the seconds in all, and at most. Reads an index of these columns alone, if there is one."""
+    known = "case when committed_at > 0 then max(quarantined_at - committed_at / 1e6, 0.0) end"
+    lasted = "max(resolved_at - quarantined_at, 0.0)"
+    queries = []
+    for at, length, which in (("quarantined_at", known, ""), ("resolved_at", lasted, f"where resolved_at >= 0 and status in {RESOLVED}")):
+        # one number to group by: what has to be sorted is small
+        place = f"{grid.sql(at)} * {KINDS} + coalesce({kind_of(length)}, 0)"
+        queries.append(
+            f"""select {by}, place / {KINDS} as place, {int(at == "resolved_at")} as gone, place % {KINDS} as kind, number, total, worst
+                from (select {by}, {place} as place, count(*) as number, total({length}) as total, max({length}) as worst
+                      from {records} {which} group by {by}, place)"""
+        )
+    return " union all ".join(queries)
+
+
+def count_flow(flow: Flow, left: int, kind: int, number: int, total: float, worst: float | None) -> None:
+    """Counts a line of `flow_query`."""
+    if left:
+        flow.left += number
+    else:
+        flow.entered += number
+    if kind:
+        (flow.resolve if left else flow.detect).add(kind, number, total, worst)
 
 
 def groups(db: sqlite3.Connection) -> list[Group]:

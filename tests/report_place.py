@@ -11,11 +11,15 @@ from typing import Any
 
 from msgspec import structs
 
-from journal.local import JournalWriter
-from journal.quarantine import QuarantineRecord
+from journal.contracts import put
+from journal.local import JournalReader, JournalWriter
+from journal.quarantine import QuarantineRecord, record_id
 from journal.schema import TableSchema
+from journal.state import State
 from pipeline.load import load_pipeline
 from pipeline.model import Pipeline
+from quality.contract_reading import load_contract
+from sinks.base import Counts, Cursor
 from tests.contract_text import contract_of
 from tests.invoking import sluice
 from tests.journal_cases import ORDERS, changes, record
@@ -78,6 +82,35 @@ class Shop:
             )  # fmt: skip
             writer.quarantine(given)
             writer.commit("portal", "w")
+
+    def write_contract(self, contract: str, version: str = "1.0.0") -> None:
+        """The contract's file."""
+        (self.folder / "orders.yaml").write_text(contract_of(contract).replace("version: 1.0.0", f"version: {version}"))
+
+    def put_in_force(self, by: str | None = None) -> None:
+        """The contract in the file is in force."""
+        file = self.folder / "orders.yaml"
+        contract = load_contract(file)
+        with self.journal() as writer, writer.changing() as db:
+            put(db, "orders", (contract.id, contract.version, contract.fingerprint), file.read_text(), writer.next_ordinal, by)
+            writer.commit_beside()
+
+    def sink(self, counts: Counts, behind: int = 0, sink: str = "lake") -> None:
+        """A sink has settled so much of `orders`, and lacks the last so many entries."""
+        pipeline = self.pipeline
+        with JournalReader.open(pipeline.state, pipeline.name) as reader, closing(State.open(pipeline.state)) as state:
+            seq = reader.last_seq() - behind
+            cursor = Cursor(reader.id, seq, counts={"orders": counts}).encode()
+            state.sink_progress(sink, state="running", error=None, journal=reader.id, seq=seq, cursor=cursor)
+
+    def refuse(self, *records: QuarantineRecord, rows: int = 10, sink: str = "lake") -> list[str]:
+        """A sink has taken so many changes of `orders`, of which it refused these. Returns their ids."""
+        pipeline = self.pipeline
+        with JournalReader.open(pipeline.state, pipeline.name) as reader, closing(State.open(pipeline.state)) as state:
+            given = [structs.replace(one, id=record_id(reader.id, one.ordinal, sink), sink=sink) for one in records]
+            state.keep_refused(sink, given, reader.last_seq())
+        self.sink(Counts(delivered=rows - len(records), quarantined=len(records)), sink=sink)
+        return [one.id for one in given]
 
     def report(self, dataset: str = "orders") -> tuple[dict[str, Any], str]:
         """The JSON file and the page of a dataset."""

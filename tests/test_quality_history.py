@@ -17,6 +17,8 @@ from dataflows.watch import Watched
 from journal import trends
 from journal.history import KEPT, History, Sample
 from journal.local import JournalReader
+from journal.refusals import SETTLED, changes_query
+from journal.trends import TimeGrid, flow_query
 from tests.report_place import Shop, held
 
 
@@ -87,11 +89,24 @@ def test_what_reports_ask_of_quarantine_is_read_from_an_index_alone(shop: Shop) 
     asked: list[str] = []
     with JournalReader.open(pipeline.state, pipeline.name) as reader, reader.view() as (db, _):
         db.set_trace_callback(asked.append)
-        trends.flows(db, 0, 3600)
+        trends.flows(db, TimeGrid(3600, 0, [1.0, 2.0]))
         trends.waiting(db)
         trends.groups(db)
         db.set_trace_callback(None)
-        assert len(asked) == 5
+        queries = [query for query in asked if "log2(1.0)" not in query]
+        assert len(queries) == 4
+        for query in queries:
+            steps = [str(line[3]) for line in db.execute(f"explain query plan {query}") if "quarantine" in str(line[3])]
+            assert steps
+            assert all("COVERING INDEX" in step for step in steps), steps
+
+
+def test_what_reports_ask_of_refused_rows_is_read_from_an_index_alone(shop: Shop) -> None:
+    shop.fill()
+    shop.refuse(held(1), held(2))
+    with closing(sqlite3.connect(shop.pipeline.state / "state.db")) as db:
+        asked = [flow_query(SETTLED, TimeGrid(3600, 0, [1.0]), "dataset, sink"), changes_query(TimeGrid(3600, 0, [1.0]))]
         for query in asked:
-            plan = " ".join(str(line[3]) for line in db.execute(f"explain query plan {query}"))
-            assert "COVERING INDEX" in plan, plan
+            plan = " ".join(str(line[3]) for line in db.execute(f"explain query plan {query}", {"sinks": '["lake"]'}))
+            assert "SEARCH refused USING COVERING INDEX refused_by_time" in plan, plan
+            assert "SCAN refused" not in plan, plan

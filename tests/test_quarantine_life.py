@@ -45,7 +45,7 @@ def test_a_record_tells_its_story_and_the_trail_is_sound(life: Life) -> None:
     shown = life.run("quarantine show", first).out
     assert "ann@example.com" in shown
     sound = life.step("audit verify")
-    assert (sound["sound"], sound["lines"], sound["records"]) == (True, 4, 3)
+    assert (sound["sound"], sound["lines"], sound["records"]) == (True, 5, 3)  # one of how they came
     assert life.step("audit verify", "--head", sound["head"])["sound"]
     assert [line["step"] for line in life.step("audit list")] == ["fix", "approve", "replay", "resolved"]
     assert [line["step"] for line in life.step("audit list", second)] == ["fix"]
@@ -65,7 +65,7 @@ def _tamper(life: Life, *statements: str) -> None:
     [
         ("update audit set by = 'bo@example.com' where n = 2", "line 2: the line was changed"),
         ("delete from audit where n = 2", "line 2 is missing"),
-        ("delete from audit where n = 3", "was cut or written anew"),
+        ("delete from audit where n = 4", "was cut or written anew"),
         ("update audit set n = 9 where n = 1", "missing"),
         ("update quarantine set status = 'approved' where ordinal = 3", "is approved, and the trail says open"),
         ("update quarantine set status = 'open' where ordinal = 1", "is open, and the trail says discarded"),
@@ -77,7 +77,7 @@ def _tamper(life: Life, *statements: str) -> None:
             "update quarantine set approved_by = 'bo@example.com' where ordinal = 2",
             "is approved by bo@example.com, and the trail says by nobody",
         ),
-        ("delete from quarantine where ordinal = 2", "line 2: records that it tells of are not there: 1"),
+        ("delete from quarantine where ordinal = 2", "the record is gone, and line 1 tells of it"),
     ],
 )
 def test_whoever_changes_the_trail_or_a_record_behind_its_back_is_found_out(life: Life, statement: str, said: str) -> None:
@@ -158,7 +158,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(life: Life, argument
     done = life.run(f"quarantine {command}", *(first if one == "1" else one for one in rest))
     assert (done.code, said in done.err) == (2, True), f"{done.code}: {done.err}"
     assert [one["status"] for one in life.list()] == ["open"] * 3
-    assert life.step("audit verify")["lines"] == 0
+    assert life.step("audit list") == []
     assert second
 
 

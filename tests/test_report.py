@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from journal.lengths import Lengths
 from quality.report.effectiveness import Budget, Effectiveness
 from quality.report.levels import LevelLine
 from quality.report.model import (
@@ -140,15 +141,19 @@ def _rich() -> DatasetReport:
             100,
             n,
             1,
-            0,
-            n,
-            n // 2,
+            released=0,
+            entered=n,
+            left=n // 2,
             open=n,
             oldest=60.0 * n,
             freshness=9.0,
             delay=1.0,
             detect=2.0,
+            detect_p95=5.0,
             resolve=n,
+            resolve_p95=2.0 * n,
+            refused=1,
+            by_sink={HOSTILE: 1},
             budget=0.5,
         )
         for n in range(20)
@@ -157,7 +162,7 @@ def _rich() -> DatasetReport:
         _report(HOSTILE),
         trend=Trend(86_400, "day", moments),
         budget=Budget(0.99, True, 2_592_000, 1000, 10.0, 5),
-        effectiveness=[Effectiveness("30 days", 2_592_000, 1000, 7, 2, 7, 1.0, 2.0, 3, 4.0, 5.0, 6)],
+        effectiveness=[Effectiveness("30 days", 2_592_000, 1000, 7, 2, 1, Lengths.of([1.0, 2.0]), Lengths.of([4.0, 5.0, 60.0]), 6)],
         levels=[LevelLine("freshness", HOSTILE, "at most 1 h", "2 h", "missed"), LevelLine("retention", None, "3 y", "no", "told")],
         freshness_level=3600.0,
         heat=[Cell("required", HOSTILE, 7, 1000), Cell("sql", "amount", 0, 1000)],

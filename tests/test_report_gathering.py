@@ -17,13 +17,9 @@ from msgspec import structs
 from cli.main import app
 from journal.audit_trail import SELF, Step, add
 from journal.audits import Audited, Audits
-from journal.contracts import put
-from journal.local import JournalReader
 from journal.quarantine import Reason
 from journal.schema import Column
-from journal.state import State
-from quality.contract_reading import load_contract
-from sinks.base import Counts, Cursor
+from sinks.base import Counts
 from tests.contract_text import contract_of
 from tests.journal_cases import ORDERS
 from tests.report_place import CONTRACT, Shop, held
@@ -137,7 +133,7 @@ def test_every_command_is_one_that_the_program_understands(shop: Shop) -> None:
     statuses = ("open", "patched", "approved", "rule-changed", "failed-again")
     rules = enumerate(statuses)
     shop.fill(*(held(100 + n, status=status, reasons=(Reason(f"rule {n}", "a b'c", "is", "1"),)) for n, status in rules))
-    _in_force(shop)
+    shop.put_in_force()
     _change_contract(shop, "      - {name: note, logicalType: string}\n", "")
     with closing(Audits.open(shop.pipeline.state)) as audits:
         for kind in ("disagreement", "latency"):
@@ -152,23 +148,15 @@ def test_every_command_is_one_that_the_program_understands(shop: Shop) -> None:
         place.make_context(command, words)  # raises for what it does not understand
 
 
-def _sink(shop: Shop, counts: Counts, behind: int = 0) -> None:
-    pipeline = shop.pipeline
-    with closing(State.open(pipeline.state)) as state, JournalReader.open(pipeline.state, pipeline.name) as reader:
-        seq = reader.last_seq() - behind
-        cursor = Cursor(reader.id, seq, counts={"orders": counts}).encode()
-        state.sink_progress("lake", state="running", error=None, journal=reader.id, seq=seq, cursor=cursor)
-
-
 def test_a_sink_that_has_not_caught_up_says_so_and_one_that_has_lost_rows_is_bad(shop: Shop) -> None:
     shop.fill(held(100))
-    _sink(shop, Counts(delivered=4), behind=1)
+    shop.sink(Counts(delivered=4), behind=1)
     told, page = shop.report()
     assert (told["sinks"][0]["verdict"], told["verdict"]) == ("on its way", "attention")
     assert "has not caught up yet" in page
-    _sink(shop, Counts(delivered=8, filtered=1))
+    shop.sink(Counts(delivered=8, filtered=1))
     assert shop.report()[0]["sinks"][0]["verdict"] == "balanced"
-    _sink(shop, Counts(delivered=7, filtered=1))
+    shop.sink(Counts(delivered=7, filtered=1))
     told, page = shop.report()
     assert (told["sinks"][0]["verdict"], told["verdict"], told["headline"]) == ("unbalanced", "bad", "The counts do not add up")
 
@@ -191,12 +179,53 @@ def test_effectiveness_counts_how_soon_records_were_seen_and_resolved(shop: Shop
     told, _ = shop.report()
     day = told["effectiveness"][0]
     assert (day["window"], day["rows"], day["bad"], day["detected"], day["resolved"]) == ("24 hours", 10, 3, 2, 2)
-    assert (day["detect"], day["detect_worst"]) == (pytest.approx(15), pytest.approx(20))
-    assert (day["resolve"], day["resolve_worst"]) == (pytest.approx(50), pytest.approx(60))
+    assert (day["detect"], day["detect_p95"], day["detect_worst"]) == pytest.approx((15, 20, 20))
+    assert (day["resolve"], day["resolve_p95"], day["resolve_worst"]) == pytest.approx((50, 60, 60))
     assert day["success"] == pytest.approx(0.7)
     index = json.loads((shop.folder / "out" / "index.json").read_text())
     (owner,) = index["owners"]
     assert (owner["owner"], owner["effectiveness"][0]["resolve"]) == ("ann@example.com", pytest.approx(50))
+
+
+def test_what_a_single_sink_refused_counts_and_is_told_as_that(shop: Shop) -> None:
+    now = time.time()
+    reason = Reason("type", "amount", "the sink holds no number of 40 digits", "9" * 40)
+    waits, late = held(1, reasons=(reason,)), held(2, reasons=(reason,), quarantined_at=now, status="resolved", resolved_at=now)
+    shop.fill(held(100))
+    shop.refuse(waits, structs.replace(waits, ordinal=3, status="patched"), late, rows=9)
+    shop.sink(Counts(delivered=7, quarantined=2))
+    told, page = shop.report()
+    assert (told["open_quarantine"], told["statuses"], told["refused"]) == (3, {"open": 2, "patched": 1, "resolved": 1}, 2)
+    assert told["pass_rate"] == pytest.approx(0.7)
+    cause = next(one for one in told["causes"] if one["sink"] == "lake")
+    assert (cause["records"], cause["statuses"]) == (2, {"open": 1, "patched": 1})
+    assert [shlex.split(step["command"])[2] for step in cause["steps"]] == ["approve", "fix", "discard"]
+    assert "refused by the sink <bdi>lake</bdi> alone" in page
+    (sink,) = told["sinks"]
+    assert (sink["quarantined"], sink["refused"], sink["verdict"]) == (3, 2, "balanced")
+    for over in told["effectiveness"]:
+        assert (over["rows"], over["bad"], over["refused"], over["released"], over["resolved"]) == (10, 4, 3, 1, 1)
+        assert (over["success"], over["complete"], over["resolve"]) == pytest.approx((0.6, 0.7, 0))
+    moments = told["trend"]["moments"]
+    assert sum(one["entered"] for one in moments) == 4
+    assert sum(one["by_sink"].get("lake", 0) for one in moments) == 3
+    assert sum(one["left"] for one in moments) == 1
+    assert moments[-1]["open"] == 3
+    assert [one["detect_p95"] for one in moments if one["entered"]] == pytest.approx([3], rel=0.01)
+    assert '<th scope="col" class="n">refused by lake</th>' in page
+    assert told["budget"]["spent"] == 3
+
+
+def test_a_change_that_several_sinks_refused_counts_once_and_until_all_have_it(shop: Shop) -> None:
+    shop.fill()
+    file = shop.file.read_text()
+    shop.file.write_text(file + "  pond: {type: duckdb, path: pond.duckdb}\n")
+    for sink, changed in (("lake", {"status": "resolved", "resolved_at": time.time()}), ("pond", {})):
+        shop.refuse(held(1, **changed), held(2, status="resolved", resolved_at=time.time()), sink=sink)
+    day = shop.report()[0]["effectiveness"][0]
+    assert (day["bad"], day["refused"], day["released"], day["resolved"]) == (2, 2, 1, 3)
+    shop.file.write_text(file)  # what a sink refused that is gone is nobody's any more
+    assert shop.report()[0]["effectiveness"][0]["released"] == 2
 
 
 def test_a_step_of_a_person_counts_once_however_many_lines_tell_of_it(shop: Shop) -> None:
@@ -244,15 +273,6 @@ def test_a_disagreement_of_the_engines_is_told_with_both_verdicts_and_without_wh
     assert "4711-secret" not in page + json.dumps(told)
 
 
-def _in_force(shop: Shop, by: str | None = None) -> None:
-    """Puts the contract in the file in force."""
-    file = shop.folder / "orders.yaml"
-    contract = load_contract(file)
-    with shop.journal() as writer, writer.changing() as db:
-        put(db, "orders", (contract.id, contract.version, contract.fingerprint), file.read_text(), writer.next_ordinal, by)
-        writer.commit_beside()
-
-
 def _change_contract(shop: Shop, before: str, after: str, version: str = "2.0.0") -> None:
     file = shop.folder / "orders.yaml"
     assert before in file.read_text()
@@ -261,7 +281,7 @@ def _change_contract(shop: Shop, before: str, after: str, version: str = "2.0.0"
 
 def test_a_contract_that_waits_for_approval_is_told_with_what_it_breaks(shop: Shop) -> None:
     shop.fill()
-    _in_force(shop)
+    shop.put_in_force()
     _change_contract(shop, "      - {name: note, logicalType: string}\n", "")
     told, page = shop.report()
     (pending,) = told["pending"]
@@ -270,7 +290,7 @@ def test_a_contract_that_waits_for_approval_is_told_with_what_it_breaks(shop: Sh
     assert shlex.split(pending["steps"][-1]["command"])[:5] == ["sluice", "contract", "approve", str(shop.file.resolve()), "orders"]
     assert (told["verdict"], told["contract"], told["contract_written"]) == ("attention", "orders 1.0.0", "2.0.0")
     assert "which is not in force" in page
-    _in_force(shop, by="bo@example.com")
+    shop.put_in_force(by="bo@example.com")
     told, _ = shop.report()
     assert (told["verdict"], told["pending"], told["contract"]) == ("good", [], "orders 2.0.0")
     assert "orders 2.0.0 came into force, approved by bo@example.com" in [change["says"] for change in told["changes"]]
@@ -278,7 +298,7 @@ def test_a_contract_that_waits_for_approval_is_told_with_what_it_breaks(shop: Sh
 
 def test_a_contract_that_is_broken_in_its_file_leaves_the_former_one_judging(shop: Shop) -> None:
     shop.fill(held(100))
-    _in_force(shop)
+    shop.put_in_force()
     _change_contract(shop, "kind: DataContract", "kind: DataContrat")
     told, _ = shop.report()
     (pending,) = told["pending"]
@@ -289,7 +309,7 @@ def test_a_contract_that_is_broken_in_its_file_leaves_the_former_one_judging(sho
 
 def test_what_will_be_confidential_with_the_next_start_is_hidden_already(shop: Shop) -> None:
     shop.fill(held(100, reasons=(Reason("amount-positive", "amount", "is positive", "4711-secret"),)))
-    _in_force(shop)
+    shop.put_in_force()
     assert "4711-secret" in shop.report()[1]
     _change_contract(shop, "logicalType: number\n", "logicalType: number\n        classification: confidential\n", "1.1.0")
     told, page = shop.report()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from journal.lengths import Lengths
 from quality.report.effectiveness import Effectiveness, budget, budgets_together, burn_down, together
 from quality.report.levels import DEFAULT_TARGET, Measured, freshness_of, level_lines, target_of
 from quality.report.trend import LONGEST, Moment, Stretches
@@ -59,8 +60,8 @@ def test_nothing_yet_is_one_stretch() -> None:
         (ServiceLevel("completeness", 99.5, "percent"), Measured(complete=0.995), "met", "at least 99.5 %"),
         (ServiceLevel("completeness", 0.999), Measured(complete=0.9989), "missed", "at least 99.9 %"),
         (ServiceLevel("errorRate", 1, "%"), Measured(first_pass=0.98), "missed", "at most 1 %"),
-        (ServiceLevel("timeToDetect", 10, "s"), Measured(detect=4), "met", "at most 10 s"),
-        (ServiceLevel("timeToRepair", 1, "d"), Measured(resolve=2 * DAY), "missed", "at most 1 d"),
+        (ServiceLevel("timeToDetect", 10, "s"), Measured(detecting=Lengths.of([2, 4, 10])), "met", "at most 10 s"),
+        (ServiceLevel("timeToRepair", 1, "d"), Measured(resolving=Lengths.of([60] * 9 + [2 * DAY])), "missed", "at most 1 d"),
         (ServiceLevel("endOfLife", "2026-11-20"), Measured(), "missed", "not before 2026-11-20"),
         (ServiceLevel("endOfSupport", "2027-01-01T00:00:00Z"), Measured(), "met", "not before 2027-01-01"),
         (ServiceLevel("generalAvailability", "2027-01-01"), Measured(), "told", "from 2027-01-01"),
@@ -102,13 +103,14 @@ def test_the_burn_down_ends_at_what_is_left() -> None:
 
 
 def test_an_owner_is_judged_by_all_datasets_together() -> None:
-    one = Effectiveness("30 days", DAY, rows=100, bad=10, detected=10, detect=2.0, detect_worst=5.0, resolved=0, steps=3)
+    one = Effectiveness("30 days", DAY, rows=100, bad=10, detecting=Lengths.of([2.0, 5.0]), steps=3)
     other = Effectiveness(
-        "30 days", DAY, rows=300, bad=2, released=2, detected=30, detect=6.0, resolved=2, resolve=50.0, resolve_worst=60.0
+        "30 days", DAY, rows=300, bad=2, released=2, detecting=Lengths.of([6.0]), resolving=Lengths.of([40.0, 60.0]), refused=1
     )
     both = together([one, other])
     assert (both.rows, both.success, both.complete) == pytest.approx((400, 0.97, 0.975))
-    assert (both.detect, both.detect_worst, both.resolve, both.resolve_worst, both.steps) == pytest.approx((5.0, 5.0, 50.0, 60.0, 3))
+    assert (both.detecting.median, both.detecting.worst) == pytest.approx((5.0, 6.0))
+    assert (both.resolving.median, both.resolving.p95, both.resolved, both.refused, both.steps) == pytest.approx((50.0, 60.0, 2, 1, 3))
     budgets = budgets_together([budget(0.9, True, 100, 10, 0), budget(0.99, False, 300, 2, 2)])
     assert (budgets.rows, budgets.spent, budgets.agreed) == (400, 10, False)
     assert budgets.remaining == pytest.approx(1 - 10 / 13)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from journal.lengths import Lengths
 from quality.report.trend import Moment
 
 WINDOW = 30 * 86_400
@@ -13,10 +14,11 @@ WINDOW = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Effectiveness:
-    """Over one stretch of time, such as `30 days`. Lengths of time in seconds, on average and at worst; None where nothing is known.
+    """Over one stretch of time, such as `30 days`.
 
-    rows       changes read; bad: those that were quarantined or dropped; released: those of them that reached the sinks after all
-    detected   records whose time from commit to quarantine is known; resolved: records that left quarantine
+    rows       changes read; bad: those that were quarantined, dropped or refused; released: those of them that reached the sinks after all
+    refused    of those that are bad, changes that the contract let pass and single sinks refused
+    detecting  from commit to quarantine, of the records of which that is known; resolving: from quarantine until they left it
     steps      what people did: fixes, approvals, replays, discards, …; None where nobody wrote that down
     """
 
@@ -25,13 +27,15 @@ class Effectiveness:
     rows: int = 0
     bad: int = 0
     released: int = 0
-    detected: int = 0
-    detect: float | None = None
-    detect_worst: float | None = None
-    resolved: int = 0
-    resolve: float | None = None
-    resolve_worst: float | None = None
+    refused: int = 0
+    detecting: Lengths = field(default_factory=Lengths)
+    resolving: Lengths = field(default_factory=Lengths)
     steps: int | None = None
+
+    @property
+    def resolved(self) -> int:
+        """Records that left quarantine."""
+        return self.resolving.number
 
     @property
     def success(self) -> float | None:
@@ -85,7 +89,7 @@ def burn_down(moments: Sequence[Moment], whole: Budget) -> list[Moment]:
         if moment.start.timestamp() <= begin:
             found.append(moment)
             continue
-        spent += moment.quarantined + moment.dropped - moment.released
+        spent += moment.bad - moment.released
         left = replace(whole, spent=max(spent, 0)).remaining
         found.append(replace(moment, budget=left))
     return found
@@ -101,12 +105,9 @@ def together(parts: Sequence[Effectiveness]) -> Effectiveness:
         rows=sum(part.rows for part in parts),
         bad=sum(part.bad for part in parts),
         released=sum(part.released for part in parts),
-        detected=sum(part.detected for part in parts),
-        detect=_mean([(part.detect, part.detected) for part in parts]),
-        detect_worst=max((part.detect_worst for part in parts if part.detect_worst is not None), default=None),
-        resolved=sum(part.resolved for part in parts),
-        resolve=_mean([(part.resolve, part.resolved) for part in parts]),
-        resolve_worst=max((part.resolve_worst for part in parts if part.resolve_worst is not None), default=None),
+        refused=sum(part.refused for part in parts),
+        detecting=Lengths.together(part.detecting for part in parts),
+        resolving=Lengths.together(part.resolving for part in parts),
         steps=sum(counted) if counted else None,
     )
 
@@ -117,9 +118,3 @@ def budgets_together(parts: Sequence[Budget]) -> Budget:
     allowed = sum(part.allowed for part in parts)
     target = 1 - allowed / rows if rows else parts[0].target
     return Budget(target, all(part.agreed for part in parts), parts[0].seconds, rows, allowed, sum(part.spent for part in parts))
-
-
-def _mean(parts: Sequence[tuple[float | None, int]]) -> float | None:
-    known = [(value, number) for value, number in parts if value is not None and number]
-    total = sum(number for _, number in known)
-    return sum(value * number for value, number in known) / total if total else None

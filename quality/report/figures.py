@@ -49,13 +49,17 @@ def _success(trend: Trend, report: DatasetReport) -> Figure:
     goal = (f"target {short_percent(report.budget.target)}", report.budget.target) if report.budget else None
     title = "Passed at once"
     picture = share_chart("success", title, _times(trend), Line("passed", [m.success for m in trend.moments]), target=goal)
-    rows = _rows(trend, lambda m: m.rows > 0, lambda m: (f"{m.rows:,}", f"{m.quarantined:,}", f"{m.dropped:,}", percent(m.success)))
+
+    def told(moment: Moment) -> Sequence[str]:
+        return (*(f"{number:,}" for number in (moment.rows, moment.quarantined, moment.dropped, moment.refused)), percent(moment.success))
+
+    rows = _rows(trend, lambda m: m.rows > 0, told)
     return _figure(
         "success",
         title,
-        f"Share of changes that broke no rule, by {trend.word}.",
+        f"Share of changes that broke no rule and that no sink refused, by {trend.word}.",
         picture,
-        ("Read", "Quarantined", "Dropped", "Passed"),
+        ("Read", "Quarantined", "Dropped", "Refused by sinks", "Passed"),
         rows,
     )
 
@@ -64,10 +68,16 @@ def _flow(trend: Trend) -> Figure:
     title = "Into quarantine and out"
     moments = trend.moments
     picture = flow_chart("flow", title, _times(trend), [m.entered for m in moments], [m.left for m in moments])
-    rows = _rows(trend, lambda m: bool(m.entered or m.left), lambda m: (f"{m.entered:,}", f"{m.left:,}"))
-    says = f"Records that came in (up) and that left: resolved, superseded or discarded (down, hatched), by {trend.word}."
+    sinks = sorted({sink for moment in moments for sink in moment.by_sink})
+
+    def told(moment: Moment) -> Sequence[str]:
+        return (f"{moment.entered:,}", *(f"{moment.by_sink.get(sink, 0):,}" for sink in sinks), f"{moment.left:,}")
+
+    rows = _rows(trend, lambda m: bool(m.entered or m.left), told)
+    alone = f", and what {' or '.join(sinks)} alone refused" if sinks else ""
+    says = f"Records that came in (up{alone}) and that left: resolved, superseded or discarded (down, hatched), by {trend.word}."
     key = (("first", "came in"), ("second", "left"))
-    return _figure("flow", title, says, picture, ("Came in", "Left"), rows, key)
+    return _figure("flow", title, says, picture, ("Came in", *(f"refused by {sink}" for sink in sinks), "Left"), rows, key)
 
 
 def _open(trend: Trend) -> Figure:
@@ -114,18 +124,23 @@ def _budget(trend: Trend) -> Figure:
 
 
 def _detect(trend: Trend) -> Figure:
-    title = "Time to detect"
-    picture = duration_chart("detect", title, _times(trend), [Line("detect", [m.detect for m in trend.moments])])
-    rows = _rows(trend, lambda m: m.detect is not None, lambda m: (duration(m.detect),))
-    return _figure("detect", title, "From the commit at the source to the quarantine, on average.", picture, ("To detect",), rows)
+    says = "From the commit at the source to the quarantine."
+    return _took("detect", "Time to detect", says, trend, [m.detect for m in trend.moments], [m.detect_p95 for m in trend.moments])
 
 
 def _resolve(trend: Trend) -> Figure:
-    title = "Time to resolve"
-    picture = duration_chart("resolve", title, _times(trend), [Line("resolve", [m.resolve for m in trend.moments])])
-    rows = _rows(trend, lambda m: m.resolve is not None, lambda m: (duration(m.resolve),))
-    says = "From the quarantine until a record was resolved, superseded or discarded, on average."
-    return _figure("resolve", title, says, picture, ("To resolve",), rows)
+    says = "From the quarantine until a record was resolved, superseded or discarded."
+    return _took("resolve", "Time to resolve", says, trend, [m.resolve for m in trend.moments], [m.resolve_p95 for m in trend.moments])
+
+
+def _took(name: str, title: str, says: str, trend: Trend, half: Sequence[float | None], most: Sequence[float | None]) -> Figure:
+    """How long something took: what half of the records took at most, and 95 of 100."""
+    lines = [Line("half within", half), Line("95 % within", most, "second", dashed=True)]
+    picture = duration_chart(name, title, _times(trend), lines)
+    found = zip(trend.moments, half, most, strict=True)
+    rows = [(_when(moment), duration(one), duration(other)) for moment, one, other in reversed(list(found)) if one is not None]
+    key = (("line-first", "half within"), ("line-second", "95 % within"))
+    return _figure(name, title, says, picture, ("Half within", "95 % within"), rows, key)
 
 
 def _left(share: float | None) -> str:
@@ -137,7 +152,11 @@ def _times(trend: Trend) -> list[datetime]:
 
 
 def _rows(trend: Trend, wanted: Callable[[Moment], bool], told: Callable[[Moment], Sequence[str]]) -> list[Sequence[str]]:
-    return [(f"{moment.start:%Y-%m-%d %H:%M}", *told(moment)) for moment in reversed(trend.moments) if wanted(moment)]
+    return [(_when(moment), *told(moment)) for moment in reversed(trend.moments) if wanted(moment)]
+
+
+def _when(moment: Moment) -> str:
+    return f"{moment.start:%Y-%m-%d %H:%M}"
 
 
 def _figure(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from journal.lengths import Lengths
 from quality.report.plot import duration, percent
 from quality.service_level import ServiceLevel
 
@@ -22,15 +23,15 @@ class Measured:
     freshness   age of the newest change; delay: from a commit at the source to the last sink
     complete    share of changes that were not held back or dropped, those among them that were released since
     first_pass  share that passed at once
-    detect      from commit to quarantine, resolve: from quarantine to resolution, both on average
+    detecting   from commit to quarantine, resolving: from quarantine to resolution, of the last 30 days
     """
 
     freshness: float | None = None
     delay: float | None = None
     complete: float | None = None
     first_pass: float | None = None
-    detect: float | None = None
-    resolve: float | None = None
+    detecting: Lengths = field(default_factory=Lengths)
+    resolving: Lengths = field(default_factory=Lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,9 @@ def _line(promise: ServiceLevel, measured: Measured, now: datetime) -> LevelLine
     lengths = {
         "freshness": (measured.freshness, "the newest change is {} old"),
         "latency": (measured.delay, "{} from the source to the last sink"),
-        "timetodetect": (measured.detect, "{} on average"),
-        "timetorepair": (measured.resolve, "{} on average"),
-        "timetoresolve": (measured.resolve, "{} on average"),
+        "timetodetect": _most(measured.detecting),
+        "timetorepair": _most(measured.resolving),
+        "timetoresolve": _most(measured.resolving),
     }
     written = f"{promise.value} {promise.unit}" if promise.unit else str(promise.value)
     if name in lengths and (limit := _seconds(promise)) is not None:
@@ -114,6 +115,11 @@ def _line(promise: ServiceLevel, measured: Measured, now: datetime) -> LevelLine
             promise.property, promise.element, f"not before {day:%Y-%m-%d}", "it has passed" if passed else "it is to come", state
         )
     return LevelLine(promise.property, promise.element, written, "not measured", _TOLD)
+
+
+def _most(lengths: Lengths) -> tuple[float | None, str]:
+    """What has to be within a promise: nearly all, for half of all within it are half of all late."""
+    return lengths.p95, f"95 % within {{}}, half within {duration(lengths.median)}"
 
 
 def _judged(promise: ServiceLevel, promised: str, said: str | None, found: float | None, limit: float, *, least: bool = False) -> LevelLine:

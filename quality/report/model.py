@@ -13,7 +13,10 @@ from quality.report.trend import Trend
 
 @dataclass(frozen=True, slots=True)
 class SinkLine:
-    """Conservation in one sink: in = delivered + filtered + quarantined + dropped once it has caught up."""
+    """Conservation in one sink: in = delivered + filtered + quarantined + dropped once it has caught up.
+
+    refused    of those in quarantine, changes that the contract let pass and this sink did not take
+    """
 
     sink: str
     rows_in: int
@@ -22,6 +25,7 @@ class SinkLine:
     quarantined: int
     dropped: int
     caught_up: bool
+    refused: int = 0
 
     @property
     def settled(self) -> int:
@@ -67,6 +71,7 @@ class Step:
 class Cause:
     """Records in quarantine for one reason, with values as the contract lets them be shown, and the command that lists them.
 
+    sink       the only one that refused them; None: the contract held them back from all
     statuses   how many of them are open, patched, approved, …; steps: what can be done with them next
     """
 
@@ -156,7 +161,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """Everything on one page."""
+    """Everything on one page. `refused`: changes that single sinks refused, and still lack."""
 
     pipeline: str
     dataset: str
@@ -192,6 +197,12 @@ class DatasetReport:
     incidents: Sequence[Incident] = ()
     agreement: Agreement | None = None
     changes: Sequence[Change] = ()
+    refused: int = 0
+
+    @property
+    def bad(self) -> int:
+        """Changes that some sink or all of them lack."""
+        return self.quarantined + self.dropped + self.refused
 
     @property
     def unbalanced(self) -> list[str]:
@@ -212,4 +223,4 @@ class DatasetReport:
 
     @property
     def pass_rate(self) -> float | None:
-        return None if not self.rows_in else max(0.0, 1 - (self.quarantined + self.dropped) / self.rows_in)
+        return None if not self.rows_in else max(0.0, 1 - self.bad / self.rows_in)

@@ -50,7 +50,7 @@ class Overview:
 
     @property
     def pass_rate(self) -> float | None:
-        bad = sum(report.quarantined + report.dropped for report in self.reports)
+        bad = sum(report.bad for report in self.reports)
         return max(0.0, 1 - bad / self.rows_in) if self.rows_in else None
 
     @property
@@ -83,6 +83,6 @@ def _success(reports: Sequence[DatasetReport]) -> list[float | None]:
     found: list[float | None] = []
     for moments in zip(*(report.trend.moments for report in reports), strict=False):
         rows = sum(moment.rows for moment in moments)
-        bad = sum(moment.quarantined + moment.dropped for moment in moments)
+        bad = sum(moment.bad for moment in moments)
         found.append(max(0.0, 1 - bad / rows) if rows else None)
     return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 _MOST = 60
@@ -50,11 +50,12 @@ class Stretches:
 class Moment:
     """One stretch of time. Lengths of time are in seconds; None where nothing is known.
 
+    refused      changes that the contract let pass and single sinks refused; by_sink: records by the sink that refused them
     released     records that came out of quarantine into the sinks
     entered      records that went into quarantine; left: those that were resolved, superseded or discarded
     open         records that waited at its end; oldest: how long the one that waited longest had done so
     freshness    age of the newest change, delay: between a commit at the source and the last sink, both at their worst
-    detect       from commit to quarantine, resolve: from quarantine to resolution, both on average
+    detect       from commit to quarantine, resolve: from quarantine to resolution: what half took at most, and (p95) 95 of 100
     budget       what was left of the error budget at its end, of 1
     """
 
@@ -70,13 +71,22 @@ class Moment:
     freshness: float | None = None
     delay: float | None = None
     detect: float | None = None
+    detect_p95: float | None = None
     resolve: float | None = None
+    resolve_p95: float | None = None
     budget: float | None = None
+    refused: int = 0
+    by_sink: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> int:
+        """Changes that did not reach every sink at once."""
+        return self.quarantined + self.dropped + self.refused
 
     @property
     def success(self) -> float | None:
         """The share of changes that passed at once."""
-        return None if self.rows <= 0 else max(0.0, 1 - (self.quarantined + self.dropped) / self.rows)
+        return None if self.rows <= 0 else max(0.0, 1 - self.bad / self.rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from quality.report.effectiveness import Effectiveness
 from quality.report.model import DatasetReport
 from quality.report.overview import Overview
 from quality.report.words import headline, service
@@ -24,8 +25,7 @@ def as_json(report: DatasetReport) -> dict[str, Any]:
         line["pass_rate"] = rule.pass_rate
     for line, moment in zip(told["trend"]["moments"], report.trend.moments, strict=True):
         line["success"] = moment.success
-    for line, over in zip(told["effectiveness"], report.effectiveness, strict=True):
-        line |= {"success": over.success, "complete": over.complete}
+    told["effectiveness"] = [_effectiveness(over) for over in report.effectiveness]
     if report.budget is not None:
         told["budget"]["remaining"] = report.budget.remaining
     return _plain_values(told)
@@ -62,13 +62,32 @@ def overview_json(whole: Overview, file_of: Callable[[str], str]) -> dict[str, A
                     "datasets": one.datasets,
                     "open_quarantine": one.open_quarantine,
                     "budget": None if one.budget is None else asdict(one.budget) | {"remaining": one.budget.remaining},
-                    "effectiveness": [asdict(over) | {"success": over.success, "complete": over.complete} for over in one.effectiveness],
+                    "effectiveness": [_effectiveness(over) for over in one.effectiveness],
                     "trend": one.trend,
                 }
                 for one in whole.owners
             ],
         }
     )
+
+
+def _effectiveness(over: Effectiveness) -> dict[str, Any]:
+    """`detect` and `resolve` are medians."""
+    detecting, resolving = over.detecting, over.resolving
+    return {
+        **{name: getattr(over, name) for name in ("window", "seconds", "rows", "bad", "released", "refused")},
+        "detected": detecting.number,
+        "detect": detecting.median,
+        "detect_p95": detecting.p95,
+        "detect_worst": detecting.worst,
+        "resolved": over.resolved,
+        "resolve": resolving.median,
+        "resolve_p95": resolving.p95,
+        "resolve_worst": resolving.worst,
+        "steps": over.steps,
+        "success": over.success,
+        "complete": over.complete,
+    }
 
 
 def _plain_values(told: dict[str, Any]) -> dict[str, Any]:
