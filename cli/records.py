@@ -10,26 +10,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import structlog
 
 from dataflows.build import contract_of
 from dataflows.contracts_in_force import in_force
 from dataflows.given import resume_from
+from dataflows.hidden import Hidden, shown_reason
 from dataflows.map_answer import MAP
 from dataflows.records import trace_id
 from journal import audit_trail
 from journal.opening import find_reader
-from journal.quarantine import QuarantineRecord, Values, Wanted
+from journal.quarantine import QuarantineRecord, Reason, Values, Wanted
 from journal.sealing import SealedValues
 from journal.state import State
 from journal.trace_context import Traces
-from pipeline.errors import ConfigError
-from pipeline.model import Dataset, Pipeline
-from quality.contract_reading import load_contract
+from pipeline.model import Pipeline
 from quality.judgement import UNDECODABLE
 from sources.base import KEY_PREFIX
-
-log = structlog.get_logger("sluice.quarantine")
 
 MASKED = "***"
 SEALED = "(sealed)"
@@ -141,7 +137,7 @@ class Quarantine:
 
 
 class Masks:
-    """Which columns are hidden wherever people look: those that the dataset's contract calls confidential or restricted.
+    """Which columns are hidden wherever people look: see Hidden.
 
     Where a contract cannot be read every column is hidden; so are, where any is, those of a row that no map has made a row of the dataset
     of: nobody has said what a source's columns hold. Of a record that is sealed, and whose dataset has no contract any more or is gone,
@@ -150,21 +146,18 @@ class Masks:
 
     def __init__(self, pipeline: Pipeline, *, off: bool = False) -> None:
         self._off = off
-        self._hidden: dict[str, frozenset[str] | None] = {}  # None: all of them
-        self._declared: dict[str, frozenset[str]] = {}
+        self._contracts = Hidden(pipeline)
+        self._datasets = in_force(pipeline).datasets
         self._mapped = {name for name, dataset in pipeline.datasets.items() if any(feed.map for feed in dataset.feeds)}
-        for name, dataset in in_force(pipeline).datasets.items():
-            if dataset.contract is None or off:
-                continue
-            try:
-                columns = contract_of(dataset).columns
-            except ConfigError as error:
-                log.warning("contract cannot be read, so all values are masked", dataset=name, error=error.message)
-                self._hidden[name] = None
-                continue
-            written = _written(dataset)
-            self._hidden[name] = frozenset(column for column, prop in columns.items() if prop.sensitive) | written
-            self._declared[name] = frozenset(columns)
+
+    def _hidden(self, dataset: str) -> frozenset[str] | None:
+        """Columns of a dataset; None: all of them."""
+        return frozenset() if self._off else self._contracts(dataset)
+
+    def _declared(self, name: str) -> frozenset[str]:
+        """The columns that a dataset's contract names."""
+        dataset = self._datasets.get(name)
+        return frozenset() if dataset is None or dataset.contract is None else frozenset(contract_of(dataset).columns)
 
     def __call__(self, record: QuarantineRecord, values: Values | None) -> dict[str, Any] | None:
         """The values with those of hidden columns masked; null stays null."""
@@ -172,19 +165,23 @@ class Masks:
             return None
         if isinstance(values, SealedValues) and not values.readable and not self._off:
             return {SEALED: MASKED}
-        hidden = self._hidden.get(record.dataset, frozenset())
-        given = record.dataset in self._mapped and (record.given or any(one.rule in (MAP, UNDECODABLE) for one in record.reasons))
-        if hidden is None or (((hidden and given) or self._orphaned(record)) and values is not record.key):
+        hidden = self._hidden(record.dataset)
+        if hidden is None or (self._unsaid(record) and values is not record.key):
             hidden = frozenset(values)
         return {name: MASKED if value is not None and name in hidden else _text(value) for name, value in values.items()}
+
+    def reasons(self, record: QuarantineRecord) -> Sequence[Reason]:
+        """Why a record was held back."""
+        hidden = None if self._unsaid(record) else self._hidden(record.dataset)
+        return [shown_reason(reason, hidden) for reason in record.reasons]
 
     def row(self, dataset: str, values: Values, *, given: bool = False) -> dict[str, Any]:
         """The values of a row of a dataset. Where any column is hidden, so are those that the contract does not name, of lookups; and
         all of a row as its source has `given` it, before any map."""
-        hidden = self._hidden.get(dataset, frozenset())
+        hidden = self._hidden(dataset)
         shown = frozenset(values) - hidden if hidden is not None else frozenset()
         if hidden:
-            shown = frozenset() if given else shown & self._declared[dataset]
+            shown = frozenset() if given else shown & self._declared(dataset)
         return {name: _text(value) if value is None or name in shown else MASKED for name, value in values.items()}
 
     def message(self, record: QuarantineRecord) -> dict[str, Any] | None:
@@ -192,23 +189,18 @@ class Masks:
         found: dict[str, Any] = json.loads(record.message or "{}")
         if "value" not in found:
             return None
-        if self._hidden.get(record.dataset, frozenset()) == frozenset() and not self._orphaned(record):
+        if self._hidden(record.dataset) == frozenset() and not self._orphaned(record):
             return found
         return {name: MASKED if value else value for name, value in found.items()}
 
+    def _unsaid(self, record: QuarantineRecord) -> bool:
+        """Whether something of a record is sensitive, and nobody has said what: what a source has given, before any map, is one such."""
+        given = record.dataset in self._mapped and (record.given or any(one.rule in (MAP, UNDECODABLE) for one in record.reasons))
+        return bool(given and self._hidden(record.dataset)) or self._orphaned(record)
+
     def _orphaned(self, record: QuarantineRecord) -> bool:
         """Whether something of a record is sensitive, and there is no contract that says what."""
-        return record.sensitive and record.dataset not in self._hidden and not self._off
-
-
-def _written(dataset: Dataset) -> frozenset[str]:
-    """Columns that a contract hides which is written, but not in force yet, as far as it can be read."""
-    if dataset.contract is None or dataset.in_force is None:
-        return frozenset()
-    try:
-        return frozenset(column for column, prop in load_contract(dataset.contract).columns.items() if prop.sensitive)
-    except ConfigError:
-        return frozenset()
+        return record.sensitive and not self._contracts.governed(record.dataset) and not self._off
 
 
 def _text(value: str | bytes | None) -> str | None:
@@ -242,7 +234,7 @@ def listed(record: QuarantineRecord, masks: Masks, found: Quarantine) -> dict[st
         "position": json.loads(record.position) if record.position.startswith("{") else record.position,
         "status": record.status,
         "newer": found.newer(record),
-        "reasons": [msgspec.structs.asdict(reason) for reason in record.reasons],
+        "reasons": [msgspec.structs.asdict(reason) for reason in masks.reasons(record)],
         "group": record.group,
         "attempts": record.attempts,
         "quarantined_at": moment(record.quarantined_at),

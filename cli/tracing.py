@@ -16,6 +16,7 @@ from dataflows.contracts_in_force import in_force
 from dataflows.holding import holdings
 from dataflows.lookup_query import read_enrichment
 from dataflows.tracing import Gone, TracedChange, Tracer, has_run
+from journal.quarantine import QuarantineRecord
 from journal.trace_context import LENGTH
 from pipeline.errors import ConfigError
 from pipeline.model import Dataset, Pipeline
@@ -173,10 +174,12 @@ class _Answer:
             "map": None if feed is None or feed.map is None else self._named(feed.map),
             "enrich": None if dataset is None or dataset.enrich is None else self._named(dataset.enrich),
             "lookups": self._lookups,
-            "quarantine": None
-            if record is None
-            else {"id": record.id, "status": record.status, "reasons": [msgspec.structs.asdict(reason) for reason in record.reasons]},
+            "quarantine": None if record is None else self._held(record),
         }
+
+    def _held(self, record: QuarantineRecord) -> Answer:
+        reasons = [msgspec.structs.asdict(reason) for reason in self._masks.reasons(record)]
+        return {"id": record.id, "status": record.status, "reasons": reasons}
 
     def _named(self, what: Path | str) -> str:
         """A file by its path from the pipeline file's folder, a function by its name."""

@@ -72,9 +72,11 @@ def in_force(pipeline: Pipeline) -> Pipeline:
     return _with_texts(pipeline, kept_of(pipeline))
 
 
-def kept_of(pipeline: Pipeline) -> Mapping[str, KeptContract]:
-    """The contracts in force, by dataset; empty before the first start."""
-    if all(one.contract is None for one in pipeline.datasets.values()) or not store.journal_exists(pipeline.state):
+def kept_of(pipeline: Pipeline, *, all_datasets: bool = False) -> Mapping[str, KeptContract]:
+    """The contracts in force, by dataset; empty before the first start. With `all_datasets` those, too, of datasets that had one once."""
+    if not all_datasets and all(one.contract is None for one in pipeline.datasets.values()):
+        return {}
+    if not store.journal_exists(pipeline.state):
         return {}
     with JournalReader.open(pipeline.state, pipeline.name) as reader, reader.view() as (db, _):
         return kept_contracts.in_force(db)
@@ -109,10 +111,23 @@ def put_in_force(pipeline: Pipeline, journal: JournalWriter) -> Pipeline:
     return _with_texts(pipeline, found)
 
 
+def coming_into_force(pipeline: Pipeline) -> Pipeline:
+    """The same for a process that starts together with the one that writes the journal, and may see it before that has put anything in
+    force: as `put_in_force` decides. Raises as that does."""
+    kept = kept_of(pipeline)
+    found = _with_texts(pipeline, kept)
+    datasets = dict(found.datasets)
+    for name, dataset in pipeline.datasets.items():
+        standing = None if dataset.contract is None else standing_of(dataset, kept.get(name))
+        if standing is not None and standing.written is not None and not standing.pending and dataset.contract is not None:
+            datasets[name] = replace(dataset, in_force=(dataset.contract, standing.written.text))
+    return replace(found, datasets=datasets)
+
+
 def standing_of(dataset: Dataset, kept: KeptContract | None) -> ContractStanding:
     """Raises ConfigError for a contract in force that this version cannot judge any more."""
     assert dataset.contract is not None  # noqa: S101  (only datasets with a contract are asked about)
-    if kept is not None and _text(dataset.contract) == kept.text:
+    if kept is not None and text_of(dataset.contract) == kept.text:
         return ContractStanding(kept)
     from quality.contract_diff import compare
     from quality.contract_reading import load_contract
@@ -172,14 +187,15 @@ def _with_texts(pipeline: Pipeline, kept: Mapping[str, KeptContract]) -> Pipelin
     datasets: dict[str, Dataset] = {}
     for name, dataset in pipeline.datasets.items():
         found, text = kept.get(name), None
-        if dataset.contract is not None and found is not None and _text(dataset.contract) != found.text:
-            text = shown_as(dataset.contract, found), found.text
+        if dataset.contract is not None and found is not None:  # the text even where the file says the same: it may not a moment later
+            same = text_of(dataset.contract) == found.text
+            text = dataset.contract if same else shown_as(dataset.contract, found), found.text
         datasets[name] = replace(dataset, in_force=text)
     return replace(pipeline, datasets=datasets)
 
 
-def _text(file: Path) -> str | None:
-    """The file as it is; None where it is no text, or not there."""
+def text_of(file: Path) -> str | None:
+    """A contract's file as it is; None where it is no text, or not there."""
     try:
         return file.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dataflows.steps import PIECE, Desk, Doing
+from dataflows.steps import Desk, Doing
 from journal import audit_trail, erasing, evidence, handling
 from journal.audit_trail import SELF, Step
 from journal.erasing import Refused
@@ -35,6 +35,7 @@ OVER = "its retention is over"
 FORGOTTEN = "its values were forgotten"
 _LOOK_EVERY = 30.0  # seconds
 _AGAIN = 0.2  # where more is due
+_PIECE = 1000  # records that are erased at once
 
 
 class Retention:
@@ -56,14 +57,14 @@ class Retention:
         for dataset, seconds in self._longest.items():
             before = time.time() - seconds
             with self._journal.view() as db:
-                ordinals = erasing.due(db, dataset, self._done.get(dataset, 0.0), before, PIECE)
+                ordinals = erasing.due(db, dataset, self._done.get(dataset, 0.0), before, _PIECE)
             if ordinals:
                 _erase(self._journal, ordinals, Step("erase", SELF, dataset, ordinals, {"why": OVER}), OVER)
             refused = erasing.due_refused(self._folder, dataset=dataset, before=before)
             _erase_refused(self._journal, self._folder, refused, Step("erase", SELF, detail={"why": OVER}), OVER)
             if ordinals or refused:
                 log.info("retention is over", dataset=dataset, erased=len(ordinals) + len(refused))
-            if len(ordinals) == PIECE:
+            if len(ordinals) == _PIECE:
                 self._next = time.monotonic() + _AGAIN
             else:
                 self._done[dataset] = before
@@ -137,7 +138,7 @@ def forget(desk: Desk, request: Request) -> Doing:
             if person is None:
                 ordinals = [one.ordinal for one in handling.named(db, content["ids"]) if one.ordinal > after]
             else:
-                ordinals = erasing.kept(db, dataset, after, PIECE)
+                ordinals = erasing.kept(db, dataset, after, _PIECE)
             records = handling.records(db, ordinals, desk.journal.seal)
         if not records:
             return {"code": 0 if done else 1, "done": done, "could_not": 0, "records": []}

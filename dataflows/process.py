@@ -13,7 +13,7 @@ from bytewax.run import cli_main
 
 from dataflows.beat import Beat, follow_supervisor, share
 from dataflows.build import build_sink, router_for
-from dataflows.contracts_in_force import in_force
+from dataflows.contracts_in_force import coming_into_force
 from dataflows.copy_names import CopyNames
 from dataflows.deliver import DeliverState, deliver_flow
 from dataflows.delivery import Delivery
@@ -51,7 +51,7 @@ def run_one(pipeline: Pipeline, only: str, worker: Worker = ALONE) -> int:
     stop.on_signals()
     forgo_pandas()
     if only == "ingest" and worker.number:
-        pipeline = in_force(pipeline)  # ingest itself decides which contracts those are
+        pipeline = coming_into_force(pipeline)
     follow_supervisor(stop)
     try:
         if only == "ingest":
@@ -117,7 +117,7 @@ def run_deliver(pipeline: Pipeline, block: SinkBlock, stop: Stop, worker: Worker
         held.callback(bell.close)
         sink = build_sink(pipeline, block)
         held.callback(sink.close)
-        sensitive = Sensitive(in_force(pipeline))
+        sensitive = Sensitive(pipeline)
         delivery = Delivery(
             sink,
             block,

@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 
-from dataflows.build import build_sink, build_source, contracts, dataset_name, router_for
+from dataflows.build import build_sink, build_source, dataset_name, router_for
+from dataflows.hidden import Hidden
 from dataflows.mapping import FeedMap
 from dataflows.maps import Maps
 from dataflows.service import resume_of
@@ -51,15 +52,15 @@ def profile_table(dsn: str, table: str, sample: int | None = None) -> Profiled:
 def profile_dataset(pipeline: Pipeline, dataset: str | None, sample: int | None = None) -> Profiled:
     """Profiles a dataset of a pipeline: the rows of its tables where its sources have such, else those that its first sink holds.
 
-    Columns that the dataset's contract calls confidential are masked. Raises ConfigError for a dataset that is not there, Refused where
+    Columns that are hidden are masked (see Hidden). Raises ConfigError for a dataset that is not there, Refused where
     nobody has its rows yet.
     """
     with ExitStack() as held:
         origins = _origins(pipeline, held)
         name = _chosen(pipeline, dataset, origins)
         schema, feeds = origins.get(name, (None, []))
-        contract = contracts(pipeline).get(name)
-        hidden = frozenset() if contract is None else frozenset(prop.column for prop in contract.properties if prop.sensitive)
+        found = Hidden(pipeline)(name)
+        hidden = frozenset(schema.names if schema is not None else ()) if found is None else found
         if schema is not None and all(source.compared for source, *_ in feeds):
             place = f"{', '.join(table for _, table, *_ in feeds)} of pipeline {pipeline.name}"
             return profile_rows(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
+from dataflows.hidden import shown_reason
 from journal.local import JournalReader
 from journal.quarantine import STATUSES, Reason, Wanted
 from journal.state import State
 from journal.trends import Group, quarantined_at
 from pipeline.model import Pipeline
-from quality.judgement import MASKED
 from quality.report.model import Cause as CauseOnPage
 from quality.report.model import Pending, Step
 
@@ -55,13 +54,13 @@ def _cause(
     found = reader.quarantined(wanted, limit=_SAMPLES) if group.sink is None else state.refused(wanted, limit=_SAMPLES)
     if not found:
         return None  # somebody was faster
-    reason = found[0].reasons[0]
-    samples = [] if gone else [_sample(record.reasons[0], hidden) for record in found if record.erased_at is None]
+    reason = shown_reason(found[0].reasons[0], None if gone else hidden)
+    samples = [] if gone else [_sample(shown_reason(record.reasons[0], hidden)) for record in found if record.erased_at is None]
     return CauseOnPage(
         group=group.cause,
         rule=reason.rule,
         column=reason.column,
-        message=_message(reason, hidden, gone),
+        message=_cut(reason.message, 4 * _LONGEST),
         records=group.records,
         since=datetime.fromtimestamp(_since(group, reader), UTC),
         samples=list(dict.fromkeys(samples)),
@@ -99,32 +98,11 @@ def _command(pipeline: Pipeline, what: str, *arguments: str) -> str:
     return " ".join(["sluice", "quarantine", what, *(shlex.quote(one) for one in (str(pipeline.file), *arguments))])
 
 
-def _sample(reason: Reason, hidden: Collection[str]) -> str:
-    """A value as the contract of today lets it be shown: what it calls sensitive by now may have been stored when it was not."""
+def _sample(reason: Reason) -> str:
     if reason.value is None:
         return "null"
-    value = reason.value
-    if hidden and reason.column is None:
-        value = _without(value, hidden)
-    elif reason.column in hidden:
-        value = MASKED
-    if not value:
-        return "empty text"
-    return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
+    return _cut(reason.value, _LONGEST) or "empty text"
 
 
-def _without(value: str, hidden: Collection[str]) -> str:
-    """The values of several columns (a JSON object), without those that are sensitive; all is hidden of what is no such thing."""
-    try:
-        found = json.loads(value)
-    except ValueError:
-        return MASKED
-    if not isinstance(found, dict):
-        return MASKED
-    return json.dumps({name: MASKED if name in hidden and one is not None else one for name, one in found.items()}, ensure_ascii=False)
-
-
-def _message(reason: Reason, hidden: Collection[str], gone: bool) -> str:
-    """What must hold; where values are hidden without what the record at hand had in its place."""
-    message = reason.message.partition(", got ")[0] if gone or hidden else reason.message
-    return message if len(message) <= 4 * _LONGEST else message[: 4 * _LONGEST] + "…"
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[:longest] + "…"

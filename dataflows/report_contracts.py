@@ -16,11 +16,10 @@ _MOST = 20
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How the contract in a dataset's file differs from the one in force: who is waited for, its version, what it calls sensitive."""
+    """How the contract in a dataset's file differs from the one in force: who is waited for, and its version."""
 
     pending: Pending | None = None
     version: str | None = None
-    sensitive: frozenset[str] = frozenset()
 
 
 def written_of(pipeline: Pipeline, dataset: str, kept: KeptContract | None) -> Written:
@@ -33,8 +32,7 @@ def written_of(pipeline: Pipeline, dataset: str, kept: KeptContract | None) -> W
     except ConfigError as error:  # this version cannot judge by the one in force any more
         return Written(Pending(str(error), None, [_approve(pipeline, dataset)]))
     contract = standing.written
-    sensitive = frozenset(column for column, prop in contract.columns.items() if prop.sensitive) if contract else frozenset()
-    return Written(_pending(pipeline, dataset, kept, standing), None if contract is None else contract.version, sensitive)
+    return Written(_pending(pipeline, dataset, kept, standing), None if contract is None else contract.version)
 
 
 def _pending(pipeline: Pipeline, dataset: str, kept: KeptContract, standing: ContractStanding) -> Pending | None:

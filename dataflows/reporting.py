@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dataflows.build import contracts
 from dataflows.contracts_in_force import in_force
+from dataflows.hidden import Hidden
 from dataflows.ingest import EVERY_RULE
 from dataflows.progress import counts_of
 from dataflows.quality_numbers import QualityNumbers
@@ -65,8 +66,9 @@ class _Gathering:
         name, numbers, pipeline, contract, total = self._name, self._numbers, self._pipeline, self._contract, self._total
         waiting = numbers.waiting(name)
         written = written_of(pipeline, name, numbers.kept.get(name))
-        hidden = hidden_columns(contract) | written.sensitive
-        causes, left = causes_of(pipeline, name, numbers.groups, hidden, self._reader, self._state, numbers.gone(name))
+        hidden = Hidden(pipeline, numbers.kept)(name)
+        silent = numbers.gone(name) or hidden is None  # nobody says which values may be shown
+        causes, left = causes_of(pipeline, name, numbers.groups, hidden or frozenset(), self._reader, self._state, silent)
         effectiveness = numbers.effectiveness(name)
         lately = numbers.lately(name)
         budget = numbers.budget(name, lately)
@@ -189,11 +191,6 @@ def _nothing(pipeline: Pipeline, name: str, contract: Contract | None) -> Datase
         contacts=_contacts(contract),
         levels=level_lines(contract.service_levels if contract else (), Measured(), now),
     )
-
-
-def hidden_columns(contract: Contract | None) -> frozenset[str]:
-    """The columns of which no value is ever shown."""
-    return frozenset(column for column, prop in contract.columns.items() if prop.sensitive) if contract else frozenset()
 
 
 def _title(contract: Contract | None) -> str | None:

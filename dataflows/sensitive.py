@@ -6,36 +6,22 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from dataflows.build import contract_of
+from dataflows.hidden import Hidden
 from journal.quarantine import QuarantineRecord
-from pipeline.errors import ConfigError
 from pipeline.model import Pipeline
 
 
 class Sensitive:
-    """The datasets of a pipeline whose contract calls a column confidential or restricted. Contracts are read when it is first asked.
+    """The datasets of a pipeline of which a contract calls a column confidential or restricted: looked up whenever it is asked, which is
+    seldom, as contracts come into force while a process runs.
 
     A contract that cannot be read may say so: its dataset counts as one.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._known: dict[str, bool] = {}
-
-    def __call__(self, dataset: str) -> bool:
-        if dataset not in self._known:
-            self._known[dataset] = self._read(dataset)
-        return self._known[dataset]
 
     def marked(self, records: Sequence[QuarantineRecord]) -> list[QuarantineRecord]:
-        """The records, with whether they are sensitive."""
-        return [structs.replace(record, sensitive=True) if self(record.dataset) else record for record in records]
-
-    def _read(self, dataset: str) -> bool:
-        block = self._pipeline.datasets.get(dataset)
-        if block is None or block.contract is None:
-            return False
-        try:
-            return contract_of(block).sensitive
-        except ConfigError:
-            return True
+        """The records, with whether they are sensitive. Raises JournalError for a journal that cannot be read."""
+        hidden = Hidden(self._pipeline) if records else None
+        return [structs.replace(one, sensitive=True) if hidden is not None and hidden.any(one.dataset) else one for one in records]

@@ -17,6 +17,7 @@ from msgspec import structs
 from dataflows.given import resume_from
 from dataflows.in_turn import Turns
 from dataflows.mending import Fix, as_typed
+from dataflows.pace import Pace
 from dataflows.records_as_changes import RecordShapes, changes_of
 from journal import audit_trail, evidence, four_eyes, handling
 from journal.audit_standing import FIXING
@@ -31,10 +32,8 @@ from sources.base import KEY_PREFIX
 
 if TYPE_CHECKING:
     from dataflows.maps import Maps
+    from dataflows.replay import Replay
     from quality.contract import Contract
-
-PIECE = 1000
-"""Records that are done at once."""
 
 _LONGEST_NAME = 200
 _NAMED = 20  # records of a group that are named where they could not be done
@@ -46,13 +45,17 @@ Refusal = Callable[[Standing], str | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Desk:
-    """What the steps work with. `home` says why a record of a table cannot go on in this pipeline, if it cannot; `folder` is its state."""
+    """What the steps work with. `home` says why a record of a table cannot go on in this pipeline, if it cannot."""
 
     journal: JournalWriter
     contracts: Mapping[str, Contract]
     maps: Maps
     home: Callable[[str, str, str], str | None]
+    replay: Replay
+    seconds: float
+    """That a piece of work may take, about."""
     folder: Path
+    """The pipeline's state."""
 
     @property
     def shapes(self) -> RecordShapes:
@@ -85,8 +88,8 @@ def begun(desk: Desk, request: Request) -> tuple[int, int, int | None]:
         return audit_trail.progress(db, request.id)
 
 
-def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, after: int) -> Iterator[list[Standing]]:
-    """The records that a request means, piece by piece; named ones all at once. Raises ConfigError for one that is not there."""
+def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, after: int, pace: Pace) -> Iterator[list[Standing]]:
+    """The records that a request means, piece by piece. Raises ConfigError for one that is named and not there."""
     content = request.content
     if (ids := content.get("ids")) is not None:
         with desk.journal.view() as db:
@@ -95,7 +98,10 @@ def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, 
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise ConfigError(f"there is no record {missing[0]}{more} in quarantine", hint="`sluice quarantine list` lists them")
-        yield [one for one in found if one.ordinal > after]
+        found = [one for one in found if one.ordinal > after]
+        while found:
+            some, found = found[: pace.size], found[pace.size :]
+            yield some
         return
     group, dataset = content.get("group"), content.get("dataset")
     with desk.journal.view() as db:
@@ -104,9 +110,9 @@ def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, 
     while True:
         with desk.journal.view() as db:
             if group is not None:
-                some = handling.of_group(db, group, statuses, after, upto, PIECE)
+                some = handling.of_group(db, group, statuses, after, upto, pace.size)
             else:
-                some = handling.approved(db, dataset, after, upto, PIECE)
+                some = handling.approved(db, dataset, after, upto, pace.size)
         if not some:
             return
         after = some[-1].ordinal
@@ -144,12 +150,14 @@ def _told(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Stand
             audit_trail.add(db, Step(request.action, by, dataset, ordinals, told, content.get("system_user"), digests))
 
 
-def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[int]], None], by: str, **detail: object) -> Doing:
+def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[Standing]], None], by: str, **detail: object) -> Doing:
     """Does the same with every record of a request that may be, and says of the others why not."""
     after, done, known = begun(desk, request)
     upto = _upto(desk, known)
     count = _Count("ids" in request.content, request.content.get("group") is None, done)
-    for some in _selected(desk, request, UNRESOLVED, upto, after):
+    pace = Pace(desk.seconds)
+    for some in _selected(desk, request, UNRESOLVED, upto, after, pace):
+        began = time.monotonic()
         good: list[Standing] = []
         for one in some:
             why = refusal(one)
@@ -159,10 +167,11 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
                 count.refuse(one, why)
         if good:
             with desk.journal.changing():
-                do([one.ordinal for one in good])
                 _told(desk, request, by, upto, good, **detail)
+                do(good)
             desk.journal.commit_beside()
             count.done += len(good)
+        pace.took(len(some), time.monotonic() - began)
         yield
     return count.answer()
 
@@ -184,9 +193,9 @@ def approve(desk: Desk, request: Request) -> Doing:
         contract = desk.contracts.get(one.dataset)
         return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
 
-    def do(ordinals: Sequence[int]) -> None:
+    def do(good: Sequence[Standing]) -> None:
         with desk.journal.changing() as db:
-            handling.approve(db, ordinals, by)
+            handling.approve(db, [one.ordinal for one in good], by)
 
     return (yield from _each(desk, request, refusal, do, by))
 
@@ -201,7 +210,8 @@ def discard(desk: Desk, request: Request) -> Doing:
     def refusal(one: Standing) -> str | None:
         return None if one.status in MENDABLE else not_now(one.status)
 
-    def do(ordinals: Sequence[int]) -> None:
+    def do(good: Sequence[Standing]) -> None:
+        ordinals = [one.ordinal for one in good]
         with desk.journal.changing() as db:
             records = handling.records(db, ordinals, desk.journal.seal)
             desk.journal.sitting.remove(records)
@@ -217,10 +227,9 @@ def not_now(status: str) -> str:
 
 
 def replay(desk: Desk, request: Request) -> Doing:
-    """Approved records are sent on their way: from here on they are `replaying`, whatever is killed. What becomes of them comes later."""
+    """Approved records go on. Those that have to wait are `replaying` from here on: what becomes of them comes later."""
     by = str(request.content.get("by") or "").strip() or str(request.content.get("system_user") or audit_trail.SELF)
     homes: dict[tuple[str, str, str], str | None] = {}
-    number: list[int] = []
 
     def refusal(one: Standing) -> str | None:
         if one.status == "replaying":
@@ -232,16 +241,19 @@ def replay(desk: Desk, request: Request) -> Doing:
             homes[place] = desk.home(*place)
         return homes[place]
 
-    def do(ordinals: Sequence[int]) -> None:
-        with desk.journal.changing() as db:
-            if not number:
-                number.append(audit_trail.first_of(db, request.id) or audit_trail.head(db)[0] + 1)
-            handling.send(db, ordinals, number[0])
+    def number() -> int | None:
+        """That of the first line of the trail which tells of the request."""
+        with desk.journal.view() as db:
+            return audit_trail.first_of(db, request.id)
+
+    def do(good: Sequence[Standing]) -> None:
+        if (found := number()) is not None:  # as has just been told
+            waiting = desk.replay.at_once(good, found)
+            with desk.journal.changing() as db:
+                handling.send(db, waiting, found)
 
     answer = yield from _each(desk, request, refusal, do, by)
-    with desk.journal.view() as db:
-        found = audit_trail.first_of(db, request.id)
-    return {**answer, "number": found}
+    return {**answer, "number": number()}
 
 
 def fix(desk: Desk, request: Request) -> Doing:
@@ -249,10 +261,12 @@ def fix(desk: Desk, request: Request) -> Doing:
     by, content = by_whom(request), request.content
     after, done, known = begun(desk, request)
     upto = _upto(desk, known)
+    pace = Pace(desk.seconds)
     fixing = Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
     if not done:
         number = 0
-        for some in _selected(desk, request, UNRESOLVED, upto, 0):
+        for some in _selected(desk, request, UNRESOLVED, upto, 0, pace):
+            began = time.monotonic()
             named = "ids" in content
             taken = [one for one in some if named or one.status in MENDABLE]
             for one in taken:
@@ -260,12 +274,14 @@ def fix(desk: Desk, request: Request) -> Doing:
                     raise TerminalError(f"{one.id} cannot be fixed: {not_now(one.status)}", hint="`sluice quarantine show` tells its story")
             fixing.patched(taken)
             number += len(taken)
+            pace.took(len(some), time.monotonic() - began)
             yield
         if not number:
             raise TerminalError("no record of the group waits to be fixed")
     told = {"set": content.get("set"), "expr": content.get("expr"), "patches": content.get("patches")}
     columns = sorted(fixing.columns)
-    for some in _selected(desk, request, MENDABLE, upto, after):
+    for some in _selected(desk, request, MENDABLE, upto, after, pace):
+        began = time.monotonic()
         records = fixing.patched([one for one in some if one.status in MENDABLE])
         if records:
             good = [one for one in some if one.status in MENDABLE]
@@ -276,6 +292,7 @@ def fix(desk: Desk, request: Request) -> Doing:
                 _told(desk, request, by, upto, good, columns=columns, digest=audit_trail.digest(told))
             desk.journal.commit_beside()
             done += len(records)
+        pace.took(len(some), time.monotonic() - began)
         yield
     return {"code": 0, "done": done, "could_not": 0, "records": []}
 

@@ -24,7 +24,7 @@ from dataflows.refused_steps import RefusedSteps
 from dataflows.replay import Replay
 from dataflows.requests import Requests
 from dataflows.stages import load_stages
-from dataflows.steps import Answer, Desk
+from dataflows.steps import Answer, Desk, Doing
 from dataflows.strict_order import strict_order
 from journal.batch import ChangeBatch, CopyMarker, Op, Segment
 from journal.bell import Ringer
@@ -137,11 +137,12 @@ class Place:
         nobody: dict[str, Any] = {"copy_requested": lambda *_: None, "copy_done": lambda *_: None, "copy_name": lambda *_: "orders"}
         sources: Any = {SOURCE: _Source()}
         self.step = JournalStep(self.journal, self.judge, sources, IngestState(), IngestMetrics(), ringer, **nobody)
-        self._desk = Desk(self.journal, rules, stages.maps, lambda *_: None, folder)
+        self.copying: set[tuple[str, str]] = set()
+        self.replay = Replay(self.journal, rules, stages, lambda: self.copying, lambda: None)
+        self._desk = Desk(self.journal, rules, stages.maps, lambda *_: None, self.replay, 0.0, folder)
         self.returns = Returns(folder)
         self._held.callback(self.returns.close)
         self.refused = RefusedSteps(self._desk, self.returns, stages, rules, lambda: None)
-        self.replay = Replay(self.journal, rules, stages, frozenset, lambda: None)
 
     def take(self, *batches: Sequence[Change] | CopyMarker) -> None:
         """One transaction of the source: its batches, all judged before the first of them is written."""
@@ -150,9 +151,7 @@ class Place:
 
     def ask(self, action: str, *records: QuarantineRecord, **content: Any) -> Answer:
         """What an owner asks for; of a replay what comes of it, too."""
-        step = {"fix": steps.fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}[action]
-        told = {"action": action, "ids": [one.id for one in records], "by": "ann@example.com", **content}
-        doing = step(self._desk, Request(uuid.uuid4().hex, time.time(), told))
+        doing = self.begin(request(action, *records, **content))
         while True:
             try:
                 next(doing)
@@ -163,9 +162,14 @@ class Place:
             pass
         return answer
 
+    def begin(self, asked: Request) -> Doing:
+        """The work on a request, a piece with each `next`."""
+        step = {"fix": steps.fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}[asked.action]
+        return step(self._desk, asked)
+
     def requests(self, inbox: Inbox) -> Requests:
         """What takes the requests of an inbox, of which the caller closes the requests."""
-        return Requests(self._desk, inbox, self.replay, self.refused)
+        return Requests(self._desk, inbox, self.refused)
 
     def kept_head(self) -> tuple[int, str] | None:
         """How far the state knows the audit trail."""
@@ -200,6 +204,11 @@ class Place:
 
     def close(self) -> None:
         self._held.close()
+
+
+def request(action: str, *records: QuarantineRecord, **content: Any) -> Request:
+    told = {"action": action, "ids": [one.id for one in records], "by": "ann@example.com", **content}
+    return Request(uuid.uuid4().hex, time.time(), told)
 
 
 def marker(phase: str) -> CopyMarker:

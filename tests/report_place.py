@@ -11,12 +11,14 @@ from typing import Any
 
 from msgspec import structs
 
+from journal.contracts import put
 from journal.local import JournalReader, JournalWriter
 from journal.quarantine import QuarantineRecord, record_id
 from journal.schema import TableSchema
 from journal.state import State
 from pipeline.load import load_pipeline
 from pipeline.model import Pipeline
+from quality.contract_reading import load_contract
 from sinks.base import Counts, Cursor
 from tests.contract_text import contract_of
 from tests.invoking import sluice
@@ -80,6 +82,18 @@ class Shop:
             )  # fmt: skip
             writer.quarantine(given)
             writer.commit("portal", "w")
+
+    def write_contract(self, contract: str, version: str = "1.0.0") -> None:
+        """The contract's file."""
+        (self.folder / "orders.yaml").write_text(contract_of(contract).replace("version: 1.0.0", f"version: {version}"))
+
+    def put_in_force(self, by: str | None = None) -> None:
+        """The contract in the file is in force."""
+        file = self.folder / "orders.yaml"
+        contract = load_contract(file)
+        with self.journal() as writer, writer.changing() as db:
+            put(db, "orders", (contract.id, contract.version, contract.fingerprint), file.read_text(), writer.next_ordinal, by)
+            writer.commit_beside()
 
     def sink(self, counts: Counts, behind: int = 0, sink: str = "lake") -> None:
         """A sink has settled so much of `orders`, and lacks the last so many entries."""

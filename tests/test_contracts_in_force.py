@@ -10,7 +10,7 @@ import pytest
 
 from dataflows.approving import APPROVE_CONTRACT
 from dataflows.build import contracts
-from dataflows.contracts_in_force import in_force, put_in_force
+from dataflows.contracts_in_force import coming_into_force, in_force, put_in_force
 from dataflows.judged_by import JudgedBy
 from dataflows.requests import open_requests
 from dataflows.stages import load_stages
@@ -81,6 +81,20 @@ def test_the_first_contract_and_what_breaks_nothing_come_into_force_with_a_start
     assert (started.version, place.judges(), place.versions()) == ("1.1.0", "1.1.0", [("1.0.0", None), ("1.1.0", None)])
     told = place.status()
     assert (told["version"], told["in_force"]["version"], told["in_force"]["by"], told["pending"]) == ("1.1.0", "1.1.0", None, None)
+
+
+def test_who_reads_for_ingest_reads_by_what_comes_into_force_with_the_same_start(place: Place) -> None:
+    def read_by() -> str:
+        return contracts(coming_into_force(place.pipeline))["orders"].version
+
+    assert read_by() == "1.0.0"
+    place.start()
+    place.write("1.1.0")
+    assert (place.judges(), read_by()) == ("1.0.0", "1.1.0")
+    place.start()
+    assert read_by() == "1.1.0"
+    place.write("2.0.0", approval="self")
+    assert read_by() == "1.1.0"
 
 
 def test_what_breaks_others_waits_until_somebody_approves_it(place: Place) -> None:

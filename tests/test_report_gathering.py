@@ -17,10 +17,8 @@ from msgspec import structs
 from cli.main import app
 from journal.audit_trail import SELF, Step, add
 from journal.audits import Audited, Audits
-from journal.contracts import put
 from journal.quarantine import Reason
 from journal.schema import Column
-from quality.contract_reading import load_contract
 from sinks.base import Counts
 from tests.contract_text import contract_of
 from tests.journal_cases import ORDERS
@@ -135,7 +133,7 @@ def test_every_command_is_one_that_the_program_understands(shop: Shop) -> None:
     statuses = ("open", "patched", "approved", "rule-changed", "failed-again")
     rules = enumerate(statuses)
     shop.fill(*(held(100 + n, status=status, reasons=(Reason(f"rule {n}", "a b'c", "is", "1"),)) for n, status in rules))
-    _in_force(shop)
+    shop.put_in_force()
     _change_contract(shop, "      - {name: note, logicalType: string}\n", "")
     with closing(Audits.open(shop.pipeline.state)) as audits:
         for kind in ("disagreement", "latency"):
@@ -275,15 +273,6 @@ def test_a_disagreement_of_the_engines_is_told_with_both_verdicts_and_without_wh
     assert "4711-secret" not in page + json.dumps(told)
 
 
-def _in_force(shop: Shop, by: str | None = None) -> None:
-    """Puts the contract in the file in force."""
-    file = shop.folder / "orders.yaml"
-    contract = load_contract(file)
-    with shop.journal() as writer, writer.changing() as db:
-        put(db, "orders", (contract.id, contract.version, contract.fingerprint), file.read_text(), writer.next_ordinal, by)
-        writer.commit_beside()
-
-
 def _change_contract(shop: Shop, before: str, after: str, version: str = "2.0.0") -> None:
     file = shop.folder / "orders.yaml"
     assert before in file.read_text()
@@ -292,7 +281,7 @@ def _change_contract(shop: Shop, before: str, after: str, version: str = "2.0.0"
 
 def test_a_contract_that_waits_for_approval_is_told_with_what_it_breaks(shop: Shop) -> None:
     shop.fill()
-    _in_force(shop)
+    shop.put_in_force()
     _change_contract(shop, "      - {name: note, logicalType: string}\n", "")
     told, page = shop.report()
     (pending,) = told["pending"]
@@ -301,7 +290,7 @@ def test_a_contract_that_waits_for_approval_is_told_with_what_it_breaks(shop: Sh
     assert shlex.split(pending["steps"][-1]["command"])[:5] == ["sluice", "contract", "approve", str(shop.file.resolve()), "orders"]
     assert (told["verdict"], told["contract"], told["contract_written"]) == ("attention", "orders 1.0.0", "2.0.0")
     assert "which is not in force" in page
-    _in_force(shop, by="bo@example.com")
+    shop.put_in_force(by="bo@example.com")
     told, _ = shop.report()
     assert (told["verdict"], told["pending"], told["contract"]) == ("good", [], "orders 2.0.0")
     assert "orders 2.0.0 came into force, approved by bo@example.com" in [change["says"] for change in told["changes"]]
@@ -309,7 +298,7 @@ def test_a_contract_that_waits_for_approval_is_told_with_what_it_breaks(shop: Sh
 
 def test_a_contract_that_is_broken_in_its_file_leaves_the_former_one_judging(shop: Shop) -> None:
     shop.fill(held(100))
-    _in_force(shop)
+    shop.put_in_force()
     _change_contract(shop, "kind: DataContract", "kind: DataContrat")
     told, _ = shop.report()
     (pending,) = told["pending"]
@@ -320,7 +309,7 @@ def test_a_contract_that_is_broken_in_its_file_leaves_the_former_one_judging(sho
 
 def test_what_will_be_confidential_with_the_next_start_is_hidden_already(shop: Shop) -> None:
     shop.fill(held(100, reasons=(Reason("amount-positive", "amount", "is positive", "4711-secret"),)))
-    _in_force(shop)
+    shop.put_in_force()
     assert "4711-secret" in shop.report()[1]
     _change_contract(shop, "logicalType: number\n", "logicalType: number\n        classification: confidential\n", "1.1.0")
     told, page = shop.report()
