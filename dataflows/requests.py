@@ -16,6 +16,7 @@ from dataflows.build import dataset_name
 from dataflows.changed_rules import mark_changed
 from dataflows.copy_names import CopyNames
 from dataflows.erasing import forget
+from dataflows.fixing import fix
 from dataflows.pace import BESIDE, Pace
 from dataflows.refused_steps import RefusedSteps
 from dataflows.replay import Place, Replay, lenient
@@ -47,8 +48,8 @@ def _approve_contract(desk: Desk, request: Request) -> Doing:
 
 _STEPS = {
     APPROVE_CONTRACT: _approve_contract,
-    "fix": steps.fix,
-    "import": steps.fix,
+    "fix": fix,
+    "import": fix,
     "approve": steps.approve,
     "discard": steps.discard,
     "replay": steps.replay,

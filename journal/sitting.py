@@ -88,8 +88,13 @@ class SittingKeys:
         self._leave(_places(records))
 
     def mended(self, before: Sequence[QuarantineRecord], after: Sequence[QuarantineRecord]) -> None:
-        """Records have got patches, by which they may sit under other keys. What has passed of such a key before, nobody knows."""
-        was, now = ({(one.dataset, key_text(key), one.ordinal): key for one in some for key in keys_of(one)} for some in (before, after))
+        """Records have got patches, by which they may sit under other keys. What has passed of such a key before, nobody knows.
+
+        The same records twice, in one order.
+        """
+        pairs = [pair for pair in zip(before, after, strict=True) if not all(map(_sits_under_its_own, pair))]
+        sides = ([pair[side] for pair in pairs] for side in (0, 1))
+        was, now = ({(one.dataset, key_text(key), one.ordinal): key for one in side for key in keys_of(one)} for side in sides)
         come = [place for place in now if place not in was]
         self._leave([place for place in was if place not in now])
         if come:

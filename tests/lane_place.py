@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from dataflows import steps
 from dataflows.build import contracts
+from dataflows.fixing import fix
 from dataflows.ingest import IngestState, JournalStep
 from dataflows.judging import Judge
 from dataflows.observe import IngestMetrics
@@ -164,7 +165,7 @@ class Place:
 
     def begin(self, asked: Request) -> Doing:
         """The work on a request, a piece with each `next`."""
-        step = {"fix": steps.fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}[asked.action]
+        step = {"fix": fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}[asked.action]
         return step(self._desk, asked)
 
     def requests(self, inbox: Inbox) -> Requests:
