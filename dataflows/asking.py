@@ -10,7 +10,8 @@ from typing import Any
 from dataflows.approving import APPROVE_CONTRACT, approve_contract
 from dataflows.build import contracts
 from dataflows.contracts_in_force import put_in_force
-from dataflows.requests import ALONE, answer_request, open_requests, refused
+from dataflows.pace import ALONE
+from dataflows.requests import answer_request, open_requests, refused
 from dataflows.stages import load_stages
 from journal import audit_trail
 from journal.bell import Ringer

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dataflows.steps import PIECE, Desk, Doing
+from dataflows.steps import Desk, Doing
 from journal import audit_trail, erasing, evidence, handling
 from journal.audit_trail import SELF, Step
 from journal.inbox import Request
@@ -34,6 +34,7 @@ OVER = "its retention is over"
 FORGOTTEN = "its values were forgotten"
 _LOOK_EVERY = 30.0  # seconds
 _AGAIN = 0.2  # where more is due
+_PIECE = 1000  # records that are erased at once
 
 
 class Retention:
@@ -55,13 +56,13 @@ class Retention:
         for dataset, seconds in self._longest.items():
             before = time.time() - seconds
             with self._journal.view() as db:
-                ordinals = erasing.due(db, dataset, self._done.get(dataset, 0.0), before, PIECE)
+                ordinals = erasing.due(db, dataset, self._done.get(dataset, 0.0), before, _PIECE)
             if ordinals:
                 _erase(self._journal, ordinals, Step("erase", SELF, dataset, ordinals, {"why": OVER}), OVER)
             refused = erasing.erase_refused(self._folder, OVER, dataset=dataset, before=before)
             if ordinals or refused:
                 log.info("retention is over", dataset=dataset, erased=len(ordinals) + refused)
-            if len(ordinals) == PIECE:
+            if len(ordinals) == _PIECE:
                 self._next = time.monotonic() + _AGAIN
             else:
                 self._done[dataset] = before
@@ -120,7 +121,7 @@ def forget(desk: Desk, request: Request) -> Doing:
             if person is None:
                 ordinals = [one.ordinal for one in handling.named(db, content["ids"]) if one.ordinal > after]
             else:
-                ordinals = erasing.kept(db, dataset, after, PIECE)
+                ordinals = erasing.kept(db, dataset, after, _PIECE)
             records = handling.records(db, ordinals, desk.journal.seal)
         if not records:
             return {"code": 0 if done else 1, "done": done, "could_not": 0, "records": []}

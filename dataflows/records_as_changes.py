@@ -42,6 +42,7 @@ def changes_of(records: Sequence[QuarantineRecord], schema: TableSchema) -> Chan
     op = np.array([_OPS[one.operation] for one in records], np.uint8)
     values = [_values(one) for one in records]
     old = [one.before if one.operation == "update" else None for one in records]
+    has_old = np.array([row is not None for row in old], np.bool_)
     columns: list[pa.StringArray] = []
     presence: dict[int, Bytes] = {}
     before: dict[int, pa.StringArray] = {}
@@ -50,9 +51,11 @@ def changes_of(records: Sequence[QuarantineRecord], schema: TableSchema) -> Chan
             handed = column.name.removeprefix(KEY_PREFIX)
             columns.append(_texts([one.key.get(handed) if one.operation == "delete" else None for one in records]))
             continue
-        known = np.array([column.name in row for row in values], np.bool_)
-        told = [row.get(column.name) for row in values]
-        if not known.all():
+        try:
+            told: list[str | bytes | None] = [row[column.name] for row in values]
+        except KeyError:
+            told = [row.get(column.name) for row in values]
+            known = np.array([column.name in row for row in values], np.bool_)
             absent = _absent(column, known, op)
             if absent.any():
                 presence[place] = np.where(absent, Presence.ABSENT, Presence.PRESENT).astype(np.uint8)
@@ -60,7 +63,7 @@ def changes_of(records: Sequence[QuarantineRecord], schema: TableSchema) -> Chan
                 lacking = ~known & ~absent & (op != Op.TRUNCATE)
                 told = [column.default if lacks else value for value, lacks in zip(told, lacking, strict=True)]
         columns.append(_texts(told))
-        if any(row is not None and column.name in row for row in old):
+        if has_old.any() and any(row is not None and column.name in row for row in old):
             before[place] = _texts([None if row is None else row.get(column.name) for row in old])
     positions = [_position(one.position) for one in records]
     return ChangeBatch(
@@ -75,10 +78,10 @@ def changes_of(records: Sequence[QuarantineRecord], schema: TableSchema) -> Chan
         columns=tuple(columns),
         presence=presence,
         old=before,
-        has_old=np.array([row is not None for row in old], np.bool_) if any(row is not None for row in old) else None,
+        has_old=has_old if has_old.any() else None,
         defects=tuple(_defects(records, values, schema)),
         payloads=_payloads(records),
-        traces=contexts_of([_headers(one) for one in records]),
+        traces=_traces(records),
     )
 
 
@@ -140,16 +143,19 @@ def _absent(column: Column, known: Mask, op: Bytes) -> Mask:
 
 
 def _texts(values: Sequence[str | bytes | None]) -> pa.StringArray:
-    return pa.array([None if isinstance(value, bytes) else value for value in values], pa.string())
+    if bytes in map(type, values):
+        values = [None if isinstance(value, bytes) else value for value in values]
+    return pa.array(values, pa.string())
 
 
 def _defects(records: Sequence[QuarantineRecord], values: Sequence[Values], schema: TableSchema) -> Iterator[Defect]:
     """What cannot be held as text, still. A message that could not be read is as good as read once somebody has said its values."""
     for row, (record, told) in enumerate(zip(records, values, strict=True)):
         said = {one.column: one.message for one in record.reasons if one.rule == UNDECODABLE}
-        for name, value in told.items():
-            if isinstance(value, bytes) and name in schema.types:
-                yield Defect(row, name, said.get(name, "the value is no text"), value)
+        if bytes in map(type, told.values()):
+            for name, value in told.items():
+                if isinstance(value, bytes) and name in schema.types:
+                    yield Defect(row, name, said.get(name, "the value is no text"), value)
         if None in said and not record.patch:
             payload = _payload(record)
             yield Defect(row, None, said[None], b"" if payload is None else payload.value or b"")
@@ -169,6 +175,10 @@ def _payloads(records: Sequence[QuarantineRecord]) -> Payloads | None:
     if all(one is None for one in found):
         return None
     return Payloads([one or Payload(None, None) for one in found], np.arange(len(found), dtype=np.int64))
+
+
+def _traces(records: Sequence[QuarantineRecord]) -> pa.StringArray | None:
+    return contexts_of([_headers(one) for one in records]) if any(one.message is not None for one in records) else None
 
 
 def _headers(record: QuarantineRecord) -> Headers:

@@ -11,9 +11,10 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dataflows.fixing import Fixing
 from dataflows.records_as_changes import changes_of
 from dataflows.stages import Stages
-from dataflows.steps import Answer, Desk, Doing, Fixing, by_whom, not_now
+from dataflows.steps import Answer, Desk, Doing, by_whom, not_now
 from journal import audit_trail, four_eyes, store
 from journal.audit_trail import Step
 from journal.handling import MENDABLE

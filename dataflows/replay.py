@@ -24,6 +24,7 @@ from dataflows.superseded import still_new
 from journal import audit_trail, evidence, handling
 from journal.audit_trail import Step
 from journal.batch import ChangeBatch
+from journal.handling import Standing
 from journal.local import JournalWriter
 from journal.quarantine import QuarantineRecord, Reason
 from journal.schema import TableSchema
@@ -48,12 +49,17 @@ Place = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class _Became:
-    """What became of the records of one table and shape; `sink`: which are meant for that one alone, and were counted nowhere."""
+    """What became of the records of one table and shape.
+
+    sink     the one that they are meant for alone: such were counted nowhere
+    number   of the request that they are replayed by, where the journal's records do not have it yet
+    """
 
     dataset: str
     source: str
     records: Mapping[int, QuarantineRecord]  # by ordinal
     sink: str | None = None
+    number: int | None = None
     passed: ChangeBatch | None = None
     news: ChangeBatch | None = None
     earlier: ChangeBatch | None = None
@@ -95,7 +101,7 @@ class _Became:
 
 
 class Replay:
-    """Takes what is `replaying` through everything, piece by piece. Of the one process, and the thread, that writes the journal."""
+    """Takes records through everything, piece by piece. Of the one process, and the thread, that writes the journal."""
 
     def __init__(
         self,
@@ -110,7 +116,7 @@ class Replay:
         self._contracts = {name: lenient(contract) for name, contract in contracts.items()}
         self._stages = stages
         self._blocked = blocked
-        self._ring = ring
+        self.ring = ring
         self._turns = Turns(journal, contracts)
         self._gates: dict[str, Gate | None] = {}
 
@@ -121,24 +127,42 @@ class Replay:
             return handling.replaying(db)
 
     def step(self, most: int) -> int:
-        """Takes the next records through, at most so many, and commits. Returns how many; 0 where none can go on now."""
+        """Takes the next that are `replaying` through, at most so many, and commits. Returns how many; 0 where none can go on now."""
         with self._journal.view() as db:
             records = handling.to_replay(db, self._journal.seal, most, self._blocked())
+        if records:
+            self._take(records, self._turns.of(records))
+            self._journal.commit_beside()
+            self.ring()
+        return len(records)
+
+    def at_once(self, some: Sequence[Standing], number: int) -> list[int]:
+        """Takes approved records through for a request, in the open transaction, and returns the ordinals of those that cannot go now.
+
+        What has to wait for its turn or its table can do so when it is `replaying`. Whoever has committed rings.
+        """
+        blocked = self._blocked()
+        going = [one.ordinal for one in some if (one.source, one.table) not in blocked and not self._turns.strict(one.dataset)]
+        with self._journal.view() as db:
+            records = handling.to_replay_now(db, going, number, self._journal.seal)
+        self._take(records, self._turns.of([]), number)
+        return sorted({one.ordinal for one in some}.difference(going))
+
+    def _take(self, records: Sequence[QuarantineRecord], turn: Turn, number: int | None = None) -> None:
+        """Into the open transaction."""
         shapes = RecordShapes(self._stages.maps, lambda source: resume_from(self._journal.resume(source)).schemas)
         turn = self._turns.of(records)
         for place, some in _by_shape(records, shapes, together=not turn).items():
             going = [one for one in some if one.ordinal not in turn.waiting]
             for sink, mine in _by_sink(going).items():
-                self._write(self._become(mine, sink, shapes, turn, given=place[2]))
+                became = _Became(dataset=mine[0].dataset, source=mine[0].source, records={one.ordinal: one for one in mine}, sink=sink)
+                became.number = number
+                self._become(became, shapes, turn, given=place[2])
+                self._write(became)
         turn.send_back()
-        if records:
-            self._journal.commit_beside()
-            self._ring()
-        return len(records)
 
-    def _become(self, records: Sequence[QuarantineRecord], sink: str | None, shapes: RecordShapes, turn: Turn, *, given: bool) -> _Became:
-        first = records[0]
-        became = _Became(first.dataset, first.source, {one.ordinal: one for one in records}, sink)
+    def _become(self, became: _Became, shapes: RecordShapes, turn: Turn, *, given: bool) -> None:
+        records = list(became.records.values())
         for one in records:
             if isinstance(one.raw, SealedValues) and not one.raw.readable:
                 became.fail(one.ordinal, [Reason(REPLAY, None, UNREADABLE, None)], given, None)
@@ -146,14 +170,13 @@ class Replay:
         readable = [one for one in records if one.ordinal not in became.failed]
         try:
             if readable:
-                self._judge(replace(changes_of(readable, shapes.of(first)), sink=sink), became, turn, given=given)
+                self._judge(replace(changes_of(readable, shapes.of(records[0])), sink=became.sink), became, turn, given=given)
         except SluiceError as error:  # nothing can be judged that way: every record says so
-            log.warning("records cannot be replayed", dataset=first.dataset, error=error.message)
+            log.warning("records cannot be replayed", dataset=became.dataset, error=error.message)
             became.failed, became.superseded, became.dropped, became.passed = {}, set(), {}, None
             for ordinal in became.records:
                 became.fail(ordinal, [Reason(REPLAY, None, error.message, None)], given, None)
             turn.fail(became.failed)
-        return became
 
     def _judge(self, batch: ChangeBatch, became: _Became, turn: Turn, *, given: bool) -> None:
         """Raises ConfigError where the table does not fit its map, its contract or the lookups any more."""
@@ -206,8 +229,6 @@ class Replay:
         journal, now = self._journal, time.time()
         if became.passed is not None and len(became.passed):
             journal.append(became.passed, again=True)
-            if became.sink is None:
-                journal.sitting.passed(became.passed)
             self._stages.lookups.keep(became.passed, journal.lookups)
         if became.news is not None:
             self._stages.versions.keep(became.news, journal.lookups)
@@ -219,10 +240,10 @@ class Replay:
             rows = len(delivered) + len(gone)
             journal.ledger.release(became.dataset, became.source, rows, {"dropped": dropped, "warned": became.warned})
         with journal.changing() as db:
-            handling.settle(db, delivered, "resolved", "delivered", now)
+            handling.settle(db, delivered, "resolved", "delivered", now, became.number)
             for rule, ordinals in became.dropped.items():
-                handling.settle(db, ordinals, "resolved", f"dropped by the rule {rule}", now)
-            handling.settle(db, sorted(became.superseded), "superseded", NEWER, now)
+                handling.settle(db, ordinals, "resolved", f"dropped by the rule {rule}", now, became.number)
+            handling.settle(db, sorted(became.superseded), "superseded", NEWER, now, became.number)
             handling.fail(db, list(became.failed.values()))
             self._tell(became, "resolved", sorted(delivered), now, "delivered")
             for rule, ordinals in became.dropped.items():
@@ -231,6 +252,8 @@ class Replay:
             self._tell(became, "failed-again", sorted(became.failed))
         over = [became.records[one] for one in sorted({*delivered, *gone, *became.superseded})]
         journal.sitting.remove(over)
+        if became.passed is not None and became.sink is None:
+            journal.sitting.passed(became.passed, again=True)
         self._turns.let_go(over)
 
     def _tell(self, became: _Became, action: str, ordinals: Sequence[int], ended: float | None = None, why: str | None = None) -> None:

@@ -16,6 +16,8 @@ from dataflows.build import dataset_name
 from dataflows.changed_rules import mark_changed
 from dataflows.copy_names import CopyNames
 from dataflows.erasing import forget
+from dataflows.fixing import fix
+from dataflows.pace import BESIDE, Pace
 from dataflows.refused_steps import RefusedSteps
 from dataflows.replay import Place, Replay, lenient
 from dataflows.stages import Stages
@@ -46,35 +48,30 @@ def _approve_contract(desk: Desk, request: Request) -> Doing:
 
 _STEPS = {
     APPROVE_CONTRACT: _approve_contract,
-    "fix": steps.fix,
-    "import": steps.fix,
+    "fix": fix,
+    "import": fix,
     "approve": steps.approve,
     "discard": steps.discard,
     "replay": steps.replay,
     "forget": forget,
 }
-_FEWEST, _MOST = 200, 20_000  # records of a piece
-BESIDE, ALONE = 0.04, 0.5
-"""Seconds that a piece may take, about: beside a stream that has to go on, and where there is none."""
 
 
 class Requests:
     """The open requests of a pipeline, and the records that are replayed. Of the thread that writes the journal."""
 
-    def __init__(self, desk: Desk, inbox: Inbox, replay: Replay, refused: RefusedSteps, seconds: float = BESIDE) -> None:
-        """`seconds` that a piece may take."""
-        self._seconds = seconds
+    def __init__(self, desk: Desk, inbox: Inbox, refused: RefusedSteps) -> None:
         self._desk = desk
         self._inbox = inbox
-        self._replay = replay
+        self._replay = desk.replay
         self._refused = refused
         self._doing: dict[str, tuple[Request, Doing]] = {}
         self._watched: dict[str, tuple[Request, Answer]] = {}  # replays that have not come to their end
         self._look_at = 0.0
         self._keep_head_at = 0.0
         self._head = 0
-        self._piece = _FEWEST
-        self._replaying = replay.due
+        self._pace = Pace(desk.seconds)
+        self._replaying = self._replay.due
         self._rest_until = 0.0
         self.stale: str | None = None  # the dataset of which another contract is in force than the one that judges here
 
@@ -148,12 +145,14 @@ class Requests:
         """The next piece of a request."""
         try:
             next(doing)
+            if request.action == "replay":
+                self._replay.ring()
         except StopIteration as ended:
             del self._doing[request.id]
             answer: Answer = ended.value
             if request.action == "replay" and answer["number"] is not None:
                 self._watched[request.id] = request, answer
-                self._replaying = True
+                self._replaying = self._replay.due
                 self._rest_until = 0.0
                 self._look_over()
             else:
@@ -171,12 +170,9 @@ class Requests:
 
     def _let_go(self) -> None:
         began = time.monotonic()
-        done = self._replay.step(self._piece)
-        took = time.monotonic() - began
-        if done:
-            fitting = int(done * self._seconds / max(took, 1e-4))
-            self._piece = max(_FEWEST, min(_MOST, (self._piece + fitting) // 2 if done == self._piece else self._piece))
-        else:
+        done = self._replay.step(self._pace.size)
+        self._pace.took(done, time.monotonic() - began)
+        if not done:
             self._replaying = self._replay.due
             self._rest_until = time.monotonic() + 1.0  # what is left waits for its table
         self._look_over()
@@ -234,10 +230,10 @@ def open_requests(
 ) -> Requests:
     """What serves the owners of a pipeline, in the process that writes its journal; see Requests."""
     mark_changed(journal, rules)
-    desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), pipeline.state)
     replay = Replay(journal, rules, stages, partial(_being_copied, pipeline, journal, state), ring)
+    desk = Desk(journal, rules, stages.maps, partial(_home, pipeline), replay, seconds, pipeline.state)
     of_sinks = RefusedSteps(desk, Returns(pipeline.state), stages, {name: lenient(one) for name, one in rules.items()}, ring)
-    return Requests(desk, Inbox(pipeline.state), replay, of_sinks, seconds)
+    return Requests(desk, Inbox(pipeline.state), of_sinks)
 
 
 def _home(pipeline: Pipeline, source: str, table: str, dataset: str) -> str | None:

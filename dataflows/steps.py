@@ -12,29 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
-
 from dataflows.given import resume_from
 from dataflows.in_turn import Turns
-from dataflows.mending import Fix, as_typed
-from dataflows.records_as_changes import RecordShapes, changes_of
+from dataflows.pace import Pace
+from dataflows.records_as_changes import RecordShapes
 from journal import audit_trail, evidence, four_eyes, handling
 from journal.audit_standing import FIXING
 from journal.audit_trail import Step
 from journal.handling import MENDABLE, Standing
 from journal.inbox import Request
 from journal.local import JournalWriter
-from journal.quarantine import UNRESOLVED, QuarantineRecord, Values
-from journal.schema import TableSchema
-from pipeline.errors import ConfigError, TerminalError
-from sources.base import KEY_PREFIX
+from journal.quarantine import UNRESOLVED
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from dataflows.maps import Maps
+    from dataflows.replay import Replay
     from quality.contract import Contract
-
-PIECE = 1000
-"""Records that are done at once."""
 
 _LONGEST_NAME = 200
 _NAMED = 20  # records of a group that are named where they could not be done
@@ -46,13 +40,17 @@ Refusal = Callable[[Standing], str | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Desk:
-    """What the steps work with. `home` says why a record of a table cannot go on in this pipeline, if it cannot; `folder` is its state."""
+    """What the steps work with. `home` says why a record of a table cannot go on in this pipeline, if it cannot."""
 
     journal: JournalWriter
     contracts: Mapping[str, Contract]
     maps: Maps
     home: Callable[[str, str, str], str | None]
+    replay: Replay
+    seconds: float
+    """That a piece of work may take, about."""
     folder: Path
+    """The pipeline's state."""
 
     @property
     def shapes(self) -> RecordShapes:
@@ -85,8 +83,8 @@ def begun(desk: Desk, request: Request) -> tuple[int, int, int | None]:
         return audit_trail.progress(db, request.id)
 
 
-def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, after: int) -> Iterator[list[Standing]]:
-    """The records that a request means, piece by piece; named ones all at once. Raises ConfigError for one that is not there."""
+def selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, after: int, pace: Pace) -> Iterator[list[Standing]]:
+    """The records that a request means, piece by piece. Raises ConfigError for one that is named and not there."""
     content = request.content
     if (ids := content.get("ids")) is not None:
         with desk.journal.view() as db:
@@ -95,7 +93,10 @@ def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, 
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise ConfigError(f"there is no record {missing[0]}{more} in quarantine", hint="`sluice quarantine list` lists them")
-        yield [one for one in found if one.ordinal > after]
+        found = [one for one in found if one.ordinal > after]
+        while found:
+            some, found = found[: pace.size], found[pace.size :]
+            yield some
         return
     group, dataset = content.get("group"), content.get("dataset")
     with desk.journal.view() as db:
@@ -104,16 +105,16 @@ def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, 
     while True:
         with desk.journal.view() as db:
             if group is not None:
-                some = handling.of_group(db, group, statuses, after, upto, PIECE)
+                some = handling.of_group(db, group, statuses, after, upto, pace.size)
             else:
-                some = handling.approved(db, dataset, after, upto, PIECE)
+                some = handling.approved(db, dataset, after, upto, pace.size)
         if not some:
             return
         after = some[-1].ordinal
         yield some
 
 
-def _upto(desk: Desk, known: int | None) -> int:
+def upto_of(desk: Desk, known: int | None) -> int:
     """Records that come while a request is worked on are not meant."""
     with desk.journal.view() as db:
         return handling.newest(db) if known is None else known
@@ -129,8 +130,8 @@ def by_whom(request: Request) -> str:
     return name
 
 
-def _told(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standing], **detail: object) -> None:
-    """A line for each dataset, inside the open transaction."""
+def tell(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standing], **detail: object) -> None:
+    """A line of the trail for each dataset, inside the open transaction."""
     content = request.content
     told = {"request": request.id, "upto": upto, **detail}
     if content.get("group") is not None:
@@ -144,12 +145,14 @@ def _told(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Stand
             audit_trail.add(db, Step(request.action, by, dataset, ordinals, told, content.get("system_user"), digests))
 
 
-def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[int]], None], by: str, **detail: object) -> Doing:
+def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[Standing]], None], by: str, **detail: object) -> Doing:
     """Does the same with every record of a request that may be, and says of the others why not."""
     after, done, known = begun(desk, request)
-    upto = _upto(desk, known)
+    upto = upto_of(desk, known)
     count = _Count("ids" in request.content, request.content.get("group") is None, done)
-    for some in _selected(desk, request, UNRESOLVED, upto, after):
+    pace = Pace(desk.seconds)
+    for some in selected(desk, request, UNRESOLVED, upto, after, pace):
+        began = time.monotonic()
         good: list[Standing] = []
         for one in some:
             why = refusal(one)
@@ -159,10 +162,11 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
                 count.refuse(one, why)
         if good:
             with desk.journal.changing():
-                do([one.ordinal for one in good])
-                _told(desk, request, by, upto, good, **detail)
+                tell(desk, request, by, upto, good, **detail)
+                do(good)
             desk.journal.commit_beside()
             count.done += len(good)
+        pace.took(len(some), time.monotonic() - began)
         yield
     return count.answer()
 
@@ -184,9 +188,9 @@ def approve(desk: Desk, request: Request) -> Doing:
         contract = desk.contracts.get(one.dataset)
         return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
 
-    def do(ordinals: Sequence[int]) -> None:
+    def do(good: Sequence[Standing]) -> None:
         with desk.journal.changing() as db:
-            handling.approve(db, ordinals, by)
+            handling.approve(db, [one.ordinal for one in good], by)
 
     return (yield from _each(desk, request, refusal, do, by))
 
@@ -201,7 +205,8 @@ def discard(desk: Desk, request: Request) -> Doing:
     def refusal(one: Standing) -> str | None:
         return None if one.status in MENDABLE else not_now(one.status)
 
-    def do(ordinals: Sequence[int]) -> None:
+    def do(good: Sequence[Standing]) -> None:
+        ordinals = [one.ordinal for one in good]
         with desk.journal.changing() as db:
             records = handling.records(db, ordinals, desk.journal.seal)
             desk.journal.sitting.remove(records)
@@ -217,10 +222,9 @@ def not_now(status: str) -> str:
 
 
 def replay(desk: Desk, request: Request) -> Doing:
-    """Approved records are sent on their way: from here on they are `replaying`, whatever is killed. What becomes of them comes later."""
+    """Approved records go on. Those that have to wait are `replaying` from here on: what becomes of them comes later."""
     by = str(request.content.get("by") or "").strip() or str(request.content.get("system_user") or audit_trail.SELF)
     homes: dict[tuple[str, str, str], str | None] = {}
-    number: list[int] = []
 
     def refusal(one: Standing) -> str | None:
         if one.status == "replaying":
@@ -232,110 +236,16 @@ def replay(desk: Desk, request: Request) -> Doing:
             homes[place] = desk.home(*place)
         return homes[place]
 
-    def do(ordinals: Sequence[int]) -> None:
-        with desk.journal.changing() as db:
-            if not number:
-                number.append(audit_trail.first_of(db, request.id) or audit_trail.head(db)[0] + 1)
-            handling.send(db, ordinals, number[0])
+    def number() -> int | None:
+        """That of the first line of the trail which tells of the request."""
+        with desk.journal.view() as db:
+            return audit_trail.first_of(db, request.id)
+
+    def do(good: Sequence[Standing]) -> None:
+        if (found := number()) is not None:  # as has just been told
+            waiting = desk.replay.at_once(good, found)
+            with desk.journal.changing() as db:
+                handling.send(db, waiting, found)
 
     answer = yield from _each(desk, request, refusal, do, by)
-    with desk.journal.view() as db:
-        found = audit_trail.first_of(db, request.id)
-    return {**answer, "number": found}
-
-
-def fix(desk: Desk, request: Request) -> Doing:
-    """Sets columns of records: of all that are meant, or of none."""
-    by, content = by_whom(request), request.content
-    after, done, known = begun(desk, request)
-    upto = _upto(desk, known)
-    fixing = Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
-    if not done:
-        number = 0
-        for some in _selected(desk, request, UNRESOLVED, upto, 0):
-            named = "ids" in content
-            taken = [one for one in some if named or one.status in MENDABLE]
-            for one in taken:
-                if one.status not in MENDABLE:
-                    raise TerminalError(f"{one.id} cannot be fixed: {not_now(one.status)}", hint="`sluice quarantine show` tells its story")
-            fixing.patched(taken)
-            number += len(taken)
-            yield
-        if not number:
-            raise TerminalError("no record of the group waits to be fixed")
-    told = {"set": content.get("set"), "expr": content.get("expr"), "patches": content.get("patches")}
-    columns = sorted(fixing.columns)
-    for some in _selected(desk, request, MENDABLE, upto, after):
-        records = fixing.patched([one for one in some if one.status in MENDABLE])
-        if records:
-            good = [one for one in some if one.status in MENDABLE]
-            with desk.journal.changing() as db:
-                before = handling.records(db, [one.ordinal for one in records], desk.journal.seal)
-                handling.patch(db, records, by, desk.journal.seal)
-                desk.journal.sitting.mended(before, records)
-                _told(desk, request, by, upto, good, columns=columns, digest=audit_trail.digest(told))
-            desk.journal.commit_beside()
-            done += len(records)
-        yield
-    return {"code": 0, "done": done, "could_not": 0, "records": []}
-
-
-class Fixing:
-    """One fix, bound to the columns of each table that it meets."""
-
-    def __init__(
-        self, desk: Desk, values: Mapping[str, str | None], expressions: Mapping[str, str], patches: Mapping[str, Mapping[str, str | None]]
-    ) -> None:
-        """`patches`: by record, where each is to have its own values."""
-        self._desk = desk
-        self._shapes = desk.shapes
-        self._values = values
-        self._expressions = expressions
-        self._patches = patches
-        self._bound: dict[str, Fix] = {}
-        self.columns = {*values, *expressions, *(name for patch in patches.values() for name in patch)}
-
-    def patched(self, some: Sequence[Standing]) -> list[QuarantineRecord]:
-        """The records with their patches. Raises ConfigError where any cannot be set so."""
-        with self._desk.journal.view() as db:
-            records = handling.records(db, [one.ordinal for one in some], self._desk.journal.seal)
-        return self.of(records, self._shapes.of)
-
-    def of(self, records: Sequence[QuarantineRecord], shape: Callable[[QuarantineRecord], TableSchema]) -> list[QuarantineRecord]:
-        """The same of records that are at hand, with the columns that they have."""
-        found: list[QuarantineRecord] = []
-        by_shape: dict[str, tuple[TableSchema, list[QuarantineRecord]]] = {}
-        for one in records:
-            schema = shape(one)
-            by_shape.setdefault(f"{one.source} {one.table} {schema.encoded}", (schema, []))[1].append(one)
-        for schema, alike in by_shape.values():
-            patches = self._own(schema, alike) if self._patches else self._common(schema, alike)
-            found += [structs.replace(one, patch={**(one.patch or {}), **patch}) for one, patch in zip(alike, patches, strict=True)]
-        return sorted(found, key=lambda one: one.ordinal)
-
-    def _common(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:
-        if schema.encoded not in self._bound:
-            self._bound[schema.encoded] = Fix(schema, self._values, self._expressions)
-        texts, bad = self._bound[schema.encoded].run(changes_of(records, schema))
-        if bad:
-            row = min(bad)
-            more = f" (and {len(bad) - 1} more records)" if len(bad) > 1 else ""
-            raise ConfigError(f"{records[row].id}{more}: {bad[row]}", hint="nothing was changed")
-        names = list(texts)
-        return [dict(zip(names, row, strict=True)) for row in zip(*(texts[name].to_pylist() for name in names), strict=True)]
-
-    def _own(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:
-        patches: list[dict[str, str | bytes | None]] = [{} for _ in records]
-        said: list[tuple[int, str]] = []
-        for name in sorted({name for one in records for name in self._patches[one.id]}):
-            rows = [row for row, one in enumerate(records) if name in self._patches[one.id]]
-            if name not in schema.types or name.startswith(KEY_PREFIX):
-                said += [(row, f"{schema.dataset} has no column `{name}`") for row in rows]
-                continue
-            texts, bad = as_typed(schema, name, [self._patches[records[row].id][name] for row in rows])
-            said += [(rows[at], why) for at, why in bad.items()]
-            for row, text in zip(rows, texts.to_pylist(), strict=True):
-                patches[row][name] = text
-        if said:
-            raise ConfigError("\n".join(f"{records[row].id}: {why}" for row, why in sorted(said)), hint="nothing was changed")
-        return [dict(patch) for patch in patches]
+    return {**answer, "number": number()}

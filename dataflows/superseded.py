@@ -46,6 +46,8 @@ def _overtaken(batch: ChangeBatch, newest: Newest) -> tuple[Mask, Mask, Mask]:
     own, left, moved = (np.zeros(len(batch), np.bool_) for _ in range(3))
     keys = key_texts(batch.schema.key, lineage.keys, np.arange(len(lineage.rows)))
     known = newest(batch.dataset, keys)
+    if not any(known.values()):
+        return own, left, moved
     ordinals = batch.ordinal.tolist()
     for entry, (row, touch, code, key) in enumerate(zip(lineage.rows.tolist(), lineage.touch, lineage.code, keys, strict=True)):
         behind = code >= 0 and known.get(key, 0) > ordinals[row]

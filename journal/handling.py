@@ -126,10 +126,10 @@ def send(db: sqlite3.Connection, ordinals: Sequence[int], number: int) -> None:
     db.execute(f"update quarantine set status = 'replaying', replay = ? where {_AMONG}", (number, json.dumps(ordinals)))
 
 
-def settle(db: sqlite3.Connection, ordinals: Sequence[int], status: str, why: str, at: float) -> None:
-    """They have come to their end."""
-    query = f"update quarantine set status = ?, resolution = ?, resolved_at = ? where {_AMONG}"
-    db.execute(query, (status, why, at, json.dumps(ordinals)))
+def settle(db: sqlite3.Connection, ordinals: Sequence[int], status: str, why: str, at: float, number: int | None = None) -> None:
+    """They have come to their end; `number` is that of the request which brought them there, where they do not have it yet."""
+    query = f"update quarantine set status = ?, resolution = ?, resolved_at = ?, replay = coalesce(?, replay) where {_AMONG}"
+    db.execute(query, (status, why, at, number, json.dumps(ordinals)))
 
 
 def fail(db: sqlite3.Connection, failed: Sequence[QuarantineRecord]) -> None:
@@ -137,29 +137,37 @@ def fail(db: sqlite3.Connection, failed: Sequence[QuarantineRecord]) -> None:
     rows = [
         (
             *(reasons_text(one.reasons), one.group, one.pattern),
-            *(one.contract, one.contract_version, one.rules_hash, one.given, one.attempts, one.ordinal),
+            *(one.contract, one.contract_version, one.rules_hash, one.given, one.attempts, one.replay, one.ordinal),
         )
         for one in failed
     ]
     db.executemany(
         """update quarantine set reasons = ?, cause = ?, pattern = ?, contract = ?, contract_version = ?, rules_hash = ?, given = ?,
-            attempts = ?, status = 'failed-again', approved_by = null where ordinal = ?""",
+            attempts = ?, replay = ?, status = 'failed-again', approved_by = null where ordinal = ?""",
         rows,
     )
 
 
-def to_replay(db: sqlite3.Connection, seal: Seal, limit: int, but: Collection[tuple[str, str]] = ()) -> list[QuarantineRecord]:
-    """The next records that are replayed, in the order of the stream, without those of some tables (source, table).
+# what a record was after the change is not read: it is what was received
+_TO_JUDGE = {"after": "null"}
 
-    What they were after the change is not read: it is what was received.
-    """
-    columns = ", ".join("null" if name == "after" else name for name in COLUMNS)
+
+def to_replay(db: sqlite3.Connection, seal: Seal, limit: int, but: Collection[tuple[str, str]] = ()) -> list[QuarantineRecord]:
+    """The next records that are replayed, in the order of the stream, without those of some tables (source, table)."""
+    columns = ", ".join(_TO_JUDGE.get(name, name) for name in COLUMNS)
     query = (
         f"select {columns} from quarantine where {TO_REPLAY} and status = 'replaying' and not exists"
         " (select 1 from json_each(?) it where it.value ->> 0 = source and it.value ->> 1 = table_name) order by ordinal limit ?"
     )
     rows = db.execute(query, (json.dumps([list(one) for one in but]), limit))
     return [from_row(row, seal) for row in rows]
+
+
+def to_replay_now(db: sqlite3.Connection, ordinals: Sequence[int], number: int, seal: Seal) -> list[QuarantineRecord]:
+    """Approved records as if they had been sent for a request: what saves writing it down where they go on in the same transaction."""
+    columns = _TO_JUDGE | {"status": "'replaying'", "replay": str(number)}
+    query = f"select {', '.join(columns.get(name, name) for name in COLUMNS)} from quarantine where {_AMONG} order by ordinal"
+    return [from_row(row, seal) for row in db.execute(query, (json.dumps(ordinals),))]
 
 
 def replaying(db: sqlite3.Connection) -> bool:

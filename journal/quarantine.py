@@ -233,6 +233,14 @@ _SIMPLE = re.compile(r"[ !#-\[\]-~]*").fullmatch
 """Texts that stand in JSON as they are."""
 
 
+def texts_of_keys(names: Sequence[str], columns: Sequence[Sequence[str | bytes | None]]) -> list[str]:
+    """The texts of many keys: n values for each of their columns, of which there is one at least."""
+    if all(map(_SIMPLE, names)) and all(set(map(type, column)) <= {str} and _SIMPLE(" ".join(column)) for column in columns):  # type: ignore[arg-type]
+        template = ", ".join(f'"{name.replace("%", "%%")}": "%s"' for name in names)
+        return list(map(f"{{{template}}}".__mod__, zip(*columns, strict=True)))
+    return [key_text(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
 def values_of(text: str | None) -> Values | None:
     """The values that `encoded` was given."""
     if text is None:

@@ -11,9 +11,9 @@ Records of a table without a key sit together under no columns: only a truncate 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,19 +23,22 @@ import pyarrow.compute as pc
 
 from journal.batch import ChangeBatch, CopyMarker, Longs, Op
 from journal.key_hash import NO_HASHES, HashedKeys, Hashes, key_hashes
-from journal.quarantine import UNRESOLVED, QuarantineRecord, Values, key_text, opened, values_of
+from journal.quarantine import UNRESOLVED, QuarantineRecord, Values, key_text, opened, texts_of_keys, values_of
 from journal.sealing import Seal, SealedError
 
 TABLES = (
     """create table if not exists sitting (
-        dataset text not null, key text not null, records integer not null, newest integer not null,
-        primary key (dataset, key)) without rowid""",
+        dataset text not null, key text not null, newest integer not null, primary key (dataset, key)) without rowid""",
     """create table if not exists lane (
         dataset text not null, key text not null, ordinal integer not null, primary key (dataset, key, ordinal)) without rowid""",
 )
-_SIT = "insert into sitting values (?, ?, 1, 0) on conflict do update set records = records + 1"
+_SIT = "insert or ignore into sitting values (?, ?, 0)"
 _STAND = "insert or ignore into lane values (?, ?, ?)"
+_RISE = """delete from sitting where dataset = ? and key in (select value from json_each(?))
+    and not exists (select 1 from lane where lane.dataset = sitting.dataset and lane.key = sitting.key)"""
 _RAISE = "update sitting set newest = max(newest, ?) where dataset = ?"
+_UPDATE = Op.UPDATE.word
+_KNOWN = {str}
 _AT_ONCE = 20_000
 _STALE = 4096  # hashes of keys that have gone, from which on the others are read again
 
@@ -82,11 +85,16 @@ class SittingKeys:
 
     def remove(self, records: Iterable[QuarantineRecord]) -> None:
         """Records are resolved, superseded or discarded. Harmless when told again. Of a sealed one without its key only its own goes."""
-        self._leave([(record.dataset, key_text(key), record.ordinal) for record in records for key in _readable(record)])
+        self._leave(_places(records))
 
     def mended(self, before: Sequence[QuarantineRecord], after: Sequence[QuarantineRecord]) -> None:
-        """Records have got patches, by which they may sit under other keys. What has passed of such a key before, nobody knows."""
-        was, now = ({(one.dataset, key_text(key), one.ordinal): key for one in some for key in keys_of(one)} for some in (before, after))
+        """Records have got patches, by which they may sit under other keys. What has passed of such a key before, nobody knows.
+
+        The same records twice, in one order.
+        """
+        pairs = [pair for pair in zip(before, after, strict=True) if not all(map(_sits_under_its_own, pair))]
+        sides = ([pair[side] for pair in pairs] for side in (0, 1))
+        was, now = ({(one.dataset, key_text(key), one.ordinal): key for one in side for key in keys_of(one)} for side in sides)
         come = [place for place in now if place not in was]
         self._leave([place for place in was if place not in now])
         if come:
@@ -97,25 +105,20 @@ class SittingKeys:
                 known.setdefault(dataset, HashedKeys()).add(hashes_of([now[place] for place in come if place[0] == dataset]))
 
     def _leave(self, places: Sequence[tuple[str, str, int]]) -> None:
-        told = """select dataset, lane.key, ordinal from json_each(?) it
-            cross join lane on dataset = it.value ->> 0 and lane.key = it.value ->> 1 and ordinal = it.value ->> 2"""
+        by_dataset: dict[str, set[str]] = {}
+        for dataset, key, _ in places:
+            by_dataset.setdefault(dataset, set()).add(key)
         with self._writing():
-            for start in range(0, len(places), _AT_ONCE):
-                some = self._db.execute(told, (msgspec.json.encode(places[start : start + _AT_ONCE]).decode(),)).fetchall()
-                keys = Counter((dataset, key) for dataset, key, _ in some)
-                self._db.executemany("delete from lane where dataset = ? and key = ? and ordinal = ?", some)
-                fewer = ((count, *key) for key, count in keys.items())
-                self._db.executemany("update sitting set records = records - ? where dataset = ? and key = ?", fewer)
-                self._db.executemany("delete from sitting where dataset = ? and key = ? and records = 0", list(keys))
-                self._let_go(Counter(dataset for dataset, _ in keys))
+            self._db.executemany("delete from lane where dataset = ? and key = ? and ordinal = ?", places)
+            for dataset, keys in by_dataset.items():
+                gone = self._db.execute(_RISE, (dataset, msgspec.json.encode(sorted(keys)).decode())).rowcount
+                self._let_go(dataset, gone)
 
-    def _let_go(self, keys: Mapping[str, int]) -> None:
-        for dataset, gone in keys.items():
-            found = self._known.get(dataset)
-            if found is not None:
-                found.gone += gone
-                if found.gone > _STALE and found.gone > len(found) // 2:
-                    self.reload()
+    def _let_go(self, dataset: str, gone: int) -> None:
+        if self._hashes is not None and (found := self._hashes.get(dataset)) is not None:
+            found.gone += gone
+            if found.gone > _STALE and found.gone > len(found) // 2:
+                self.reload()
 
     def sit(self, dataset: str) -> bool:
         """Whether any key of a dataset may sit."""
@@ -126,9 +129,12 @@ class SittingKeys:
         found = self._known.get(dataset)
         return np.zeros(0, np.int64) if found is None else np.flatnonzero(found.has(hashes))
 
-    def passed(self, batch: ChangeBatch) -> None:
-        """Changes have passed, to all sinks: after the records that came with them were added. Also of what is replayed."""
-        if batch.dataset not in self._known:
+    def passed(self, batch: ChangeBatch, *, again: bool = False) -> None:
+        """Changes have passed, to all sinks: after the records that came with them were added.
+
+        `again`: they are replayed, and sit no more themselves. That is seldom: the hashes of all keys are not read for it.
+        """
+        if not again and batch.dataset not in self._known:
             return
         cleared = batch.op == Op.TRUNCATE
         if cleared.any():
@@ -137,7 +143,7 @@ class SittingKeys:
         if not batch.schema.key:
             return
         keys, rows = touched_keys(batch)
-        found = self.candidates(batch.dataset, key_hashes(keys))
+        found = np.arange(len(rows)) if again else self.candidates(batch.dataset, key_hashes(keys))
         if len(found):
             texts = key_texts(batch.schema.key, keys, found)
             news = zip(batch.ordinal[rows[found]].tolist(), texts, strict=True)
@@ -196,7 +202,7 @@ class SittingKeys:
 
 def old_key(record: QuarantineRecord) -> Values | None:
     """The key that the row of a record had before, where the change gave it another one."""
-    before = None if record.operation != Op.UPDATE.word else record.before
+    before = None if record.operation != _UPDATE else record.before
     return None if before is None else _before(record.key, before)
 
 
@@ -206,15 +212,23 @@ def _before(key: Values, before: Values) -> Values | None:
     return old if old != key else None
 
 
+def _sits_under_its_own(record: QuarantineRecord) -> bool:
+    """Whether a record has no other key than the one that it came with: most have not. What is sealed may have."""
+    patch = record.patch
+    return record.operation != _UPDATE and (patch is None or (type(patch) is dict and patch.keys().isdisjoint(record.key)))
+
+
 def keys_of(record: QuarantineRecord) -> list[Values]:
     """The keys that a record sits under, that of its fix among them: without those that are not known whole."""
+    if _sits_under_its_own(record):
+        return _whole(record.key)
     fixed = {} if not record.patch else {name: record.patch[name] for name in record.key if name in record.patch}
     found = _whole(record.key, old_key(record), {**record.key, **fixed} if fixed else None)
     return [key for place, key in enumerate(found) if key not in found[:place]]
 
 
 def _whole(*keys: Values | None) -> list[Values]:
-    return [key for key in keys if key is not None and all(isinstance(value, str) for value in key.values())]
+    return [key for key in keys if key is not None and set(map(type, key.values())) <= _KNOWN]
 
 
 def touched_keys(batch: ChangeBatch) -> tuple[tuple[pa.StringArray, ...], Longs]:
@@ -245,8 +259,7 @@ def touched_keys(batch: ChangeBatch) -> tuple[tuple[pa.StringArray, ...], Longs]
 def key_texts(names: Sequence[str], keys: Sequence[pa.StringArray], chosen: Longs) -> list[str]:
     """Those of the keys that are chosen, as the journal's tables have them."""
     index = pa.array(chosen)
-    values = zip(*(key.take(index).to_pylist() for key in keys), strict=True)
-    return [key_text(dict(zip(names, row, strict=True))) for row in values]
+    return texts_of_keys(names, [key.take(index).to_pylist() for key in keys])
 
 
 def newer_than(db: sqlite3.Connection, records: Sequence[QuarantineRecord]) -> frozenset[str]:
@@ -285,6 +298,21 @@ def given_up(rows: Iterable[Mapping[str, Any]], seal: Seal) -> list[tuple[Values
             continue
         found += [(one, row["ordinal"]) for one in _whole(former)]
     return found
+
+
+def _places(records: Iterable[QuarantineRecord]) -> list[tuple[str, str, int]]:
+    """(dataset, key, ordinal) of all that records sit under, as far as it can be read."""
+    places: list[tuple[str, str, int]] = []
+    alike: dict[tuple[str, tuple[str, ...]], list[QuarantineRecord]] = {}
+    for record in records:
+        if record.key and _sits_under_its_own(record):
+            alike.setdefault((record.dataset, tuple(record.key)), []).append(record)
+        else:
+            places += [(record.dataset, key_text(key), record.ordinal) for key in _readable(record)]
+    for (dataset, names), some in alike.items():
+        texts = texts_of_keys(names, [[one.key[name] for one in some] for name in names])
+        places += zip(repeat(dataset), texts, [one.ordinal for one in some], strict=False)
+    return places
 
 
 def _readable(record: QuarantineRecord) -> list[Values]:

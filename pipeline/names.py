@@ -38,7 +38,8 @@ def is_pattern(name: str) -> bool:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """A hint that names the closest of the known names, or lists them if none is close and they are few."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    folded = {one.casefold(): one for one in reversed(names)}
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.8)
     if close:
-        return f"did you mean {close[0]}?"
+        return f"did you mean {folded.get(close[0], close[0])}?"
     return f"known: {', '.join(names)}" if 0 < len(names) <= 12 else None

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.document import read_document
 from pipeline.errors import ConfigError
 from pipeline.names import nearest
+from quality.custom_properties import OF_A_RULE, refuse_near_miss, refuse_twice
 from quality.kernels import compile_expectation
 from quality.kernels.registry import SET_EXPECTATIONS, snake_name
 from quality.library_metrics import METRICS, Measure, build_metric, is_percent
@@ -32,7 +33,6 @@ AMONG_OTHERS = frozenset(
 )
 """Expectations whose answer for a row depends on the other rows."""
 
-_SETTINGS = ("action", "on", "mostly")
 # these may name columns that are not there
 _ABOUT_THE_TABLE = ("expect_column_to_exist", "expect_table_")
 _IMPLEMENTATION = Path("implementation")  # no file: the text of an entry
@@ -77,7 +77,8 @@ def read_settings(custom: object) -> Settings:
     found: dict[str, Any] = {}
     for entry in custom if isinstance(custom, list) else []:
         name, value = entry["property"], entry["value"]
-        refuse_near_miss(entry, _SETTINGS)
+        refuse_near_miss(entry, OF_A_RULE)
+        refuse_twice(name, found)
         if name == "action":
             if value not in list(Action):
                 raise RuleError(
@@ -91,25 +92,6 @@ def read_settings(custom: object) -> Settings:
                 raise RuleError(f"mostly is a share between 0 and 1, not {value!r}", part="customProperties")
             found[name] = float(value)
     return Settings(**found)
-
-
-def refuse_near_miss(entry: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """A customProperty may be anybody's. One that is a slip of the pen away from ours would be ours, silently lost."""
-    name = str(entry["property"])
-    if "vendor" in entry or name in known:
-        return
-    for other in known:
-        if name.lower() == other or (len(other) > 3 and _one_slip(name.lower(), other)):
-            raise RuleError(f"the customProperty {name!r} is not known", hint=f"did you mean {other}?", part="customProperties")
-
-
-def _one_slip(a: str, b: str) -> bool:
-    """Whether one letter more, less or other, or two exchanged, turns a into b."""
-    if abs(len(a) - len(b)) > 1 or a == b:
-        return False
-    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    rest, other = a[start:], b[start:]
-    return rest[1:] == other[1:] or rest[1:] == other or rest == other[1:] or (rest[1::-1] == other[:2] and rest[2:] == other[2:])
 
 
 def _operation(word: object) -> str:

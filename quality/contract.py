@@ -13,6 +13,8 @@ from quality.moment_format import MomentFormat
 from quality.rules import Rule, Types
 from quality.service_level import ServiceLevel
 
+SECRECY = {"public": 0, "internal": 1, "confidential": 2, "restricted": 3}
+"""Classifications, by how much is kept from whom."""
 SENSITIVE = frozenset({"confidential", "restricted"})
 
 

@@ -13,12 +13,11 @@ from functools import cached_property
 from typing import Any
 
 from quality.change import Change, Effect
-from quality.contract import Contract, Property
+from quality.contract import SECRECY, Contract, Property
 from quality.rule_diff import rule_changes
 from quality.type_widening import type_of, widens
 
 _LETS_MORE = (Effect.LOOSENS, Effect.ALTERS)
-_SECRECY = {"public": 0, "internal": 1, "confidential": 2, "restricted": 3}
 _SEMANTIC = re.compile(r"v?(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(?:[-+].*)?")
 _PARTS = ("major", "minor", "patch")
 _ADDITIONS = ("column-added", "type-widened")
@@ -179,7 +178,7 @@ def _column(old: Property, new: Property) -> Iterator[Change]:
         )
     secret, open_ = ((prop.classification or "").lower() for prop in (old, new))
     if secret != open_:
-        lower = _SECRECY.get(open_, 0) < _SECRECY.get(secret, 0)
+        lower = SECRECY.get(open_, 0) < SECRECY.get(secret, 0)
         said = "its values are less protected" if lower else "its values are protected otherwise"
         if old.sensitive != new.sensitive:
             said = "its values are shown where they were masked" if old.sensitive else "its values are masked from now on"

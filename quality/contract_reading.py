@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ from typing import Any
 
 from pipeline.document import Document, read_document
 from pipeline.errors import ConfigError, Problem
-from quality.contract import Contact, Contract, Property
+from quality.contract import SECRECY, SENSITIVE, Contact, Contract, Property
 from quality.contract_rules import RulesReading
+from quality.custom_properties import Home, misplaced, slipped
 from quality.nested_shape import Trail
 from quality.object_settings import ObjectSettings, read_object_settings
 from quality.odcs_schema import modernised, problems_of, size_problem, sound_part, version_problem
@@ -55,6 +57,7 @@ class _Reading:
         rules: list[Rule] = []
         if root:
             rules = RulesReading(root, properties, self._document.line, self._problem).rules()
+            self._misplaced(root)
         levels = self._service_levels()
         if self._problems:
             raise ConfigError.of(sorted(self._problems, key=lambda problem: problem.line or 0))
@@ -112,6 +115,9 @@ class _Reading:
                 if name in taken:
                     self._problem(path, f"there are two properties {name!r}", f"the first is in line {taken[name]}")
                 taken[name] = prop.line
+            if (meant := _meant(prop.classification)) is not None:
+                said = f"classification {prop.classification!r} protects nothing"
+                self._problem((*path, "classification"), said, f"did you mean {meant}?")
             found.append(prop)
         return tuple(found)
 
@@ -122,11 +128,28 @@ class _Reading:
             self._problem(("schema", 0, "customProperties"), error.message, error.hint)
             return ObjectSettings()
 
+    def _misplaced(self, root: Mapping[str, Any]) -> None:
+        """Settings of Sluice where nobody looks for them."""
+        holders: list[tuple[Trail, Any, Home | None]] = [((), self._sound, None), (("schema", 0), root, "the schema object")]
+        for n, prop in enumerate(root.get("properties") or []):
+            if prop is not None:  # broken
+                holders.append((("schema", 0, "properties", n), prop, None))
+        for path, holder, _ in holders[1:]:
+            holders += [((*path, "quality", n), check, "a rule") for n, check in enumerate(holder.get("quality") or [])]
+        for path, node, here in holders:
+            for place, said, hint in misplaced(node.get("customProperties"), here):
+                self._problem((*path, "customProperties", place), said, hint)
+
     def _service_levels(self) -> tuple[ServiceLevel, ...]:
         found: list[ServiceLevel] = []
         for place, node in enumerate(self._sound.get("slaProperties") or []):
             path: Trail = ("slaProperties", place)
             level = ServiceLevel(node["property"], node["value"], node.get("unit"), node.get("element"), self._document.line(path))
+            name = level.property.lower()
+            if (meant := slipped(name, HEEDED)) is not None:
+                self._problem(path, f"the service level {level.property!r} is not known", f"did you mean {meant}?")
+            elif name in HEEDED and any((one.property.lower(), one.element) == (name, level.element) for one in found):
+                self._problem(path, f"{level.property} is promised twice", "one of them is left out")
             try:
                 if level.property in HEEDED:
                     level.share() if level.property in SHARES else level.seconds()
@@ -147,10 +170,25 @@ def _property(node: Mapping[str, Any], line: int, place: int) -> Property:
         required=bool(node.get("required")),
         unique=bool(node.get("unique")),
         key_position=(position if position > 0 else place + 1) if node.get("primaryKey") else None,
-        classification=node.get("classification"),
+        classification=_classification(node),
         description=node.get("description"),
         options=node.get("logicalTypeOptions") or {},
     )
+
+
+def _classification(node: Mapping[str, Any]) -> str | None:
+    """A column is as secret as the most secret of its parts: it is shown whole, or not at all."""
+    entries = node.get("map") or {}
+    parts = [*(node.get("properties") or ()), *(entries.get(part) for part in ("key", "value")), node.get("items")]
+    said = [node.get("classification"), *(_classification(part) for part in parts if part)]
+    return max(said, key=lambda word: SECRECY.get((word or "").lower(), 0))
+
+
+def _meant(classification: str | None) -> str | None:
+    """The word of secrecy that a word which protects nothing was meant to be."""
+    word = (classification or "").lower()
+    close = difflib.get_close_matches(word, sorted(SENSITIVE), n=1, cutoff=0.85)
+    return close[0] if close and word not in SENSITIVE else None
 
 
 def _owner(team: object) -> str | None:

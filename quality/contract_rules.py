@@ -173,7 +173,7 @@ class RulesReading:
 def _asked(node: Mapping[str, Any], part: Trail, metric: str) -> object:
     """What a property's own key asks: of one that is about its inside all that says what is inside."""
     if metric == "shape":
-        return {key: node[key] for key in ("properties", "items", "map", "logicalTypeOptions") if key in node}
+        return {key: node[key] for key in ("properties", "items", "map", "logicalTypeOptions", "enum") if key in node}
     if metric == "type":
         return [node.get("logicalType"), node.get("physicalType"), (node.get("logicalTypeOptions") or {}).get("format")]
     found: Any = node

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-from jsonschema import Draft202012Validator
-
+from quality.custom_properties import OF_A_RULE
 from quality.patterns import FORMATS, python_pattern
-from quality.reading import UUID
 
 Trail = tuple[str | int, ...]
 Problem = tuple[Trail, str]
 
 _PLAIN = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean", "object": "object", "array": "array"}
-_DATED = {
-    "date": r"^\d{4}-\d{2}-\d{2}$",
-    "timestamp": r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?$",
-    "time": r"^\d{2}:\d{2}(:\d{2}(\.\d+)?)?$",
-}
+_DATED = ("date", "timestamp", "time")
 _KEPT = ("minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems")
 _OF_OBJECTS = ("uniqueItems", "minProperties", "maxProperties")
 _RANGES = {"u": 0, "i": 1}
-
-
-class Shape:
-    """Judges JSON texts by a schema, each distinct text once."""
-
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._validator = Draft202012Validator(schema)
-
-    def __call__(self, texts: pa.Array) -> npt.NDArray[np.bool_]:
-        pair = texts.dictionary_encode()
-        fits = np.array([self._fits(text) for text in pair.dictionary.to_pylist()] + [True])
-        return np.asarray(fits[np.asarray(pc.fill_null(pair.indices, -1))])
-
-    def _fits(self, text: str) -> bool:
-        try:
-            return bool(self._validator.is_valid(json.loads(text)))
-        except ValueError:
-            return False
+_ELEMENTS = {"int8": (-128, 127), "uint8": (0, 255), "binary": (0, 1)}
+"""Of vectors that hold whole numbers; those of all other elements hold any."""
+_WHOLE = r"^-?[0-9]+$"
 
 
 def shape_of(node: Mapping[str, Any], path: Trail, problems: list[Problem]) -> dict[str, Any]:
@@ -55,21 +29,22 @@ def shape_of(node: Mapping[str, Any], path: Trail, problems: list[Problem]) -> d
     if kind in _PLAIN:
         schema["type"] = _PLAIN[kind]
     elif kind in _DATED:
-        schema |= {"type": "string", "pattern": _DATED[kind]}
+        schema |= {"type": "string", "moment": kind}
         problems += [((*path, "logicalTypeOptions", name), f"{name} of a {kind} inside an object cannot be judged") for name in options]
     elif kind == "map":
         schema |= {"type": "object", "additionalProperties": _value(node["map"]["value"], (*path, "map", "value"), problems)}
+        schema["propertyNames"] = _names(node["map"]["key"], (*path, "map", "key"), problems)
     elif kind == "vector":
         size = options.get("dimensions")
-        schema |= {"type": "array", "items": {"type": "number"}} | ({"minItems": size, "maxItems": size} if size else {})
+        schema |= {"type": "array", "items": _element(options)} | ({"minItems": size, "maxItems": size} if size else {})
     schema |= {name: options[name] for name in (*_KEPT, *_OF_OBJECTS) if name in options and kind not in _DATED}
     _text_options(options, schema, path, problems)
     if kind == "integer" and "format" in options:
         signed, bits = _RANGES[options["format"][0]], int(options["format"][1:])
         least = -(2 ** (bits - 1)) if signed else 0
-        schema["allOf"] = [{"minimum": least, "maximum": 2 ** (bits - signed) - 1}]
+        _also(schema, {"minimum": least, "maximum": 2 ** (bits - signed) - 1})
     if "enum" in node:
-        schema["enum"] = [entry["value"] for entry in node["enum"]]
+        _also(schema, {"enum": [entry["value"] for entry in node["enum"]]})
     if kind == "object":
         schema |= _members(node, path, problems)
         schema["required"] = sorted({*schema.get("required", ()), *options.get("required", ())})
@@ -89,8 +64,10 @@ def _members(node: Mapping[str, Any], path: Trail, problems: list[Problem]) -> d
     members = node.get("properties") or []
     found: dict[str, Any] = {}
     for place, member in enumerate(members):
+        if member["name"] in found:
+            problems.append(((*path, "properties", place), f"there are two properties {member['name']!r}"))
         found[member["name"]] = _value(member, (*path, "properties", place), problems)
-    return {"properties": found, "required": [member["name"] for member in members if member.get("required")]} if found else {}
+    return {"properties": found, "required": [member["name"] for member in members if _wanted(member)]} if found else {}
 
 
 def _value(node: Mapping[str, Any], path: Trail, problems: list[Problem]) -> dict[str, Any]:
@@ -98,11 +75,34 @@ def _value(node: Mapping[str, Any], path: Trail, problems: list[Problem]) -> dic
     idle = [name for name in ("unique", "primaryKey") if node.get(name)]
     problems += [((*path, name), f"{name} inside an object or array cannot be judged") for name in idle]
     schema = shape_of(node, path, problems)
-    required = bool(node.get("required"))
     for place, check in enumerate(node.get("quality") or []):
         problems += [((*path, "quality", place), found) for found in _quality(check, schema)]
-        required |= check.get("metric") == "nullValues"
-    return schema if required else {"anyOf": [schema, {"type": "null"}]}
+    return schema if _wanted(node) else {"anyOf": [schema, {"type": "null"}]}
+
+
+def _wanted(node: Mapping[str, Any]) -> bool:
+    """Whether there has to be a value: nothing at all is null, too."""
+    return bool(node.get("required")) or any(check.get("metric") == "nullValues" for check in node.get("quality") or [])
+
+
+def _names(node: Mapping[str, Any], path: Trail, problems: list[Problem]) -> dict[str, Any]:
+    """The JSON Schema of a map's keys, which JSON has as text."""
+    kind, options = node.get("logicalType"), node.get("logicalTypeOptions") or {}
+    if kind == "integer":
+        problems += [((*path, "logicalTypeOptions", name), f"{name} of a map's keys cannot be judged: they are text") for name in options]
+        return {"pattern": _WHOLE}
+    if kind not in (None, "string", *_DATED):
+        problems.append(((*path, "logicalType"), f"keys of type {kind} cannot be judged: they are text"))
+        return {}
+    return _value(node, path, problems)
+
+
+def _element(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of a vector's elements."""
+    if options.get("elementType") not in _ELEMENTS:
+        return {"type": "number"}
+    least, most = _ELEMENTS[options["elementType"]]
+    return {"type": "integer", "minimum": least, "maximum": most}
 
 
 def _quality(check: Mapping[str, Any], schema: dict[str, Any]) -> Iterator[str]:
@@ -110,16 +110,24 @@ def _quality(check: Mapping[str, Any], schema: dict[str, Any]) -> Iterator[str]:
     arguments = check.get("arguments") or {}
     if check.get("type") == "text":
         return
+    for entry in check.get("customProperties") or []:
+        if entry["property"] in OF_A_RULE:
+            yield f"a rule inside an object or array has no {entry['property']} of its own: all that is said of a value is one rule"
     if check.get("mustBe") != 0 or check.get("unit") not in (None, "rows") or check.get("metric") not in ("nullValues", "invalidValues"):
         yield "inside an object or array only nullValues and invalidValues with mustBe: 0 can be judged"
         return
     if "validValues" in arguments:
-        schema["enum"] = list(arguments["validValues"])
+        _also(schema, {"enum": list(arguments["validValues"])})
     if "pattern" in arguments:
         try:
-            schema.setdefault("allOf", []).append({"pattern": python_pattern(arguments["pattern"])})
+            _also(schema, {"pattern": python_pattern(arguments["pattern"])})
         except ValueError as error:
             yield str(error)
+
+
+def _also(schema: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Adds to a schema what has to hold besides."""
+    schema.setdefault("allOf", []).append(more)
 
 
 def _text_options(options: Mapping[str, Any], schema: dict[str, Any], path: Trail, problems: list[Problem]) -> None:
@@ -133,5 +141,5 @@ def _text_options(options: Mapping[str, Any], schema: dict[str, Any], path: Trai
     if "format" in options:
         if options["format"] not in FORMATS:
             problems.append(((*path, "logicalTypeOptions", "format"), f"format {options['format']!r} is not known: {', '.join(FORMATS)}"))
-        elif (pattern := UUID if options["format"] == "uuid" else FORMATS[options["format"]]) is not None:
-            schema.setdefault("allOf", []).append({"pattern": pattern})
+        elif (pattern := FORMATS[options["format"]]) is not None:
+            _also(schema, {"pattern": python_pattern(pattern)})

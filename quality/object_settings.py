@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.names import nearest
-from quality.check_reading import refuse_near_miss
 from quality.contract import AuditSettings, Breaker
+from quality.custom_properties import CHOICES, OF_THE_OBJECT, refuse_near_miss, refuse_twice
 from quality.rules import RuleError
-
-_KNOWN = ("breaker", "order", "approval", "compatibility", "audit")
-_CHOICES = {"order": ("newest", "strict"), "approval": ("four-eyes", "self"), "compatibility": ("shape", "readers")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +29,15 @@ def read_object_settings(custom: object) -> ObjectSettings:
     found: dict[str, Any] = {}
     for entry in custom if isinstance(custom, list) else []:
         name, value = entry["property"], entry["value"]
-        refuse_near_miss(entry, _KNOWN)
+        refuse_near_miss(entry, OF_THE_OBJECT)
+        refuse_twice(name, found)
         if name == "breaker":
             found[name] = _breaker(value)
         elif name == "audit":
             found[name] = _audit(value)
-        elif name in _CHOICES:
-            if value not in _CHOICES[name]:
-                raise RuleError(f"{name} {value!r} is not one of {', '.join(_CHOICES[name])}", hint=nearest(str(value), _CHOICES[name]))
+        elif name in CHOICES:
+            if value not in CHOICES[name]:
+                raise RuleError(f"{name} {value!r} is not one of {', '.join(CHOICES[name])}", hint=nearest(str(value), CHOICES[name]))
             found[name] = value
     return ObjectSettings(**found)
 

@@ -24,6 +24,7 @@ from quality.odcs_parts import apart, is_plain, odcs_schema, without_inside
 MOST_COLUMNS = 2000  # a table of Postgres has 1,600
 MOST_RULES = 2000
 _MOST_PROBLEMS = 200  # that are told at once
+_OWN = "what is nobody's but yours stands under customProperties: [{{property: {key}, value: …}}]"
 _SMALLER = "was it written by a program that went wrong?"
 VERSIONS = ("v3.0.0", "v3.0.1", "v3.0.2", "v3.1.0", "v3.2.0")
 OPERATORS = (
@@ -229,7 +230,7 @@ def _leftover(error: ValidationError, path: Trail, *, excused: bool) -> Iterator
     excused |= any(key not in known for key in instance)
     for key in instance:
         if key not in known:
-            yield (*path, key), f"unknown key {key!r} in {_place(path)}", nearest(str(key), known)
+            yield (*path, key), f"unknown key {key!r} in {_place(path)}", nearest(str(key), known) or _OWN.format(key=key)
         elif error.validator == "unevaluatedProperties" and not excused and key not in plain and repr(key) in error.message:
             kind = instance.get("type") or instance.get("logicalType")
             yield (*path, key), f"{key!r} has no meaning in {_place(path)}" + (f", whose type is {kind}" if kind else ""), None
@@ -306,7 +307,7 @@ def _with_article(kind: object) -> str:
         "array": "a list",
         "object": "a mapping",
     }
-    return words.get(str(kind), str(kind))
+    return " or ".join(words.get(str(one), str(one)) for one in (kind if isinstance(kind, list) else [kind]))
 
 
 def _has_operators(schema: Any) -> bool:

@@ -22,7 +22,8 @@ from quality.checks import (
 )
 from quality.contract import Property
 from quality.logical_types import Judged
-from quality.nested_shape import Shape, Trail, has_inside, shape_of
+from quality.nested_judge import Shape
+from quality.nested_shape import Trail, has_inside, shape_of
 from quality.patterns import FORMATS, ecma
 from quality.rules import RowJudge, RuleError, Scope, Types
 

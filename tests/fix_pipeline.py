@@ -121,13 +121,13 @@ class PipelineUnderTest:
 
     def kill(self, only: str) -> None:
         """SIGKILL for a process of this pipeline that runs."""
-        for pid in wait_for(lambda: self.processes(only), 60, lambda: f"a process {only}\n{self.log[-3000:]}"):
+        for pid in wait_for(lambda: self.processes(only), message=lambda: f"a process {only}\n{self.log[-3000:]}"):
             os.kill(pid, signal.SIGKILL)
 
     def stop(self, process: subprocess.Popen[bytes]) -> int:
         """SIGTERM, and the exit code."""
         process.terminate()
-        return process.wait(20)
+        return process.wait(60)
 
     def duckdb(self, query: str, path: str = "warehouse.duckdb") -> list[tuple[Any, ...]]:
         """All rows of a query on the warehouse, once its writer lets the file go."""
@@ -139,7 +139,7 @@ class PipelineUnderTest:
             except (duckdb.IOException, duckdb.CatalogException):
                 return []
 
-        return wait_for(attempt, 20, lambda: f"an answer of the warehouse to {query}")[0]
+        return wait_for(attempt, message=lambda: f"an answer of the warehouse to {query}")[0]
 
     def close(self) -> None:
         for process in self.running:

@@ -15,7 +15,7 @@ from msgspec import structs
 from journal import ledger
 from journal.ledger import Tally
 from journal.local import JournalWriter
-from journal.quarantine import Reason, Wanted, from_row, key_text, record_id, shape_of, to_row
+from journal.quarantine import Reason, Wanted, from_row, key_text, record_id, shape_of, texts_of_keys, to_row
 from journal.sealing import Seal
 from tests.journal_cases import SOURCE, changes, everything, opened, ordinals, reading, record, write
 
@@ -252,3 +252,13 @@ def test_conservation_holds_after_many_commits(tmp_path: Path) -> None:
 @given(st.dictionaries(st.text(), st.none() | st.text(), min_size=1, max_size=2))
 def test_the_text_of_a_key_is_that_of_json(key: dict[str, str | None]) -> None:
     assert key_text(key) == json.dumps(key)
+
+
+_VALUES = st.none() | st.text() | st.text("aZ09-_ %{}~")
+
+
+@given(st.lists(st.text() | st.sampled_from(["id", "100%", "%s"]), unique=True, min_size=1, max_size=2), st.data())
+def test_the_texts_of_many_keys_are_those_of_each(names: list[str], data: st.DataObject) -> None:
+    keys = data.draw(st.lists(st.tuples(*(_VALUES for _ in names)), max_size=4))
+    texts = texts_of_keys(names, [[key[column] for key in keys] for column in range(len(names))])
+    assert texts == [key_text(dict(zip(names, key, strict=True))) for key in keys]

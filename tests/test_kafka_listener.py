@@ -48,7 +48,7 @@ def test_a_listener_that_speaks_otherwise_is_refused_with_the_protocol_that_it_s
     topic = kafka.make_topic(1)
     for given, spoken, wrong in (mistakes := _mistakes(kafka))[:1] + mistakes[-2:-1]:
         with pytest.raises(Refused) as found, following(dict(given), topic, tmp_path) as read:
-            wait_for(lambda read=read: read.step() and False, 30, "the error that ends it")  # type: ignore[misc]
+            wait_for(lambda read=read: read.step() and False, message="the error that ends it")  # type: ignore[misc]
         said = f"{found.value} {found.value.hint}"
         assert f"`security.protocol` is {wrong}" in said
         assert spoken in said
