@@ -16,8 +16,8 @@ from quality.report.trend import Moment, Trend
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart. `rows` are its numbers, under `headings`, the newest first; `key` says which shape means what, as (class, words); `latest` is
-    the newest number, where one says it all."""
+    """A chart. `rows` are its numbers, under `headings`, the newest first; `key` says which shape means what, as (class, words);
+    `latest` is the newest number, where one says it all."""
 
     name: str
     title: str
