@@ -271,7 +271,7 @@ def test_what_brokers_delete_by_themselves_is_missed(place: Place, kafka: Kafka)
         delete = partial(TopicPartition, f"{kafka.prefix}.commerce.changes")
         for places, names in (([delete(0, 4)], ("there", "new")), ([delete(partition, 4) for partition in range(4)], ("there",))):
             for answer in kafka.admin.delete_records(places).values():
-                answer.result(10)
+                answer.result(60)
             for name in names:
                 with pytest.raises(JournalError, match=r"changes has lost \d entries up to commit"):
                     place.followed(name)

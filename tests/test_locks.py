@@ -59,7 +59,7 @@ def test_a_holder_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
     timer = threading.Timer(0.3, process.kill)
     timer.start()
     with ProcessLock(tmp_path, "ingest", "ingest of commerce", patience=30.0):
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
     process.communicate()
 
 
