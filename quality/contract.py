@@ -48,7 +48,10 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """One column of the dataset: `name` in the contract, `column` in the table (its physicalName, if it has one)."""
+    """One column of the dataset: `name` in the contract, `column` in the table (its physicalName, if it has one).
+
+    `inside` has what is said of the parts of an object, array or map: path (`.zip`, `[]`, `{}`) -> its logical and physical type.
+    """
 
     name: str
     column: str
@@ -61,6 +64,7 @@ class Property:
     classification: str | None = None
     description: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    inside: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
 
     @property
     def sensitive(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +173,25 @@ def _property(node: Mapping[str, Any], line: int, place: int) -> Property:
         classification=_classification(node),
         description=node.get("description"),
         options=node.get("logicalTypeOptions") or {},
+        inside={path: (part.get("logicalType"), part.get("physicalType")) for path, part in _parts(node, "")},
     )
+
+
+def _parts(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What is inside of a property, however deep, each behind what holds it: path, and what is said of it."""
+    entries = node.get("map") or {}
+    held = [(f"{path}.{part['name']}", part) for part in node.get("properties") or ()]
+    held += [(f"{path}{name}", part) for name, part in (("[]", node.get("items")), ("{}", entries.get("value")))]
+    for below, part in held:
+        if part:
+            yield below, part
+            yield from _parts(part, below)
 
 
 def _classification(node: Mapping[str, Any]) -> str | None:
     """A column is as secret as the most secret of its parts: it is shown whole, or not at all."""
-    entries = node.get("map") or {}
-    parts = [*(node.get("properties") or ()), *(entries.get(part) for part in ("key", "value")), node.get("items")]
-    said = [node.get("classification"), *(_classification(part) for part in parts if part)]
+    keys = (node.get("map") or {}).get("key") or {}
+    said = [part.get("classification") for part in (node, keys, *(part for _, part in _parts(node, "")))]
     return max(said, key=lambda word: SECRECY.get((word or "").lower(), 0))
 
 
