@@ -104,6 +104,7 @@ class Contract:
     approval     who may approve a fix: four-eyes (somebody else) or self
     compatibility  what a change must not break without approval: the shape that others rely on, or also what readers were promised
     text         what the file said
+    relationships  lines of what is said of other tables, which nobody judges
     """
 
     file: Path
@@ -126,6 +127,7 @@ class Contract:
     compatibility: str = "shape"
     text: str = field(default="", repr=False)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    relationships: tuple[int, ...] = ()
 
     def level(self, name: str) -> ServiceLevel | None:
         """What is promised of the dataset as a whole under this name; None where nothing is."""

@@ -83,6 +83,7 @@ class _Reading:
             compatibility=settings.compatibility,
             text=self._document.text,
             audit=settings.audit,
+            relationships=tuple(self._relationships(root)),
         )
 
     def _problem(self, path: Trail, message: str, hint: str | None = None) -> None:
@@ -111,6 +112,9 @@ class _Reading:
                     self._problem(path, f"{node['name']} is a measure, not a column, so its rules cannot be judged")
                 continue
             prop = _property(node, self._document.line(path), place)
+            if not prop.name:
+                self._problem(path, "the property has no name", "name: COLUMN")
+                continue
             for name in {prop.name, prop.column}:
                 if name in taken:
                     self._problem(path, f"there are two properties {name!r}", f"the first is in line {taken[name]}")
@@ -120,6 +124,14 @@ class _Reading:
                 self._problem((*path, "classification"), said, f"did you mean {meant}?")
             found.append(prop)
         return tuple(found)
+
+    def _relationships(self, root: Mapping[str, Any]) -> Iterator[int]:
+        """The lines of what is only said of other tables: nobody judges it."""
+        properties = enumerate(root.get("properties") or ())
+        holders: list[tuple[Trail, Any]] = [(("schema", 0), root), *((("schema", 0, "properties", n), one) for n, one in properties if one)]
+        for path, node in holders:
+            if node.get("relationships"):
+                yield self._document.line((*path, "relationships"))
 
     def _settings(self, root: Mapping[str, Any]) -> ObjectSettings:
         try:
