@@ -11,6 +11,7 @@ from pathlib import Path
 
 from journal import state_file
 from journal.quarantine import UNRESOLVED
+from journal.returns import Returns
 from journal.trouble import transaction
 
 ERASED = "erased"
@@ -83,5 +84,7 @@ def erase_refused(
             ended = "status = 'discarded', resolution = :why, resolved_at = :at"
             db.execute(f"update refused set {ended} where {chosen} and status in {UNRESOLVED}", given)
             erased = db.execute(f"update refused set {ERASE} where {chosen}", given).rowcount
+        with closing(Returns(folder)) as returns:
+            returns.prune_all()  # of the keys
         empty_log(db)
         return erased
