@@ -62,6 +62,11 @@ class Line:
         del told["hash"]
         return hashlib.sha256((self.previous + canonical(told)).encode()).hexdigest()
 
+    @property
+    def ordinals(self) -> list[int]:
+        """Those of its records."""
+        return [ordinal for first, last in ranges_of(str(self.detail.get("ordinals", ""))) for ordinal in range(first, last + 1)]
+
     def concerns(self, ordinal: int, sink: str | None = None) -> bool:
         """Whether the step was one of a record."""
         if self.detail.get("sink") != sink or self.first is None or self.last is None or not self.first <= ordinal <= self.last:
@@ -176,6 +181,11 @@ def of_record(db: sqlite3.Connection, ordinal: int, sink: str | None = None) -> 
     """The steps of one record, in order."""
     found = lines(db, "first <= ? and last >= ? order by n", (ordinal, ordinal))
     return [line for line in found if line.concerns(ordinal, sink)]
+
+
+def of_request(db: sqlite3.Connection, request: str) -> list[Line]:
+    """The lines of a request, in order."""
+    return list(lines(db, "json_extract(detail, '$.request') = ? order by n", (request,)))
 
 
 def asked(db: sqlite3.Connection, number: int | None) -> tuple[str, str | None, str | None]:

@@ -8,6 +8,7 @@ whatever is killed, it comes to the same. A row of which the sink has written a 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +21,11 @@ import numpy as np
 
 from journal import state_file
 from journal.batch import ChangeBatch, Op
+from journal.evidence import SALT, SIZE
 from journal.four_eyes import fixers
 from journal.key_hash import HashedKeys, key_hashes
 from journal.quarantine import COLUMNS, UNRESOLVED, QuarantineRecord, Reason, encoded, from_row, key_text, reasons_text
+from journal.refused_standing import CONTENT, digest
 from journal.sealing import Seal, SealedError
 from journal.sitting import hashes_of, key_texts, keys_of, touched_keys
 from journal.trouble import transaction
@@ -31,6 +34,9 @@ _COLUMNS = ", ".join(f"refused.{name}" for name in COLUMNS)
 # a refused row counts once its sink has committed what came with it
 _SETTLED = """refused join sink on sink.name = refused.sink and substr(sink.journal, 1, 8) = refused.journal and refused.seq <= sink.seq"""
 _AMONG = "id in (select value from json_each(?))"
+
+Changes = Mapping[str, Mapping[str, str | None]]
+"""Id of a row -> column -> what is to stand there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +88,26 @@ class Returns:
         with state_file.reported(self._path):
             return self._db.execute("select id, sink, ordinal from returning_row where entry is null").fetchall()
 
-    def patch(self, records: Sequence[QuarantineRecord], by: str) -> None:
-        """Keeps the patches of records. Sealed where what was received is."""
-        rows = [(self._text(one), fixers(one.patched_by, by), one.id) for one in records]
+    def fixed(self, records: Sequence[QuarantineRecord], by: str) -> Changes:
+        """What a fix makes of rows, by id. Sealed where what was received is."""
+        return {one.id: {"patch": self._text(one), "patched_by": fixers(one.patched_by, by)} for one in records}
+
+    def digests(self, ids: Sequence[str], changes: Changes) -> bytes:
+        """The digests of rows, in the order of their ids, as they are with some changes; they have salts from now on.
+
+        None at all where the sink's process has just taken one back.
+        """
+        with self._writing() as db:
+            missing = db.execute(f"select id from refused where {_AMONG} and {SALT} is null", (json.dumps(ids),)).fetchall()
+            db.executemany(f"update refused set {SALT} = ? where id = ?", [(os.urandom(SIZE), name) for (name,) in missing])
+            names = ("id", SALT, *CONTENT)
+            found = db.execute(f"select id, {', '.join(names)} from refused where {_AMONG}", (json.dumps(ids),))
+            rows = {name: dict(zip(names, row, strict=True)) for name, *row in found}
+        return b"".join([digest(rows[name], changes.get(name, {})) for name in ids]) if len(rows) == len(ids) else b""
+
+    def patch(self, changes: Changes) -> None:
+        """Rows are as a fix makes them."""
+        rows = [(one["patch"], one["patched_by"], name) for name, one in changes.items()]
         with self._writing() as db:
             db.executemany("update refused set patch = ?, patched_by = ?, approved_by = null, status = 'patched' where id = ?", rows)
 
@@ -97,11 +120,11 @@ class Returns:
         with self._writing() as db:
             db.execute(f"update refused set status = 'approved', approved_by = ? where {_AMONG}", (by, json.dumps(ids)))
 
-    def discard(self, ids: Sequence[str], why: str) -> None:
-        """They are given up."""
+    def discard(self, ids: Sequence[str], why: str, at: float) -> None:
+        """They are given up, at a time in seconds since 1970."""
         with self._writing() as db:
             query = f"update refused set status = 'discarded', resolution = ?, resolved_at = ? where {_AMONG}"
-            db.execute(query, (why, time.time(), json.dumps(ids)))
+            db.execute(query, (why, at, json.dumps(ids)))
 
     def fail(self, reasons: Mapping[str, Sequence[Reason]]) -> None:
         """Records (by id) that the contract does not let pass."""

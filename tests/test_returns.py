@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -102,11 +103,11 @@ def test_what_a_sink_has_written_is_forgotten_once_nothing_of_its_key_waits(plac
     keys.load()
     keys.written(replace(changes(1, 3, op=Op.UPDATE), ordinal=np.array([10, 11, 12])))
     assert len(_noted(place)) == 3
-    place.returns.discard([place.refused[0].id], "it was a test")
+    place.returns.discard([place.refused[0].id], "it was a test", time.time())
     RefusedKeys(place.returns, "eu").load()
     assert len(_noted(place)) == 2
     place.returns.raise_keys("us", "orders", [("x", 7)])
-    place.returns.discard([one.id for one in place.refused], "they were tests")
+    place.returns.discard([one.id for one in place.refused], "they were tests", time.time())
     RefusedKeys(place.returns, "eu").load()
     assert not _noted(place)
     assert place.returns.newest("us", "orders", "x") == 7, "of another sink"
@@ -128,7 +129,7 @@ def test_what_a_sink_has_written_is_forgotten_when_the_last_row_has_come_back(pl
 
 def test_the_keys_of_what_is_erased_are_forgotten_too(place: Place, tmp_path: Path) -> None:
     place.returns.raise_keys("eu", "orders", [('{"id": "1"}', 10), ('{"id": "2"}', 11)])
-    assert erase_refused(tmp_path, "she asked for it", ids=[place.refused[0].id]) == 1
+    erase_refused(tmp_path, [place.refused[0].id], "she asked for it", time.time())
     assert _noted(place) == {'{"id": "2"}'}
 
 
