@@ -84,6 +84,11 @@ class SealedValues(Mapping[str, "str | bytes | None"]):
         return self._open()
 
     @property
+    def opened(self) -> Mapping[str, str | bytes | None]:
+        """The same, quicker for whoever looks at all of them."""
+        return self._values
+
+    @property
     def readable(self) -> bool:
         """Whether the key is known here."""
         try:

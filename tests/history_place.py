@@ -45,6 +45,11 @@ PROPERTIES = """\
 STEPS = "{type: transition, column: status, allowed: [{from: a, to: b}, {from: b, to: [c, Z]}, {from: Z, to: a}]}"
 RULES = {"steps": STEPS, "stays": "{type: immutable, column: owner}", "rises": "{type: monotonic, column: n}"}
 
+RuleSet = tuple[tuple[str, str, list[str]], ...]
+_ON = st.sampled_from([["insert", "update"], ["update"], ["insert"]])
+_ACTIONS = st.sampled_from(["quarantine", "quarantine", "warn", "drop"])
+RULE_SETS: st.SearchStrategy[RuleSet] = st.tuples(*(st.tuples(st.just(name), _ACTIONS, _ON) for name in RULES))
+
 
 def contract(pattern: str, rules: Iterable[tuple[str, str, Sequence[str]]] = (), order: str = "newest") -> str:
     """What a contract says of the table: what a status may look like, and rules (id, action, on) of RULES."""

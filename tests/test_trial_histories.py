@@ -19,14 +19,11 @@ from pipeline.load import load_pipeline
 from quality.contract_reading import load_contract
 from quality.rules import Action
 from tests.contract_text import write_contract
-from tests.history_place import HISTORIES, MESSAGES, SCHEMA, Event, Table, contract
+from tests.history_place import HISTORIES, MESSAGES, RULE_SETS, SCHEMA, Event, RuleSet, Table, contract
 from tests.lane_place import Place
 
 OLD = "^[a-zY]*$"
 NEW = "^[a-zZ]*$"
-_ON = st.sampled_from([["insert", "update"], ["update"], ["insert"]])
-_ACTIONS = st.sampled_from(["quarantine", "quarantine", "warn", "drop"])
-_RULES = st.tuples(*(st.tuples(st.just(name), _ACTIONS, _ON) for name in ("steps", "stays", "rises")))
 
 
 def _ingested(folder: Path, text: str, table: Table, history: list[list[Event]], partitions: int = 0, again: int = 0) -> Place:
@@ -73,11 +70,11 @@ def _became(place: Place, ordinals: set[int]) -> tuple[dict[int, str], dict[int,
 
 
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(HISTORIES, _RULES, st.booleans(), st.booleans(), st.sampled_from([2, 5, 1000]), st.sampled_from([0, 3]))
+@given(HISTORIES, RULE_SETS, st.booleans(), st.booleans(), st.sampled_from([2, 5, 1000]), st.sampled_from([0, 3]))
 def test_a_trial_says_what_ingest_would_have_done(
     tmp_path_factory: pytest.TempPathFactory,
     history: list[list[Event]],
-    rules: tuple[tuple[str, str, list[str]], ...],
+    rules: RuleSet,
     full: bool,
     database: bool,
     last: int,
