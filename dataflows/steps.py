@@ -22,7 +22,7 @@ from journal.audit_trail import Step
 from journal.handling import MENDABLE, Standing
 from journal.inbox import Request
 from journal.local import JournalWriter
-from journal.quarantine import UNRESOLVED
+from journal.quarantine import UNRESOLVED, QuarantineRecord
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -180,22 +180,26 @@ def _each(
     return count.answer()
 
 
+def no_approval(desk: Desk, one: Standing | QuarantineRecord, by: str, *, unchanged: bool = False) -> str | None:
+    """Why somebody may not approve a record; None where they may. `unchanged`: the rules that it broke are as they were."""
+    if one.status == "approved":
+        return f"it is approved already, by {one.approved_by}"
+    if (why := not_now(one.status)) is not None:
+        return why
+    if unchanged:
+        return "nothing about it has changed: fix it, or change its contract"
+    contract = desk.contracts.get(one.dataset)
+    return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
+
+
 def approve(desk: Desk, request: Request) -> Doing:
     """Records may be replayed, says somebody who is not the one that set their columns."""
     by = by_whom(request)
     rules = {name: frozenset(rule.id for rule in contract.rules) for name, contract in desk.contracts.items()}
 
     def refusal(one: Standing) -> str | None:
-        if one.status == "approved":
-            return f"it is approved already, by {one.approved_by}"
-        if one.status == "replaying":
-            return "it is being replayed"
-        if one.status not in UNRESOLVED:
-            return f"it is {one.status}"
-        if one.status in ("open", "failed-again") and one.rules & rules.get(one.dataset, frozenset()):
-            return "nothing about it has changed: fix it, or change its contract"
-        contract = desk.contracts.get(one.dataset)
-        return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
+        unchanged = one.status in ("open", "failed-again") and bool(one.rules & rules.get(one.dataset, frozenset()))
+        return no_approval(desk, one, by, unchanged=unchanged)
 
     def do(good: Sequence[Standing]) -> None:
         with desk.journal.changing() as db:
@@ -206,13 +210,8 @@ def approve(desk: Desk, request: Request) -> Doing:
 
 def discard(desk: Desk, request: Request) -> Doing:
     """Records are given up, for a reason."""
-    by, why = by_whom(request), str(request.content.get("why") or "").strip()
-    if not why:
-        raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+    by, why = by_whom(request), why_given_up(request)
     turns, now = Turns(desk.journal, desk.contracts), time.time()
-
-    def refusal(one: Standing) -> str | None:
-        return None if one.status in MENDABLE else not_now(one.status)
 
     def do(good: Sequence[Standing]) -> None:
         ordinals = [one.ordinal for one in good]
@@ -222,11 +221,21 @@ def discard(desk: Desk, request: Request) -> Doing:
             handling.settle(db, ordinals, "discarded", why, now)
             turns.let_go(records)
 
-    return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why), ended=now))
+    return (yield from _each(desk, request, lambda one: not_now(one.status), do, by, why=audit_trail.digest(why), ended=now))
 
 
-def not_now(status: str) -> str:
-    """Why nothing can be done with a record in this state."""
+def why_given_up(request: Request) -> str:
+    """The reason that a request to discard names. Raises ConfigError where it names none."""
+    why = str(request.content.get("why") or "").strip()
+    if not why:
+        raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+    return why
+
+
+def not_now(status: str) -> str | None:
+    """Why a record in this state cannot be mended, nor given up; None where it can."""
+    if status in MENDABLE:
+        return None
     return "it is being replayed" if status == "replaying" else f"it is {status}"
 
 
