@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,15 +38,16 @@ def verify(
     from cli.answers import answer_json, answer_line, printable
     from journal.audit_check import Head, check
     from journal.opening import open_reader
+    from journal.refused_standing import look
     from journal.state import State
     from pipeline.load import load_pipeline
 
     noted = None if head is None else Head.read(head)
     pipeline = load_pipeline(file)
     with open_reader(pipeline) as reader, closing(State.open(pipeline.state)) as state:
-        kept = state.trail_head(reader.id)  # before the journal is looked at, which is never behind it
+        kept, refused = state.trail_head(reader.id), look(pipeline.state, time.time())  # before the journal, which is never behind them
         with reader.view() as (db, _):
-            found = check(db, kept, noted)
+            found = check(db, kept, noted, refused)
     if json:
         problems = [{"what": one.what, "line": one.line, "record": one.record} for one in found.findings]
         told = {"sound": not problems, "lines": found.n, "records": found.records, "before_digests": found.before_digests}

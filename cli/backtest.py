@@ -51,17 +51,10 @@ def backtest(
 def quarantine_answer(pipeline: Pipeline, dataset: str | None, file: Path | None, group: str | None, last: int) -> dict[str, Any]:
     """Dataset -> what its contract in the file would do to its records. Raises ConfigError before the first start."""
     from dataflows.backtest import against_quarantine
-    from dataflows.given import resume_from
-    from dataflows.maps import Maps
 
     wanted = _contracts(pipeline, dataset, file)
     with _reader(pipeline) as reader:
-        maps = Maps(pipeline)
-        schemas = {name: resume_from(reader.resume(name)).schemas for name in pipeline.sources}
-        return {
-            name: against_quarantine(reader, name, one, maps, lambda source: schemas.get(source, {}), last=last, group=group)
-            for name, one in wanted.items()
-        }
+        return {name: against_quarantine(reader, pipeline, name, one, last=last, group=group) for name, one in wanted.items()}
 
 
 def journal_answer(pipeline: Pipeline, dataset: str | None, last: int) -> dict[str, Any]:
@@ -72,7 +65,7 @@ def journal_answer(pipeline: Pipeline, dataset: str | None, last: int) -> dict[s
     wanted = _contracts(pipeline, dataset, None)
     masks = Masks(pipeline)
     with _reader(pipeline) as reader:
-        return {name: against_journal(reader, name, one, last, masks.row) for name, one in wanted.items()}
+        return {name: against_journal(reader, pipeline, name, one, last, masks.row) for name, one in wanted.items()}
 
 
 def _contracts(pipeline: Pipeline, dataset: str | None, file: Path | None) -> dict[str, Contract]:
@@ -123,7 +116,7 @@ def _show_quarantine(name: str, found: dict[str, Any]) -> None:
     ]
     if rows:
         answer_table(["group", "rule", "column", "records", "would pass", "still break", "such as"], rows, right=["records", "would pass"])
-    _show_not_judged(found)
+    _show_how(found, "records")
 
 
 def show_journal(name: str, found: dict[str, Any]) -> None:
@@ -138,15 +131,28 @@ def show_journal(name: str, found: dict[str, Any]) -> None:
     rows = [[one["id"], one["action"], amount(one["rows"]), _examples(one["examples"])] for one in found["rules"] if one["rows"]]
     if rows:
         answer_table(["rule", "action", "rows", "such as"], rows, right=["rows"])
-    _show_not_judged(found)
+    between = found["between"]
+    if between["records"]:
+        passing = amount(between["would_pass"])
+        answer_line(f"  {amount(between['records'])} records of quarantine took part in their places, {passing} of which would pass")
+    if between["unreadable"]:
+        answer_line(
+            f"  {amount(between['unreadable'])} records of quarantine could not take part: what would become of them nobody can tell"
+        )
+    _show_how(found, "changes")
 
 
 def _examples(found: list[dict[str, Any]]) -> str:
     return "; ".join(", ".join(f"{name}={value}" for name, value in one["key"].items()) for one in found[:3])
 
 
-def _show_not_judged(found: dict[str, Any]) -> None:
-    from cli.answers import answer_line
+def _show_how(found: dict[str, Any], what: str) -> None:
+    """What is to be known of how rules were judged, and which were not."""
+    from cli.answers import amount, answer_line
 
-    if found["not_judged"]:
-        answer_line(f"  not judged here, as they need the stream around a change: {', '.join(found['not_judged'])}")
+    for rule, count in found["not_known"].items():
+        answer_line(f"  {rule}: unknown for {amount(count)} of the {what}: what was before is older than what the journal keeps")
+    for rule, lookup in found["lookups"].items():
+        answer_line(f"  {rule}: judged by what the lookup {lookup} holds now")
+    for rule, why in found["why_not_judged"].items():
+        answer_line(f"  {rule}: not judged here: {why}")

@@ -1,157 +1,154 @@
 """What a contract would do: to changes that have passed and are still in the journal, and to records that wait in quarantine.
 
-Nothing is changed. Rules that compare a change with earlier ones, or look for values in a lookup, need the stream around it: they are named
-and not judged. Rules that compare rows with each other see stretches of some thousand rows, not the batches of the stream.
+Nothing is changed. Rules that compare a change with earlier ones are asked in the order of the stream, as if the contract had been in force
+all the time; those that look in a lookup see what it holds now. Rules that compare rows with each other see stretches of some thousand
+rows, not the batches of the stream.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from dataflows.judging import LATE
-from dataflows.lookup_map import RULE as LOOKUP
+import numpy as np
+
+from dataflows.given import resume_from
 from dataflows.maps import Maps
 from dataflows.records_as_changes import RecordShapes
-from journal.batch import ChangeBatch
+from dataflows.trial import WORST, Outcome, Trial
+from dataflows.trial_records import Told, TrialRecords
+from dataflows.trial_walk import Asks, Kind, Turn, Walk
+from journal.batch import ChangeBatch, CopyMarker, Longs, Mask
 from journal.quarantine import UNRESOLVED, QuarantineRecord, Wanted
 from journal.reading import JournalReader
-from journal.schema import TableSchema
-from journal.sealing import SealedError
-from journal.windows import DatasetEntries
-from pipeline.errors import ConfigError
+from pipeline.model import Pipeline
 from quality.contract import Contract
-from quality.gate import Gate
-from quality.judgement import QuarantinedRow
-from quality.rules import Action, Rule, Scope
+from quality.rules import Action
 
 LAST = 100_000
 """Changes, or records, that are judged unless somebody says otherwise."""
 
-_STRETCH = 20_000  # rows that are in memory at once
-_PAGE = 2000
 _EXAMPLES = 5
-_WORST = (Action.FAIL, Action.QUARANTINE, Action.DROP, Action.WARN)
-"""What becomes of a row that breaks several rules: the first of these that one of them asks for."""
-
-
-class Trial:
-    """A contract on trial: every rule is asked of every row, whatever its action; the breaker is left out. One thread."""
-
-    def __init__(self, contract: Contract) -> None:
-        """Of its rules those that a row can be judged by alone, or with the others of its batch."""
-        rules = [replace(rule, action=Action.QUARANTINE) for rule in contract.rules]
-        self.contract = contract
-        self.actions = {rule.id: rule.action for rule in contract.rules if _judged(rule)}
-        self.not_judged = [rule.id for rule in contract.rules if not _judged(rule)]
-        self._trial = replace(contract, rules=rules, breaker=None)
-        self._gates: dict[str, Gate] = {}
-
-    def judge(self, batch: ChangeBatch) -> Sequence[QuarantinedRow]:
-        """The rows that break a rule, with all of those. Raises ConfigError where the contract does not fit the columns."""
-        if batch.schema.encoded not in self._gates:
-            self._gates[batch.schema.encoded] = Gate(self._trial, batch.schema)
-        judgement = self._gates[batch.schema.encoded].judge(batch)
-        if judgement.failure is not None:
-            raise ConfigError(judgement.failure.message)
-        return judgement.quarantined
-
-    def becomes(self, broken: Sequence[str]) -> Action:
-        """What would become of a row that breaks these rules."""
-        asked = {self.actions.get(rule, Action.QUARANTINE) for rule in broken}
-        return next(action for action in _WORST if action in asked)
-
-    def named(self) -> dict[str, Any]:
-        told = {name: getattr(self.contract, name) for name in ("id", "version", "fingerprint")}
-        return {"file": str(self.contract.file), **told}
-
-
-def _judged(rule: Rule) -> bool:
-    return rule.scope in (Scope.ROW, Scope.BATCH) and rule.lookup is None
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Rows by rule, and the first of them."""
-
-    rows: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[Any]] = field(default_factory=dict)
-
-    def add(self, rules: Sequence[str], example: Callable[[], Any]) -> None:
-        for rule in dict.fromkeys(rules):
-            self.rows[rule] += 1
-            found = self.examples.setdefault(rule, [])
-            if len(found) < _EXAMPLES:
-                found.append(example())
-
-    def answer(self, actions: Mapping[str, Action]) -> list[dict[str, Any]]:
-        others = [rule for rule in self.rows if rule not in actions]
-        return [
-            {
-                "id": rule,
-                "action": str(actions.get(rule, Action.QUARANTINE)),
-                "rows": self.rows[rule],
-                "examples": self.examples.get(rule, []),
-            }
-            for rule in (*actions, *others)
-        ]
-
 
 Shown = Callable[[str, Mapping[str, str | None]], Mapping[str, Any]]
 """A dataset and values of a row of it -> the values, masked where the contract says so."""
 
 
-def against_journal(reader: JournalReader, dataset: str, contract: Contract, last: int, shown: Shown) -> dict[str, Any]:
-    """What the contract would do to the last changes that have passed and are still in the journal, delivered or not.
+@dataclass(slots=True)
+class _Tally:
+    """Rows by rule, and the first of them; and rows that nobody can judge by a rule."""
 
-    Raises ConfigError where it does not fit the columns that they had.
-    """
-    trial, tally, outcome = Trial(contract), _Tally(), Counter[Action]()
-    judged, ordinals = 0, list[int]()
-    for batch in _newest(reader, dataset, last):
-        judged += len(batch)
-        ordinals += [int(batch.ordinal.min()), int(batch.ordinal.max())]
-        for row in trial.judge(batch):
-            broken = [reason.rule for reason in row.reasons]
-            outcome[trial.becomes(broken)] += 1
-            tally.add(broken, partial(_example, batch, row.row, shown))
+    rows: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[Any]] = field(default_factory=dict)
+    not_known: Counter[str] = field(default_factory=Counter)
+
+    def add(self, rule: str, rows: Longs, example: Callable[[int], Any]) -> None:
+        self.rows[rule] += len(rows)
+        found = self.examples.setdefault(rule, [])
+        found += [example(row) for row in rows[: _EXAMPLES - len(found)].tolist()]
+
+    def answer(self, trial: Trial) -> list[dict[str, Any]]:
+        others = [rule for rule in self.rows if rule not in trial.actions]
+        return [
+            {"id": rule, "action": str(trial.action(rule)), "rows": self.rows[rule], "examples": self.examples.get(rule, [])}
+            for rule in (*trial.actions, *others)
+        ]
+
+
+def _of_trial(trial: Trial, not_known: Mapping[str, int]) -> dict[str, Any]:
+    """What is to be said of all that a trial was asked."""
     return {
-        "contract": trial.named(),
-        "judged": judged,
-        "first_ordinal": min(ordinals, default=None),
-        "last_ordinal": max(ordinals, default=None),
-        "pass": judged - sum(count for action, count in outcome.items() if action is not Action.WARN),
-        "held_back": outcome[Action.QUARANTINE],
-        "dropped": outcome[Action.DROP],
-        "warned": outcome[Action.WARN],
-        "stopping": outcome[Action.FAIL],
-        "rules": tally.answer(trial.actions),
-        "not_judged": trial.not_judged,
+        "not_known": {rule: count for rule, count in not_known.items() if count},
+        "lookups": trial.looks_in,
+        "not_judged": list(trial.not_judged),
+        "why_not_judged": trial.not_judged,
     }
 
 
-def _newest(reader: JournalReader, dataset: str, last: int) -> Iterator[ChangeBatch]:
-    """The newest changes, from the end backwards, some thousand at a time."""
-    entries = DatasetEntries(reader, dataset)
-    before = entries.standing(0).last + 1
-    while last > 0:
-        pieces = entries.backwards(before, min(last, _STRETCH))
-        if not pieces:
-            return
-        before = pieces[0].seq
-        for piece in reversed(pieces):
-            batch = piece.batch if len(piece.batch) <= last else piece.batch.slice(len(piece.batch) - last, len(piece.batch))
-            last -= len(batch)
-            if len(batch):
-                yield batch
+def against_journal(reader: JournalReader, pipeline: Pipeline, dataset: str, contract: Contract, last: int, shown: Shown) -> dict[str, Any]:
+    """What the contract would do to the last changes that have passed and are still in the journal, delivered or not.
+
+    Where it compares changes with earlier ones, those that were held back between them take part as they were received, and those that
+    were released where they were released. Raises ConfigError where it does not fit the columns that they had.
+    """
+    trial = Trial(contract, pipeline, dataset, reader)
+    unreadable = [0]
+
+    def tell(record: QuarantineRecord, told: Told) -> None:
+        unreadable[0] += isinstance(told, str)
+
+    found = _Changes(trial, shown)
+    for turn, outcome in outcomes(reader, pipeline, dataset, trial, Asks(changes=last, tell=tell)):
+        found.add(turn, outcome)
+    return found.answer() | {"between": {**found.between, "unreadable": unreadable[0]}}
 
 
-def _example(batch: ChangeBatch, row: int, shown: Shown) -> dict[str, Any]:
-    key = {name: batch.column(name)[row].as_py() for name in batch.schema.key}
-    return {"ordinal": int(batch.ordinal[row]), "key": dict(shown(batch.dataset, key))}
+def outcomes(reader: JournalReader, pipeline: Pipeline, dataset: str, trial: Trial, asks: Asks) -> Iterator[tuple[Turn, Outcome]]:
+    """What a contract on trial makes of the changes of a dataset, as they came."""
+    known = cache(lambda source: resume_from(reader.resume(source)).schemas)
+    maps = Maps(pipeline)
+    records = TrialRecords(RecordShapes(maps, known), maps, trial.fits, as_received=asks.records is None)
+    walk = Walk(reader, dataset, records, trial.columns, asks, remembers=trial.remembers)
+    if trial.remembers:
+        trial.begin(whole=walk.whole)
+    for turn in walk:
+        if isinstance(turn, CopyMarker):
+            trial.mark(turn)
+        else:
+            yield turn, trial.take(turn)
+
+
+class _Changes:
+    """What became of the changes that are asked about, and of the records between them."""
+
+    def __init__(self, trial: Trial, shown: Shown) -> None:
+        self._trial = trial
+        self._shown = shown
+        self._tally = _Tally()
+        self._becomes: Counter[int] = Counter()
+        self._first: int | None = None
+        self._last: int | None = None
+        self.between = {"records": 0, "would_pass": 0}
+
+    def add(self, turn: Turn, outcome: Outcome) -> None:
+        asked = turn.kinds == Kind.ASKED
+        ordinals = turn.batch.ordinal[asked]
+        if len(ordinals):
+            self._first = int(ordinals.min()) if self._first is None else min(self._first, int(ordinals.min()))
+            self._last = int(ordinals.max()) if self._last is None else max(self._last, int(ordinals.max()))
+        self._becomes.update(dict(zip(*(one.tolist() for one in np.unique(outcome.becomes[asked], return_counts=True)), strict=True)))
+        for rule, rows in outcome.tried.broken.items():
+            self._tally.add(rule, rows[asked[rows]], lambda row: self._example(turn.batch, row))
+        for rule, rows in outcome.tried.unknown.items():
+            self._tally.not_known[rule] += int(np.count_nonzero(asked[rows]))
+        if self._first is not None:
+            records: Mask = np.isin(turn.kinds, (Kind.WAITS, Kind.SETTLED)) & (turn.batch.ordinal > self._first)
+            self.between["records"] += int(np.count_nonzero(records))
+            self.between["would_pass"] += int(np.count_nonzero(records & outcome.passes))
+
+    def _example(self, batch: ChangeBatch, row: int) -> dict[str, Any]:
+        key = {name: batch.column(name)[row].as_py() for name in batch.schema.key}
+        return {"ordinal": int(batch.ordinal[row]), "key": dict(self._shown(batch.dataset, key))}
+
+    def answer(self) -> dict[str, Any]:
+        count = {action: self._becomes[place] for place, action in enumerate(WORST)}
+        judged = sum(self._becomes.values())
+        return {
+            "contract": self._trial.named(),
+            "judged": judged,
+            "first_ordinal": self._first,
+            "last_ordinal": self._last,
+            "pass": judged - sum(rows for action, rows in count.items() if action is not Action.WARN),
+            "held_back": count[Action.QUARANTINE],
+            "dropped": count[Action.DROP],
+            "warned": count[Action.WARN],
+            "stopping": count[Action.FAIL],
+            "rules": self._tally.answer(self._trial),
+            **_of_trial(self._trial, self._tally.not_known),
+        }
 
 
 @dataclass(slots=True)
@@ -168,10 +165,9 @@ class _Group:
 
 def against_quarantine(
     reader: JournalReader,
+    pipeline: Pipeline,
     dataset: str,
     contract: Contract,
-    maps: Maps,
-    known: Callable[[str], Mapping[str, TableSchema]],
     *,
     last: int = LAST,
     group: str | None = None,
@@ -179,83 +175,77 @@ def against_quarantine(
     """What the contract would do to the last records of a dataset that wait, with what was set in them.
 
     Those that wait for something else than the contract (a lookup, a newer version) are `other`; those that cannot be read any more, or do
-    not fit its columns, `unreadable`.
+    not fit its columns, `unreadable`. A change is compared with what would have passed before it, in its place.
     """
-    trial, shapes, groups = Trial(contract), RecordShapes(maps, known), dict[str, _Group]()
-    counts: Counter[str] = Counter()
-    for record, broken in _records(reader, dataset, group, last, trial, shapes, maps):
-        found = groups.setdefault(record.group, _Group(record.reasons[0].rule, record.reasons[0].column))
+    trial = Trial(contract, pipeline, dataset, reader)
+    after = _before_last(reader, dataset, group, last)
+    found = _Records(trial)
+
+    def asked(record: QuarantineRecord) -> bool:
+        return record.ordinal > after and record.status in UNRESOLVED and group in (None, record.group)
+
+    def tell(record: QuarantineRecord, told: Told) -> None:
+        if asked(record):
+            found.add(record, told)
+
+    asks = Asks(records=Wanted(dataset, group=group), of=asked, after=after, tell=tell)
+    for turn, outcome in outcomes(reader, pipeline, dataset, trial, asks):
+        found.of(turn, outcome)
+    return found.answer()
+
+
+class _Records:
+    """What would become of records, by cause."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self._groups: dict[str, _Group] = {}
+        self._counts: Counter[str] = Counter()
+        self._not_known: Counter[str] = Counter()
+
+    def of(self, turn: Turn, outcome: Outcome) -> None:
+        """The records among changes."""
+        asked = turn.kinds == Kind.ASKED
+        broken = outcome.rules(asked)
+        for row in np.flatnonzero(asked).tolist():
+            self.add(turn.records[int(turn.batch.ordinal[row])], broken.get(row, ()))
+        for rule, rows in outcome.tried.unknown.items():
+            self._not_known[rule] += int(np.count_nonzero(asked[rows]))
+
+    def add(self, record: QuarantineRecord, broken: Told) -> None:
+        """One record: the rules that it would break, or why nobody can tell."""
+        found = self._groups.setdefault(record.group, _Group(record.reasons[0].rule, record.reasons[0].column))
         found.records += 1
         if isinstance(broken, str):
-            counts[broken] += 1
-            continue
-        becomes = trial.becomes(broken) if broken else None
-        passes = becomes is None or becomes is Action.WARN
-        counts["would_pass" if passes else "dropped" if becomes is Action.DROP else "still_fail"] += 1
+            self._counts[broken] += 1
+            return
+        becomes = max((WORST.index(self._trial.action(rule)) for rule in broken), default=-1)
+        passes = becomes <= WORST.index(Action.WARN)
+        self._counts["would_pass" if passes else "dropped" if WORST[becomes] is Action.DROP else "still_fail"] += 1
         found.passing += passes
         if passes and len(found.examples) < _EXAMPLES:
             found.examples.append(record.id)
-        found.tally.add(broken, partial(str, record.id))
-    return {
-        "contract": trial.named(),
-        "records": sum(one.records for one in groups.values()),
-        **{name: counts[name] for name in ("would_pass", "still_fail", "dropped", "other", "unreadable")},
-        "groups": [_told(name, one, trial) for name, one in sorted(groups.items(), key=lambda item: -item[1].records)],
-        "not_judged": trial.not_judged,
-    }
+        for rule in dict.fromkeys(broken):
+            found.tally.add(rule, np.zeros(1, np.int64), lambda row: record.id)
+
+    def answer(self) -> dict[str, Any]:
+        groups = sorted(self._groups.items(), key=lambda item: -item[1].records)
+        return {
+            "contract": self._trial.named(),
+            "records": sum(one.records for _, one in groups),
+            **{name: self._counts[name] for name in ("would_pass", "still_fail", "dropped", "other", "unreadable")},
+            "groups": [self._told(name, one) for name, one in groups],
+            **_of_trial(self._trial, self._not_known),
+        }
+
+    def _told(self, name: str, group: _Group) -> dict[str, Any]:
+        rules = [one for one in group.tally.answer(self._trial) if one["rows"]]
+        told = {"group": name, "rule": group.rule, "column": group.column, "records": group.records, "would_pass": group.passing}
+        return {**told, "passing": group.examples, "failing": rules}
 
 
-def _told(name: str, group: _Group, trial: Trial) -> dict[str, Any]:
-    rules = [one for one in group.tally.answer(trial.actions) if one["rows"]]
-    told = {"group": name, "rule": group.rule, "column": group.column, "records": group.records, "would_pass": group.passing}
-    return {**told, "passing": group.examples, "failing": rules}
-
-
-Broken = Sequence[str] | str
-"""The rules that a record would break, or why nobody can tell."""
-
-
-def _records(
-    reader: JournalReader, dataset: str, group: str | None, last: int, trial: Trial, shapes: RecordShapes, maps: Maps
-) -> Iterator[tuple[QuarantineRecord, Broken]]:
-    for page in _pages(reader, dataset, group, last):
-        told: dict[int, Broken] = {one.ordinal: why for one in page if (why := _untold(one)) is not None}
-        rest = sorted((one for one in page if one.ordinal not in told), key=lambda one: (one.source, one.table))
-        try:
-            told |= _judged_page(rest, trial, shapes, maps)
-        except (ConfigError, SealedError):  # of one of them: it is found
-            for one in rest:
-                try:
-                    told |= _judged_page([one], trial, shapes, maps)
-                except (ConfigError, SealedError):
-                    told[one.ordinal] = "unreadable"
-        yield from ((one, told[one.ordinal]) for one in page)
-
-
-def _untold(record: QuarantineRecord) -> str | None:
-    """Why nobody can tell what would become of a record, where that is so."""
-    if record.erased_at is not None:
-        return "unreadable"
-    return "other" if any(one.rule == LATE or one.rule.startswith(LOOKUP.rstrip(":")) for one in record.reasons) else None
-
-
-def _judged_page(records: Sequence[QuarantineRecord], trial: Trial, shapes: RecordShapes, maps: Maps) -> dict[int, Sequence[str]]:
-    found: dict[int, Sequence[str]] = {one.ordinal: () for one in records}
-    for some, changes in shapes.batches(records):
-        batch = changes
-        if shapes.given(some[0]) and (mapped := maps.apply(batch)) is not None:
-            if mapped.failed is not None:
-                for row, ordinal in zip(mapped.rows, mapped.failed.ordinal, strict=True):
-                    found[int(ordinal)] = [reason.rule for reason in row.reasons]
-            batch = mapped.passed
-        for row in trial.judge(batch):
-            found[int(batch.ordinal[row.row])] = [reason.rule for reason in row.reasons]
-    return found
-
-
-def _pages(reader: JournalReader, dataset: str, group: str | None, last: int) -> Iterator[list[QuarantineRecord]]:
-    """The last records that wait, in the order of the stream, a page at a time."""
-    wanted = Wanted(dataset=dataset, group=group)
+def _before_last(reader: JournalReader, dataset: str, group: str | None, last: int) -> int:
+    """An ordinal behind which there are the last records that wait, so many of them."""
     marks = ", ".join("?" * len(UNRESOLVED))
     more = " and cause = ?" if group is not None else ""
     with reader.view() as (db, _):
@@ -263,11 +253,4 @@ def _pages(reader: JournalReader, dataset: str, group: str | None, last: int) ->
             f"select ordinal from quarantine where dataset = ? and status in ({marks}){more} order by ordinal desc limit 1 offset ?",
             (dataset, *UNRESOLVED, *([group] if group is not None else []), last - 1),
         ).fetchone()
-    after = 0 if oldest is None else oldest[0] - 1
-    while True:
-        page = reader.quarantined(wanted, after, _PAGE)
-        if page:
-            yield [one for one in page if one.status in UNRESOLVED]
-        if len(page) < _PAGE:
-            return
-        after = page[-1].ordinal
+    return 0 if oldest is None else int(oldest[0]) - 1

@@ -54,7 +54,7 @@ class EarlierValues:
     def earlier(self, batch: ChangeBatch, columns: Sequence[str]) -> Earlier:
         """What the changes of a batch come after: in it, else what passed last, else what the log says of the row before.
 
-        A truncate ends all rows, a delete its own.
+        A truncate ends all rows, a delete its own. Where one batch ends and the next begins makes no difference.
         """
         n = len(batch)
         self._stale.pop(batch.dataset, None)
@@ -70,12 +70,14 @@ class EarlierValues:
             known = self._known(part, lineage) if start == 0 else {}
             for name in columns:
                 values[name].append(known.get(name, pa.nulls(len(part), pa.string())))
-        return Earlier(parent, fresh, {name: pa.concat_arrays(pieces) for name, pieces in values.items()})
+        nothing = pa.nulls(n, pa.string())
+        old = {name: batch.old.get(batch.schema.index(name), nothing) for name in columns}
+        return Earlier(parent, fresh, {name: pa.concat_arrays(pieces) for name, pieces in values.items()}, old)
 
     def _known(self, batch: ChangeBatch, lineage: Lineage) -> dict[str, pa.StringArray]:
         """Column -> what is known of each row from before the batch. Remembers which changes bring nothing new."""
         wanted = [name for name in batch.schema.names if name in self._columns[batch.dataset]]
-        found = {name: batch.old.get(batch.schema.index(name), pa.nulls(len(batch), pa.string())) for name in wanted}
+        found: dict[str, pa.StringArray] = {}
         table = self._table(batch.schema)
         if table.schema is None or not len(table):
             return found
@@ -90,7 +92,7 @@ class EarlierValues:
             index, known = batch.schema.index(name), table.gather(name, places)
             silent = batch.absent(index) | np.asarray(batch.columns[index].is_null())
             same &= silent | np.asarray(pc.fill_null(pc.equal(known, batch.columns[index]), False))
-            found[name] = pc.coalesce(known, found[name])
+            found[name] = known
         self._stale[batch.dataset] = batch.ordinal[same]
         return found
 

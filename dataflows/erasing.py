@@ -19,6 +19,7 @@ import structlog
 from dataflows.steps import Desk, Doing
 from journal import audit_trail, erasing, evidence, handling
 from journal.audit_trail import SELF, Step
+from journal.erasing import Refused
 from journal.inbox import Request
 from journal.local import JournalWriter
 from journal.quarantine import UNRESOLVED, QuarantineRecord, Wanted
@@ -59,9 +60,10 @@ class Retention:
                 ordinals = erasing.due(db, dataset, self._done.get(dataset, 0.0), before, _PIECE)
             if ordinals:
                 _erase(self._journal, ordinals, Step("erase", SELF, dataset, ordinals, {"why": OVER}), OVER)
-            refused = erasing.erase_refused(self._folder, OVER, dataset=dataset, before=before)
+            refused = erasing.due_refused(self._folder, dataset=dataset, before=before)
+            _erase_refused(self._journal, self._folder, refused, Step("erase", SELF, detail={"why": OVER}), OVER)
             if ordinals or refused:
-                log.info("retention is over", dataset=dataset, erased=len(ordinals) + refused)
+                log.info("retention is over", dataset=dataset, erased=len(ordinals) + len(refused))
             if len(ordinals) == _PIECE:
                 self._next = time.monotonic() + _AGAIN
             else:
@@ -81,6 +83,23 @@ def _erase(journal: JournalWriter, ordinals: Sequence[int], step: Step, why: str
         journal.commit_beside()
     with journal.view() as db:
         erasing.empty_log(db)
+
+
+def _erase_refused(journal: JournalWriter, folder: Path, rows: Sequence[Refused], step: Step, why: str) -> None:
+    """The same of rows that single sinks refused: the trail says it first, and whoever dies in between does it again."""
+    if not rows:
+        return
+    now = time.time()
+    places: dict[tuple[str, str], list[int]] = {}
+    for one in rows:
+        if journal.id.startswith(one.journal):  # of a former journal there is no trail
+            places.setdefault((one.dataset, one.sink), []).append(one.ordinal)
+    with journal.changing() as db:
+        for (dataset, sink), ordinals in places.items():
+            told = {**step.detail, "sink": sink, "ended": now, "as": why}
+            audit_trail.add(db, replace(step, dataset=dataset, ordinals=sorted(ordinals), detail=told))
+    journal.commit_beside()
+    erasing.erase_refused(folder, [one.id for one in rows], why, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +129,9 @@ def forget(desk: Desk, request: Request) -> Doing:
         raise ConfigError("it is not said who wants it, and why", hint="--by NAME --why TEXT")
     person = None if content.get("columns") is None else Person(content["columns"])
     told = {"request": request.id, "columns": sorted(person.columns) if person else None, "why": audit_trail.digest(why)}
-    done = _forget_refused(desk, content.get("ids"), person, dataset)
-    if done:
-        with desk.journal.changing() as db:
-            audit_trail.add(db, Step("forget", by, dataset or "", (), {**told, "refused": done}, content.get("system_user")))
-        desk.journal.commit_beside()
+    refused = _refused(desk, content.get("ids"), person, dataset)
+    _erase_refused(desk.journal, desk.folder, refused, Step("forget", by, detail=told, system_user=content.get("system_user")), FORGOTTEN)
+    done = len(refused)
     after = 0
     while True:
         with desk.journal.view() as db:
@@ -136,8 +153,8 @@ def forget(desk: Desk, request: Request) -> Doing:
         yield
 
 
-def _forget_refused(desk: Desk, ids: Sequence[str] | None, person: Person | None, dataset: str | None) -> int:
-    """The same of what single sinks refused."""
+def _refused(desk: Desk, ids: Sequence[str] | None, person: Person | None, dataset: str | None) -> list[Refused]:
+    """What single sinks refused of this."""
     found = list(ids or ())
     if person is not None:
         with closing(State.open(desk.folder)) as state:
@@ -145,4 +162,4 @@ def _forget_refused(desk: Desk, ids: Sequence[str] | None, person: Person | None
             while page := state.refused(Wanted(dataset=dataset), after):
                 found += [one.id for one in page if person.is_of(one)]
                 after = (page[-1].ordinal, page[-1].id)
-    return erasing.erase_refused(desk.folder, FORGOTTEN, ids=found) if found else 0
+    return erasing.due_refused(desk.folder, ids=found) if found else []

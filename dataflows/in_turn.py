@@ -47,9 +47,9 @@ class Turn:
     def __init__(self, journal: JournalWriter, records: Sequence[QuarantineRecord]) -> None:
         self._journal = journal
         self._records = {record.ordinal: record for record in records}
-        self._keys = {record.ordinal: [(record.dataset, key_text(key)) for key in keys_of(record)] for record in records}
+        self._keys = {record.ordinal: [(record.dataset, key_text(key)) for key in keys_of(record) if key] for record in records}
         self._failed: set[int] = set()
-        self._ahead = {record.ordinal: journal.sitting.ahead(record) for record in records}
+        self._ahead = journal.sitting.ahead([(*key, ordinal) for ordinal, keys in self._keys.items() for key in keys])
         self._waits: dict[int, int] = {}
         self._walk()
 
@@ -63,7 +63,7 @@ class Turn:
         stuck: dict[tuple[str, str], int] = {}
         for ordinal, keys in self._keys.items():
             found = [stuck[key] for key in keys if key in stuck]
-            found += [ahead for ahead in self._ahead[ordinal] if ahead not in self._records]
+            found += [ahead for ahead in self._ahead.get(ordinal, ()) if ahead not in self._records]
             before = max(found, default=0)
             if before:
                 self._waits[ordinal] = before

@@ -20,6 +20,7 @@ from dataflows.maps import Maps
 from journal.batch import Bytes, ChangeBatch, Defect, Mask, Op, Payload, Payloads, Presence
 from journal.quarantine import QuarantineRecord, Values
 from journal.schema import Column, TableSchema
+from journal.sealing import SealedValues
 from journal.trace_context import Headers, contexts_of
 from pipeline.errors import ConfigError
 from quality.judgement import UNDECODABLE
@@ -130,7 +131,12 @@ class RecordShapes:
 
 
 def _values(record: QuarantineRecord) -> Values:
-    return record.raw if not record.patch else {**record.raw, **record.patch}
+    raw, patch = _opened(record.raw), record.patch and _opened(record.patch)
+    return raw if not patch else {**raw, **patch}
+
+
+def _opened(values: Values) -> Values:
+    return values.opened if isinstance(values, SealedValues) else values
 
 
 def _absent(column: Column, known: Mask, op: Bytes) -> Mask:

@@ -1,26 +1,29 @@
 """What owners do with rows that single sinks refused: the same commands, for records that are in the state and not in the journal.
 
-What is done in the state comes first, and the line of the audit trail after it: a request that is begun again after a death does the same
-again. Only what is put into the journal once more goes with its line in one transaction: see returns.py for what follows.
+The line of the audit trail comes first, and what it tells of is done in the state after it: a request that is begun again after a death
+does what is missing. Only what is put into the journal once more goes with its line in one transaction: see returns.py for what follows.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dataflows.fixing import Fixing
 from dataflows.records_as_changes import changes_of
 from dataflows.stages import Stages
-from dataflows.steps import Answer, Desk, Doing, Fixing, by_whom, not_now
-from journal import audit_trail, four_eyes, store
+from dataflows.steps import Answer, Desk, Doing, by_whom, no_approval, not_now, why_given_up
+from journal import audit_trail, store
 from journal.audit_trail import Step
 from journal.handling import MENDABLE
 from journal.inbox import Request
 from journal.quarantine import QuarantineRecord, Reason
-from journal.returns import Returns
+from journal.returns import Changes, Returns
 from journal.schema import TableSchema
+from journal.sealing import SealedValues
 from pipeline.errors import ConfigError, SluiceError, TerminalError
 from quality.judgement import undecodable
 
@@ -78,26 +81,39 @@ class RefusedSteps:
 
     def _each(self, request: Request, refusal: Refusal, do: Callable[[Sequence[QuarantineRecord]], None]) -> Generator[None, None, Answer]:
         """Does the same with every record that may be, and says of the others why not."""
-        good, why = [], []
+        good, why, before = [], [], 0
+        done = self._done_before(request)
         for one in self._meant(request):
             if (said := refusal(one)) is None:
                 good.append(one)
+            elif (one.sink, one.ordinal) in done:
+                before += 1
             else:
                 why.append({"id": one.id, "status": one.status, "why": said})
         if good:
             do(good)
         yield
         named = "ids" in request.content
-        code = 1 if why and (named or not good) else 0
-        return {"code": code, "done": len(good), "could_not": len(why), "records": why if named else why[:_NAMED]}
+        code = 1 if why and (named or not (good or before)) else 0
+        return {"code": code, "done": len(good) + before, "could_not": len(why), "records": why if named else why[:_NAMED]}
 
-    def _tell(self, request: Request, action: str, by: str, records: Sequence[QuarantineRecord], **detail: object) -> None:
-        """A line for each dataset and sink, inside the open transaction."""
-        with self._desk.journal.changing() as db:
-            for (dataset, sink), some in _grouped(records, lambda one: (one.dataset, one.sink)).items():
-                told = {"request": request.id, "sink": sink, **detail}
-                ordinals = sorted(one.ordinal for one in some)
-                audit_trail.add(db, Step(action, by, dataset, ordinals, told, request.content.get("system_user")))
+    def _done_before(self, request: Request) -> frozenset[tuple[str | None, int]]:
+        """Sinks and ordinals of what the trail tells of a request that was begun before."""
+        with self._desk.journal.view() as db:
+            lines = [line for line in audit_trail.of_request(db, request.id) if line.action == request.action]
+        return frozenset((line.detail.get("sink"), ordinal) for line in lines for ordinal in line.ordinals)
+
+    def _tell(
+        self, request: Request, action: str, by: str, records: Sequence[QuarantineRecord], changes: Changes | None = None, **detail: object
+    ) -> None:
+        """A line for each dataset and sink, inside the open transaction; `changes` are what the step does to what rows are."""
+        for (dataset, sink), some in _grouped(records, lambda one: (one.dataset, one.sink)).items():
+            told = {"request": request.id, "sink": sink, **detail}
+            some.sort(key=lambda one: one.ordinal)
+            digests = self._returns.digests([one.id for one in some], changes or {})
+            step = Step(action, by, dataset, [one.ordinal for one in some], told, request.content.get("system_user"), digests)
+            with self._desk.journal.changing() as db:
+                audit_trail.add(db, step)
 
     def _fix(self, request: Request) -> Doing:
         by, content = by_whom(request), request.content
@@ -109,42 +125,33 @@ class RefusedSteps:
         records = fixing.of([one for one in meant if one.status in MENDABLE], self._schema)
         if not records:
             raise TerminalError("no record of the group waits to be fixed")
-        self._returns.patch(records, by)
+        fixed = self._returns.fixed(records, by)
         told = {"set": content.get("set"), "expr": content.get("expr"), "patches": content.get("patches")}
-        self._tell(request, request.action, by, records, columns=sorted(fixing.columns), digest=audit_trail.digest(told))
+        self._tell(request, request.action, by, records, fixed, columns=sorted(fixing.columns), digest=audit_trail.digest(told))
         self._desk.journal.commit_beside()
+        self._returns.patch(fixed)
         yield
         return {"code": 0, "done": len(records), "could_not": 0, "records": []}
 
     def _approve(self, request: Request) -> Doing:
         by = by_whom(request)
 
-        def refusal(one: QuarantineRecord) -> str | None:
-            if one.status == "approved":
-                return f"it is approved already, by {one.approved_by}"
-            if one.status not in MENDABLE:
-                return not_now(one.status)
-            contract = self._desk.contracts.get(one.dataset)
-            return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
-
         def do(records: Sequence[QuarantineRecord]) -> None:
-            self._returns.approve([one.id for one in records], by)
             self._tell(request, "approve", by, records)
             self._desk.journal.commit_beside()
+            self._returns.approve([one.id for one in records], by)
 
-        return (yield from self._each(request, refusal, do))
+        return (yield from self._each(request, lambda one: no_approval(self._desk, one, by), do))
 
     def _discard(self, request: Request) -> Doing:
-        by, why = by_whom(request), str(request.content.get("why") or "").strip()
-        if not why:
-            raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+        by, why, now = by_whom(request), why_given_up(request), time.time()
 
         def do(records: Sequence[QuarantineRecord]) -> None:
-            self._returns.discard([one.id for one in records], why)
-            self._tell(request, "discard", by, records, why=audit_trail.digest(why))
+            self._tell(request, "discard", by, records, why=audit_trail.digest(why), ended=now)
             self._desk.journal.commit_beside()
+            self._returns.discard([one.id for one in records], why, now)
 
-        return (yield from self._each(request, lambda one: None if one.status in MENDABLE else not_now(one.status), do))
+        return (yield from self._each(request, lambda one: not_now(one.status), do))
 
     def _replay(self, request: Request) -> Doing:
         """What its contract lets pass is put into the journal once more, for the sink alone."""
@@ -157,7 +164,9 @@ class RefusedSteps:
         def refusal(one: QuarantineRecord) -> str | None:
             if one.status == "replaying" and one.id not in unsent:
                 return "it is being replayed already"
-            return None if one.status in ("approved", "replaying") else f"it is {one.status}, and not approved"
+            if one.status not in ("approved", "replaying"):
+                return f"it is {one.status}, and not approved"
+            return one.raw.unreadable if isinstance(one.raw, SealedValues) else None
 
         def do(records: Sequence[QuarantineRecord]) -> None:
             for some in _grouped(records, lambda one: (one.source, one.table, one.sink)).values():
@@ -197,13 +206,13 @@ class RefusedSteps:
             for rule, rows in judgement.dropped.items():
                 failed |= {records[row].id: (Reason(rule, None, "the contract drops it", None),) for row in rows.tolist()}
         going = [one for one in records if one.id not in failed]
-        self._returns.fail(failed)
         if going:
             self._returns.send(going)
             journal.append(replace(batch.take(judgement.passed), sink=records[0].sink, payloads=None), again=True)
             self._tell(request, "replay", by, going)
         self._tell(request, "failed-again", by, [one for one in records if one.id in failed])
         seq = journal.commit_beside()
+        self._returns.fail(failed)
         self._returns.sent([one.id for one in going], seq)
         self._ring()
         return failed

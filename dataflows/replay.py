@@ -139,13 +139,13 @@ class Replay:
     def at_once(self, some: Sequence[Standing], number: int) -> list[int]:
         """Takes approved records through for a request, in the open transaction, and returns the ordinals of those that cannot go now.
 
-        What has to wait for its turn or its table can do so when it is `replaying`. Whoever has committed rings.
+        Those wait for their tables, as `replaying`. Whoever has committed rings.
         """
         blocked = self._blocked()
-        going = [one.ordinal for one in some if (one.source, one.table) not in blocked and not self._turns.strict(one.dataset)]
+        going = [one.ordinal for one in some if (one.source, one.table) not in blocked]
         with self._journal.view() as db:
             records = handling.to_replay_now(db, going, number, self._journal.seal)
-        self._take(records, self._turns.of([]), number)
+        self._take(records, self._turns.of(records), number)
         return sorted({one.ordinal for one in some}.difference(going))
 
     def _take(self, records: Sequence[QuarantineRecord], turn: Turn, number: int | None = None) -> None:
@@ -159,7 +159,10 @@ class Replay:
                 became.number = number
                 self._become(became, shapes, turn, given=place[2])
                 self._write(became)
-        turn.send_back()
+        with self._journal.changing() as db:
+            if number is not None:
+                handling.send(db, sorted(turn.waiting), number)
+            turn.send_back()
 
     def _become(self, became: _Became, shapes: RecordShapes, turn: Turn, *, given: bool) -> None:
         records = list(became.records.values())

@@ -12,23 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
-
 from dataflows.given import resume_from
 from dataflows.in_turn import Turns
-from dataflows.mending import Fix, as_typed
 from dataflows.pace import Pace
-from dataflows.records_as_changes import RecordShapes, changes_of
+from dataflows.records_as_changes import RecordShapes
 from journal import audit_trail, evidence, four_eyes, handling
 from journal.audit_standing import FIXING
 from journal.audit_trail import Step
 from journal.handling import MENDABLE, Standing
 from journal.inbox import Request
 from journal.local import JournalWriter
-from journal.quarantine import UNRESOLVED, QuarantineRecord, Values
-from journal.schema import TableSchema
-from pipeline.errors import ConfigError, TerminalError
-from sources.base import KEY_PREFIX
+from journal.quarantine import UNRESOLVED, QuarantineRecord
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from dataflows.maps import Maps
@@ -88,7 +83,7 @@ def begun(desk: Desk, request: Request) -> tuple[int, int, int | None]:
         return audit_trail.progress(db, request.id)
 
 
-def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, after: int, pace: Pace) -> Iterator[list[Standing]]:
+def selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, after: int, pace: Pace) -> Iterator[list[Standing]]:
     """The records that a request means, piece by piece. Raises ConfigError for one that is named and not there."""
     content = request.content
     if (ids := content.get("ids")) is not None:
@@ -119,7 +114,7 @@ def _selected(desk: Desk, request: Request, statuses: Sequence[str], upto: int, 
         yield some
 
 
-def _upto(desk: Desk, known: int | None) -> int:
+def upto_of(desk: Desk, known: int | None) -> int:
     """Records that come while a request is worked on are not meant."""
     with desk.journal.view() as db:
         return handling.newest(db) if known is None else known
@@ -135,8 +130,8 @@ def by_whom(request: Request) -> str:
     return name
 
 
-def _told(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standing], **detail: object) -> None:
-    """A line for each dataset, inside the open transaction."""
+def tell(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standing], **detail: object) -> None:
+    """A line of the trail for each dataset, inside the open transaction."""
     content = request.content
     told = {"request": request.id, "upto": upto, **detail}
     if content.get("group") is not None:
@@ -150,15 +145,24 @@ def _told(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Stand
             audit_trail.add(db, Step(request.action, by, dataset, ordinals, told, content.get("system_user"), digests))
 
 
-def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[Standing]], None], by: str, **detail: object) -> Doing:
+def _each(
+    desk: Desk,
+    request: Request,
+    refusal: Refusal,
+    do: Callable[[Sequence[Standing]], None],
+    by: str,
+    look: Callable[[Sequence[Standing]], None] = lambda some: None,
+    **detail: object,
+) -> Doing:
     """Does the same with every record of a request that may be, and says of the others why not."""
     after, done, known = begun(desk, request)
-    upto = _upto(desk, known)
+    upto = upto_of(desk, known)
     count = _Count("ids" in request.content, request.content.get("group") is None, done)
     pace = Pace(desk.seconds)
-    for some in _selected(desk, request, UNRESOLVED, upto, after, pace):
+    for some in selected(desk, request, UNRESOLVED, upto, after, pace):
         began = time.monotonic()
         good: list[Standing] = []
+        look(some)
         for one in some:
             why = refusal(one)
             if why is None:
@@ -167,7 +171,7 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
                 count.refuse(one, why)
         if good:
             with desk.journal.changing():
-                _told(desk, request, by, upto, good, **detail)
+                tell(desk, request, by, upto, good, **detail)
                 do(good)
             desk.journal.commit_beside()
             count.done += len(good)
@@ -176,22 +180,26 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
     return count.answer()
 
 
+def no_approval(desk: Desk, one: Standing | QuarantineRecord, by: str, *, unchanged: bool = False) -> str | None:
+    """Why somebody may not approve a record; None where they may. `unchanged`: the rules that it broke are as they were."""
+    if one.status == "approved":
+        return f"it is approved already, by {one.approved_by}"
+    if (why := not_now(one.status)) is not None:
+        return why
+    if unchanged:
+        return "nothing about it has changed: fix it, or change its contract"
+    contract = desk.contracts.get(one.dataset)
+    return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
+
+
 def approve(desk: Desk, request: Request) -> Doing:
     """Records may be replayed, says somebody who is not the one that set their columns."""
     by = by_whom(request)
     rules = {name: frozenset(rule.id for rule in contract.rules) for name, contract in desk.contracts.items()}
 
     def refusal(one: Standing) -> str | None:
-        if one.status == "approved":
-            return f"it is approved already, by {one.approved_by}"
-        if one.status == "replaying":
-            return "it is being replayed"
-        if one.status not in UNRESOLVED:
-            return f"it is {one.status}"
-        if one.status in ("open", "failed-again") and one.rules & rules.get(one.dataset, frozenset()):
-            return "nothing about it has changed: fix it, or change its contract"
-        contract = desk.contracts.get(one.dataset)
-        return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
+        unchanged = one.status in ("open", "failed-again") and bool(one.rules & rules.get(one.dataset, frozenset()))
+        return no_approval(desk, one, by, unchanged=unchanged)
 
     def do(good: Sequence[Standing]) -> None:
         with desk.journal.changing() as db:
@@ -202,13 +210,8 @@ def approve(desk: Desk, request: Request) -> Doing:
 
 def discard(desk: Desk, request: Request) -> Doing:
     """Records are given up, for a reason."""
-    by, why = by_whom(request), str(request.content.get("why") or "").strip()
-    if not why:
-        raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+    by, why = by_whom(request), why_given_up(request)
     turns, now = Turns(desk.journal, desk.contracts), time.time()
-
-    def refusal(one: Standing) -> str | None:
-        return None if one.status in MENDABLE else not_now(one.status)
 
     def do(good: Sequence[Standing]) -> None:
         ordinals = [one.ordinal for one in good]
@@ -218,11 +221,21 @@ def discard(desk: Desk, request: Request) -> Doing:
             handling.settle(db, ordinals, "discarded", why, now)
             turns.let_go(records)
 
-    return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why), ended=now))
+    return (yield from _each(desk, request, lambda one: not_now(one.status), do, by, why=audit_trail.digest(why), ended=now))
 
 
-def not_now(status: str) -> str:
-    """Why nothing can be done with a record in this state."""
+def why_given_up(request: Request) -> str:
+    """The reason that a request to discard names. Raises ConfigError where it names none."""
+    why = str(request.content.get("why") or "").strip()
+    if not why:
+        raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+    return why
+
+
+def not_now(status: str) -> str | None:
+    """Why a record in this state cannot be mended, nor given up; None where it can."""
+    if status in MENDABLE:
+        return None
     return "it is being replayed" if status == "replaying" else f"it is {status}"
 
 
@@ -230,6 +243,7 @@ def replay(desk: Desk, request: Request) -> Doing:
     """Approved records go on. Those that have to wait are `replaying` from here on: what becomes of them comes later."""
     by = str(request.content.get("by") or "").strip() or str(request.content.get("system_user") or audit_trail.SELF)
     homes: dict[tuple[str, str, str], str | None] = {}
+    sealed: dict[int, str] = {}
 
     def refusal(one: Standing) -> str | None:
         if one.status == "replaying":
@@ -239,7 +253,13 @@ def replay(desk: Desk, request: Request) -> Doing:
         place = (one.source, one.table, one.dataset)
         if place not in homes:
             homes[place] = desk.home(*place)
-        return homes[place]
+        return homes[place] or sealed.get(one.ordinal)
+
+    def look(some: Sequence[Standing]) -> None:
+        """Which of the records that are worked on next nobody can read."""
+        sealed.clear()
+        with desk.journal.view() as db:
+            sealed.update(handling.unreadable(db, [one.ordinal for one in some], desk.journal.seal))
 
     def number() -> int | None:
         """That of the first line of the trail which tells of the request."""
@@ -252,107 +272,5 @@ def replay(desk: Desk, request: Request) -> Doing:
             with desk.journal.changing() as db:
                 handling.send(db, waiting, found)
 
-    answer = yield from _each(desk, request, refusal, do, by)
+    answer = yield from _each(desk, request, refusal, do, by, look)
     return {**answer, "number": number()}
-
-
-def fix(desk: Desk, request: Request) -> Doing:
-    """Sets columns of records: of all that are meant, or of none."""
-    by, content = by_whom(request), request.content
-    after, done, known = begun(desk, request)
-    upto = _upto(desk, known)
-    pace = Pace(desk.seconds)
-    fixing = Fixing(desk, content.get("set") or {}, content.get("expr") or {}, content.get("patches") or {})
-    if not done:
-        number = 0
-        for some in _selected(desk, request, UNRESOLVED, upto, 0, pace):
-            began = time.monotonic()
-            named = "ids" in content
-            taken = [one for one in some if named or one.status in MENDABLE]
-            for one in taken:
-                if one.status not in MENDABLE:
-                    raise TerminalError(f"{one.id} cannot be fixed: {not_now(one.status)}", hint="`sluice quarantine show` tells its story")
-            fixing.patched(taken)
-            number += len(taken)
-            pace.took(len(some), time.monotonic() - began)
-            yield
-        if not number:
-            raise TerminalError("no record of the group waits to be fixed")
-    told = {"set": content.get("set"), "expr": content.get("expr"), "patches": content.get("patches")}
-    columns = sorted(fixing.columns)
-    for some in _selected(desk, request, MENDABLE, upto, after, pace):
-        began = time.monotonic()
-        records = fixing.patched([one for one in some if one.status in MENDABLE])
-        if records:
-            good = [one for one in some if one.status in MENDABLE]
-            with desk.journal.changing() as db:
-                before = handling.records(db, [one.ordinal for one in records], desk.journal.seal)
-                handling.patch(db, records, by, desk.journal.seal)
-                desk.journal.sitting.mended(before, records)
-                _told(desk, request, by, upto, good, columns=columns, digest=audit_trail.digest(told))
-            desk.journal.commit_beside()
-            done += len(records)
-        pace.took(len(some), time.monotonic() - began)
-        yield
-    return {"code": 0, "done": done, "could_not": 0, "records": []}
-
-
-class Fixing:
-    """One fix, bound to the columns of each table that it meets."""
-
-    def __init__(
-        self, desk: Desk, values: Mapping[str, str | None], expressions: Mapping[str, str], patches: Mapping[str, Mapping[str, str | None]]
-    ) -> None:
-        """`patches`: by record, where each is to have its own values."""
-        self._desk = desk
-        self._shapes = desk.shapes
-        self._values = values
-        self._expressions = expressions
-        self._patches = patches
-        self._bound: dict[str, Fix] = {}
-        self.columns = {*values, *expressions, *(name for patch in patches.values() for name in patch)}
-
-    def patched(self, some: Sequence[Standing]) -> list[QuarantineRecord]:
-        """The records with their patches. Raises ConfigError where any cannot be set so."""
-        with self._desk.journal.view() as db:
-            records = handling.records(db, [one.ordinal for one in some], self._desk.journal.seal)
-        return self.of(records, self._shapes.of)
-
-    def of(self, records: Sequence[QuarantineRecord], shape: Callable[[QuarantineRecord], TableSchema]) -> list[QuarantineRecord]:
-        """The same of records that are at hand, with the columns that they have."""
-        found: list[QuarantineRecord] = []
-        by_shape: dict[str, tuple[TableSchema, list[QuarantineRecord]]] = {}
-        for one in records:
-            schema = shape(one)
-            by_shape.setdefault(f"{one.source} {one.table} {schema.encoded}", (schema, []))[1].append(one)
-        for schema, alike in by_shape.values():
-            patches = self._own(schema, alike) if self._patches else self._common(schema, alike)
-            found += [structs.replace(one, patch={**(one.patch or {}), **patch}) for one, patch in zip(alike, patches, strict=True)]
-        return sorted(found, key=lambda one: one.ordinal)
-
-    def _common(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:
-        if schema.encoded not in self._bound:
-            self._bound[schema.encoded] = Fix(schema, self._values, self._expressions)
-        texts, bad = self._bound[schema.encoded].run(changes_of(records, schema))
-        if bad:
-            row = min(bad)
-            more = f" (and {len(bad) - 1} more records)" if len(bad) > 1 else ""
-            raise ConfigError(f"{records[row].id}{more}: {bad[row]}", hint="nothing was changed")
-        names = list(texts)
-        return [dict(zip(names, row, strict=True)) for row in zip(*(texts[name].to_pylist() for name in names), strict=True)]
-
-    def _own(self, schema: TableSchema, records: Sequence[QuarantineRecord]) -> list[Values]:
-        patches: list[dict[str, str | bytes | None]] = [{} for _ in records]
-        said: list[tuple[int, str]] = []
-        for name in sorted({name for one in records for name in self._patches[one.id]}):
-            rows = [row for row, one in enumerate(records) if name in self._patches[one.id]]
-            if name not in schema.types or name.startswith(KEY_PREFIX):
-                said += [(row, f"{schema.dataset} has no column `{name}`") for row in rows]
-                continue
-            texts, bad = as_typed(schema, name, [self._patches[records[row].id][name] for row in rows])
-            said += [(rows[at], why) for at, why in bad.items()]
-            for row, text in zip(rows, texts.to_pylist(), strict=True):
-                patches[row][name] = text
-        if said:
-            raise ConfigError("\n".join(f"{records[row].id}: {why}" for row, why in sorted(said)), hint="nothing was changed")
-        return [dict(patch) for patch in patches]

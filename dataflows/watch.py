@@ -46,6 +46,9 @@ class Tick(Protocol):
         """Does it once; `now` in seconds since 1970. It may be given up at any instant, as by `kill -9`: what it keeps it keeps in
         transactions. Raises SluiceError where it cannot be done now."""
 
+    def over(self, deadline: float) -> bool:
+        """Asked at the end, after the last time: whether what it has begun on threads of its own ends by a time (time.monotonic())."""
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -80,7 +83,7 @@ class _Done:
     def over(self, deadline: float) -> bool:
         """Whether it has come to its end by a time (time.monotonic())."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and self.tick.over(deadline)
 
     def _run(self) -> None:
         if sys.platform == "linux":

@@ -7,10 +7,12 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from journal.audit_standing import Standing
 from journal.audit_trail import BEGINNING, Line
+from journal.refused_standing import Look, RefusedStanding
 from pipeline.errors import ConfigError
 
 _MOST = 100  # findings that are told
@@ -61,15 +63,20 @@ class Head(NamedTuple):
         return cls(int(number) if number else None, of)
 
 
-def check(db: sqlite3.Connection, kept: tuple[int, str] | None = None, noted: Head | None = None) -> Checked:
-    """Checks the trail of a journal, in one state of it. `kept` is how far the state knows it, `noted` what somebody wrote down of it."""
+def check(db: sqlite3.Connection, kept: tuple[int, str] | None = None, noted: Head | None = None, refused: Look | None = None) -> Checked:
+    """Checks the trail of a journal, in one state of it.
+
+    `kept` is how far the state knows it, `noted` what somebody wrote down of it; `refused` are rows that single sinks refused.
+    """
     checked = Checked()
-    standing = Standing(db)
+    journal = db.execute("select value from kept where name = 'id'").fetchone()[0]
+    standing, at_sinks = Standing(db), RefusedStanding(journal, refused or Look((), 0.0))
     anchors = [Head(*kept)] if kept is not None else []
     anchors += [] if noted is None else [noted]
     for line in _chained(db, checked, anchors):
         try:
             standing.take(line)
+            at_sinks.take(line)
         except (ValueError, TypeError, ArithmeticError):
             checked.find(Finding("the line cannot be read", line.n))
     for head in anchors:
@@ -79,8 +86,8 @@ def check(db: sqlite3.Connection, kept: tuple[int, str] | None = None, noted: He
             checked.find(Finding(f"the trail was cut or written anew: it ends at line {checked.n}, and had {head.n} lines", head.n))
         else:
             checked.find(Finding(f"the trail was cut or written anew: line {head.n} is another one than it was", head.n))
-    checked.records = len(standing.ordinals)
-    for record, what in standing.differences(db.execute("select value from kept where name = 'id'").fetchone()[0]):
+    checked.records = len(standing.ordinals) + at_sinks.rows
+    for record, what in chain(standing.differences(journal), at_sinks.differences()):
         checked.find(Finding(what, record=record))
     checked.before_digests = standing.before_digests
     return checked

@@ -62,6 +62,11 @@ class Line:
         del told["hash"]
         return hashlib.sha256((self.previous + canonical(told)).encode()).hexdigest()
 
+    @property
+    def ordinals(self) -> list[int]:
+        """Those of its records."""
+        return [ordinal for first, last in ranges_of(str(self.detail.get("ordinals", ""))) for ordinal in range(first, last + 1)]
+
     def concerns(self, ordinal: int, sink: str | None = None) -> bool:
         """Whether the step was one of a record."""
         if self.detail.get("sink") != sink or self.first is None or self.last is None or not self.first <= ordinal <= self.last:
@@ -133,6 +138,11 @@ def head(db: sqlite3.Connection) -> tuple[int, str]:
     return (0, BEGINNING) if found is None else (found[0], found[1])
 
 
+def has(db: sqlite3.Connection, n: int, of: str) -> bool:
+    """Whether a line has a hash; there is a line 0 before the first, which has BEGINNING."""
+    return n == 0 or db.execute("select 1 from audit where n = ? and hash = ?", (n, of)).fetchone() is not None
+
+
 def add(db: sqlite3.Connection, step: Step, at: float | None = None) -> int:
     """Adds lines, inside the open transaction: of many records several. Returns the number of the first."""
     number, previous = head(db)
@@ -176,6 +186,11 @@ def of_record(db: sqlite3.Connection, ordinal: int, sink: str | None = None) -> 
     """The steps of one record, in order."""
     found = lines(db, "first <= ? and last >= ? order by n", (ordinal, ordinal))
     return [line for line in found if line.concerns(ordinal, sink)]
+
+
+def of_request(db: sqlite3.Connection, request: str) -> list[Line]:
+    """The lines of a request, in order."""
+    return list(lines(db, "json_extract(detail, '$.request') = ? order by n", (request,)))
 
 
 def asked(db: sqlite3.Connection, number: int | None) -> tuple[str, str | None, str | None]:

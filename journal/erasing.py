@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from journal import state_file
+from journal.evidence import SALT
 from journal.quarantine import UNRESOLVED
+from journal.returns import Returns
 from journal.trouble import transaction
 
 ERASED = "erased"
@@ -65,23 +67,42 @@ def erase(db: sqlite3.Connection, ordinals: Sequence[int], at: float) -> None:
     db.execute(f"update quarantine set {ERASE} where {chosen}", {"at": at, "ordinals": json.dumps(ordinals)})
 
 
-def erase_refused(
-    folder: Path, why: str, *, dataset: str | None = None, before: float | None = None, ids: Sequence[str] | None = None
-) -> int:
-    """Erases what sinks refused, all that is of this: see State. What still waited is discarded. Returns how many records were erased."""
+class Refused(NamedTuple):
+    """A row that a sink refused, and the journal (the beginning of its id) that it is of."""
+
+    id: str
+    journal: str
+    dataset: str
+    sink: str
+    ordinal: int
+
+
+def due_refused(
+    folder: Path, *, dataset: str | None = None, before: float | None = None, ids: Sequence[str] | None = None
+) -> list[Refused]:
+    """Rows that sinks refused which are all of this, and not erased."""
     path = folder / state_file.FILE
     if not path.exists():
-        return 0
+        return []
     asked = {"dataset = :dataset": dataset, "quarantined_at < :before": before, "id in (select value from json_each(:ids))": ids}
     chosen = " and ".join(["erased_at is null", *(condition for condition, value in asked.items() if value is not None)])
-    given = {"dataset": dataset, "before": before, "ids": json.dumps(ids), "why": why, "at": time.time()}
+    given = {"dataset": dataset, "before": before, "ids": json.dumps(ids)}
+    with state_file.reported(path), closing(state_file.connect(path)) as db:
+        return [
+            Refused(*row) for row in db.execute(f"select {', '.join(Refused._fields)} from refused where {chosen} order by ordinal", given)
+        ]
+
+
+def erase_refused(folder: Path, ids: Sequence[str], why: str, at: float) -> None:
+    """Erases such rows, at a time in seconds since 1970. What still waited is discarded."""
+    path, chosen = folder / state_file.FILE, "id in (select value from json_each(:ids))"
+    given = {"ids": json.dumps(ids), "why": why, "at": at}
     with state_file.reported(path), closing(state_file.connect(path)) as db:
         db.isolation_level = None
-        if db.execute(f"select 1 from refused where {chosen} limit 1", given).fetchone() is None:
-            return 0
         with overwriting(db), transaction(db):
             ended = "status = 'discarded', resolution = :why, resolved_at = :at"
             db.execute(f"update refused set {ended} where {chosen} and status in {UNRESOLVED}", given)
-            erased = db.execute(f"update refused set {ERASE} where {chosen}", given).rowcount
+            db.execute(f"update refused set {ERASE}, {SALT} = null where {chosen}", given)
+        with closing(Returns(folder)) as returns:
+            returns.prune_all()  # the keys of what is gone
         empty_log(db)
-        return erased

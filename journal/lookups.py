@@ -73,18 +73,7 @@ class LookupLog:
 
     def entries(self, name: str) -> Iterator[ChangeBatch | CopyMarker]:
         """Everything that is kept, in order."""
-        last = 0
-        streams = self._streams()
-        while found := self._db.execute(
-            f"select {_COLUMNS} from lookup where id > ? and name = ? order by id limit 1", (last, name)
-        ).fetchone():
-            last, kind, number, *numbers = found
-            stream, row = streams[number], Row(*numbers)
-            if kind == MARKER:
-                told = json.loads(row.payload)
-                yield CopyMarker(stream.schema, stream.source, stream.table, told["phase"], row.ordinal, told["first"])
-            else:
-                yield decode([row], stream)
+        return entries(self._db, self._streams(), name)
 
     def forget_but(self, names: Collection[str]) -> None:
         """Forgets the lookups that there are not any more."""
@@ -95,3 +84,16 @@ class LookupLog:
         """Lookups of a source are not whole any more, until a copy of them ends."""
         with self._writing():
             self._db.execute("delete from lookup where kind = ? and stream in (select id from stream where source = ?)", (MARKER, source))
+
+
+def entries(db: sqlite3.Connection, streams: Streams, name: str) -> Iterator[ChangeBatch | CopyMarker]:
+    """Everything that a journal keeps of a lookup, in order."""
+    last = 0
+    while found := db.execute(f"select {_COLUMNS} from lookup where id > ? and name = ? order by id limit 1", (last, name)).fetchone():
+        last, kind, number, *numbers = found
+        stream, row = streams[number], Row(*numbers)
+        if kind == MARKER:
+            told = json.loads(row.payload)
+            yield CopyMarker(stream.schema, stream.source, stream.table, told["phase"], row.ordinal, told["first"])
+        else:
+            yield decode([row], stream)

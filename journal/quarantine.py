@@ -176,33 +176,30 @@ def from_row(row: Sequence[Any], seal: Seal, sink: str | None = None) -> Quarant
     found[_REASONS] = _reasons.decode(found[_REASONS])
     raw = found[_RAW]
     if is_sealed(raw):
-        told = dict(zip(_STORED, row, strict=False))
         found[-1] = True
-        for name in _VALUES_OF:
-            found[_STORED.index(name)] = opened(told, name, seal)
-        found[_MESSAGE] = _message(told, seal)
+        for name, place in _PLACES:
+            found[place] = opened(found[place], row[0], name, seal)
+        found[_MESSAGE] = _message(found[_MESSAGE], row[0], seal)
     else:
         found[_RAW] = values = values_of(raw)
-        for place in _SIDES:
+        for _, place in _PLACES:
             text = found[place]
-            if text is not None:
+            if place != _RAW and text is not None:
                 found[place] = values if text == raw else values_of(text)
     return QuarantineRecord(*found)
 
 
-def opened(row: Mapping[str, Any], column: str, seal: Seal) -> Values | None:
-    """The values in a column of a stored record. What is sealed is opened when it is looked at."""
-    text, record = row[column], row["id"]
+def opened(text: str | None, record: str, column: str, seal: Seal) -> Values | None:
+    """The values in a column of the stored record with this id. What is sealed is opened when it is looked at."""
     if text is None or not is_sealed(text):
         return values_of(text)
     return SealedValues(lambda: values_of(seal.open(text, f"{record} {column}")) or {})
 
 
-def _message(row: Mapping[str, Any], seal: Seal) -> str | None:
+def _message(text: str | None, record: str, seal: Seal) -> str | None:
     """The message, of which nothing is told where it is sealed with a key that is not known here."""
-    text: str | None = row["message"]
     try:
-        return None if text is None else seal.open(text, f"{row['id']} message")
+        return None if text is None else seal.open(text, f"{record} message")
     except SealedError:
         return json.dumps({"headers": []})
 
@@ -254,7 +251,7 @@ def values_of(text: str | None) -> Values | None:
 _decoded = msgspec.json.Decoder(dict[str, str | dict[str, str] | None])
 _reasons: msgspec.json.Decoder[tuple[Reason, ...]] = msgspec.json.Decoder(tuple[Reason, ...])
 _RAW, _REASONS, _MESSAGE = map(_STORED.index, ("raw", "reasons", "message"))
-_SIDES = [_STORED.index(name) for name in _VALUES_OF if name != "raw"]
+_PLACES = [(name, _STORED.index(name)) for name in _VALUES_OF]
 
 
 @dataclass(frozen=True, slots=True)

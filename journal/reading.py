@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from journal import ledger, quarantine, sitting, store, waiting
+from journal import ledger, lookups, quarantine, sitting, store, waiting
 from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row, Stream, decode
 from journal.grouping import Group, grouped, in_order
@@ -211,14 +211,17 @@ class JournalReader:
         )
 
     def _entry(self, group: Group) -> ChangeBatch | CopyMarker:
-        stream = group.stream
         if group.kind != store.MARKER:
-            return self.decoded(group.rows, stream, group.first, group.seq)
+            return self.decoded(group.rows, group.stream, group.first, group.seq)
+        return self.marker(group.seq, group.stream, group.rows[0].ordinal, group.rows[0].payload)
+
+    def marker(self, seq: int, stream: Stream, ordinal: int, payload: bytes) -> CopyMarker:
+        """The marker in an entry. Raises JournalError for one that is not as it was written."""
         try:
-            told = json.loads(group.rows[0].payload)
+            told = json.loads(payload)
         except ValueError as error:
-            raise damaged(self._path, f"the entry {group.seq} cannot be read: {error}") from error
-        return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], group.rows[0].ordinal, told["first"], stream.sink)
+            raise damaged(self._path, f"the entry {seq} cannot be read: {error}") from error
+        return CopyMarker(stream.schema, stream.source, stream.table, told["phase"], ordinal, told["first"], stream.sink)
 
     def decoded(self, rows: Sequence[Row], stream: Stream, first: int, last: int | None = None) -> ChangeBatch:
         """The changes of the entries `first` to `last`. Raises JournalError for what is not as it was written."""
@@ -244,6 +247,11 @@ class JournalReader:
             behind = f"select min(ordinal) from (select ordinal from entry where seq > ? and kind = ? order by seq limit {PIECES})"
             found = db.execute(f"select coalesce(({behind}), max(next_ordinal), 1) from position", (seq, store.CHANGES)).fetchone()
         return int(found[0]) - 1
+
+    def lookup(self, name: str) -> Iterator[ChangeBatch | CopyMarker]:
+        """What is kept of a lookup, in order and in one state of the journal: nothing else is to be asked meanwhile."""
+        with self._view() as db:
+            yield from lookups.entries(db, self._streams, name)
 
     def resume(self, source: str) -> Known:
         """What the journal knows of a source."""

@@ -8,10 +8,11 @@ whatever is killed, it comes to the same. A row of which the sink has written a 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,12 @@ import numpy as np
 
 from journal import state_file
 from journal.batch import ChangeBatch, Op
+from journal.evidence import SALT, SIZE
 from journal.four_eyes import fixers
 from journal.key_hash import HashedKeys, key_hashes
 from journal.quarantine import COLUMNS, UNRESOLVED, QuarantineRecord, Reason, encoded, from_row, key_text, reasons_text
-from journal.sealing import Seal
+from journal.refused_standing import CONTENT, digest
+from journal.sealing import Seal, SealedError
 from journal.sitting import hashes_of, key_texts, keys_of, touched_keys
 from journal.trouble import transaction
 
@@ -31,6 +34,9 @@ _COLUMNS = ", ".join(f"refused.{name}" for name in COLUMNS)
 # a refused row counts once its sink has committed what came with it
 _SETTLED = """refused join sink on sink.name = refused.sink and substr(sink.journal, 1, 8) = refused.journal and refused.seq <= sink.seq"""
 _AMONG = "id in (select value from json_each(?))"
+
+Changes = Mapping[str, Mapping[str, str | None]]
+"""Id of a row -> column -> what is to stand there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class Returns:
         with state_file.reported(self._path):
             self._db = state_file.connect(self._path)
             self._db.isolation_level = None
+            self._db.execute("pragma secure_delete = on")  # keys may be a person's, and are forgotten
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -81,9 +88,26 @@ class Returns:
         with state_file.reported(self._path):
             return self._db.execute("select id, sink, ordinal from returning_row where entry is null").fetchall()
 
-    def patch(self, records: Sequence[QuarantineRecord], by: str) -> None:
-        """Keeps the patches of records. Sealed where what was received is."""
-        rows = [(self._text(one), fixers(one.patched_by, by), one.id) for one in records]
+    def fixed(self, records: Sequence[QuarantineRecord], by: str) -> Changes:
+        """What a fix makes of rows, by id. Sealed where what was received is."""
+        return {one.id: {"patch": self._text(one), "patched_by": fixers(one.patched_by, by)} for one in records}
+
+    def digests(self, ids: Sequence[str], changes: Changes) -> bytes:
+        """The digests of rows, in the order of their ids, as they are with some changes; they have salts from now on.
+
+        None at all where the sink's process has just taken one back.
+        """
+        with self._writing() as db:
+            missing = db.execute(f"select id from refused where {_AMONG} and {SALT} is null", (json.dumps(ids),)).fetchall()
+            db.executemany(f"update refused set {SALT} = ? where id = ?", [(os.urandom(SIZE), name) for (name,) in missing])
+            names = ("id", SALT, *CONTENT)
+            found = db.execute(f"select id, {', '.join(names)} from refused where {_AMONG}", (json.dumps(ids),))
+            rows = {name: dict(zip(names, row, strict=True)) for name, *row in found}
+        return b"".join([digest(rows[name], changes.get(name, {})) for name in ids]) if len(rows) == len(ids) else b""
+
+    def patch(self, changes: Changes) -> None:
+        """Rows are as a fix makes them."""
+        rows = [(one["patch"], one["patched_by"], name) for name, one in changes.items()]
         with self._writing() as db:
             db.executemany("update refused set patch = ?, patched_by = ?, approved_by = null, status = 'patched' where id = ?", rows)
 
@@ -96,11 +120,11 @@ class Returns:
         with self._writing() as db:
             db.execute(f"update refused set status = 'approved', approved_by = ? where {_AMONG}", (by, json.dumps(ids)))
 
-    def discard(self, ids: Sequence[str], why: str) -> None:
-        """They are given up."""
+    def discard(self, ids: Sequence[str], why: str, at: float) -> None:
+        """They are given up, at a time in seconds since 1970."""
         with self._writing() as db:
             query = f"update refused set status = 'discarded', resolution = ?, resolved_at = ? where {_AMONG}"
-            db.execute(query, (why, time.time(), json.dumps(ids)))
+            db.execute(query, (why, at, json.dumps(ids)))
 
     def fail(self, reasons: Mapping[str, Sequence[Reason]]) -> None:
         """Records (by id) that the contract does not let pass."""
@@ -162,6 +186,8 @@ class Returns:
                 query = "update refused set status = ?, reasons = coalesce(?, reasons), resolution = ?, resolved_at = ? where id = ?"
                 db.execute(query, (*told, name))
             db.execute(f"delete from returning_row where {_AMONG}", (json.dumps([name for name, *_ in found]),))
+            left = f"exists (select 1 from refused where sink = :sink and status in {UNRESOLVED})"
+            db.execute(f"delete from written_key where sink = :sink and not {left}", {"sink": sink})
 
     def waiting(self, sink: str) -> list[QuarantineRecord]:
         """The unresolved records of a sink, those that its target does not count yet among them."""
@@ -169,6 +195,24 @@ class Returns:
         with state_file.reported(self._path):
             rows = self._db.execute(query, (sink,)).fetchall()
         return [from_row(row, self._seal, sink) for row in rows]
+
+    def prune(self, sink: str) -> list[QuarantineRecord]:
+        """Forgets the newest changes of keys of which nothing waits any more; returns what waits. What is sealed with a key that is not
+        known here may be of any key: then nothing is forgotten."""
+        with self._writing() as db:  # what waits, and what is noted of it, as of one moment: other workers of the sink refuse rows, too
+            records = self.waiting(sink)
+            with suppress(SealedError):
+                there = [(one.dataset, key_text(key)) for one in records for key in keys_of(one)]
+                waits = "(dataset, key) in (select value ->> 0, value ->> 1 from json_each(?))"
+                db.execute(f"delete from written_key where sink = ? and not {waits}", (sink, json.dumps(there)))
+        return records
+
+    def prune_all(self) -> None:
+        """The same for every sink."""
+        with state_file.reported(self._path):
+            sinks = [sink for (sink,) in self._db.execute("select distinct sink from written_key").fetchall()]
+        for sink in sinks:
+            self.prune(sink)
 
     def raise_keys(self, sink: str, dataset: str, newest: Iterable[tuple[str, int]]) -> None:
         """Notes that changes (ordinals) of keys have been written. Durable before the target commits; harmless when told again."""
@@ -202,7 +246,7 @@ class RefusedKeys:
     def load(self) -> None:
         """As the state has them, when the sink is opened."""
         self._known, self._hashes = {}, {}
-        self.add(self._returns.waiting(self._sink))
+        self.add(self._returns.prune(self._sink))
 
     def add(self, records: Sequence[QuarantineRecord]) -> None:
         """More are refused."""

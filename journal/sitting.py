@@ -88,8 +88,13 @@ class SittingKeys:
         self._leave(_places(records))
 
     def mended(self, before: Sequence[QuarantineRecord], after: Sequence[QuarantineRecord]) -> None:
-        """Records have got patches, by which they may sit under other keys. What has passed of such a key before, nobody knows."""
-        was, now = ({(one.dataset, key_text(key), one.ordinal): key for one in some for key in keys_of(one)} for some in (before, after))
+        """Records have got patches, by which they may sit under other keys. What has passed of such a key before, nobody knows.
+
+        The same records twice, in one order.
+        """
+        pairs = [pair for pair in zip(before, after, strict=True) if not all(map(_sits_under_its_own, pair))]
+        sides = ([pair[side] for pair in pairs] for side in (0, 1))
+        was, now = ({(one.dataset, key_text(key), one.ordinal): key for one in side for key in keys_of(one)} for side in sides)
         come = [place for place in now if place not in was]
         self._leave([place for place in was if place not in now])
         if come:
@@ -181,18 +186,18 @@ class SittingKeys:
         ).fetchone()
         return 0 if found[0] is None or found[0] < found[1] else int(found[0])
 
-    def ahead(self, record: QuarantineRecord) -> frozenset[int]:
-        """Of each key of a record the ordinal of the nearest unresolved one that comes before it, if nothing newer has passed that one."""
-        found = [
-            self._db.execute(
-                """select max(ordinal) from lane join sitting using (dataset, key)
-                   where dataset = ? and key = ? and ordinal < ? and ordinal > newest""",
-                (record.dataset, key_text(key), record.ordinal),
-            ).fetchone()[0]
-            for key in keys_of(record)
-            if key
-        ]
-        return frozenset(ordinal for ordinal in found if ordinal is not None)
+    def ahead(self, places: Sequence[tuple[str, str, int]]) -> dict[int, set[int]]:
+        """What comes before records in their lanes: (dataset, key, ordinal) of all of their keys -> by ordinal, of each key the ordinal of
+        the nearest unresolved record before it, if nothing newer has passed that one.
+        """
+        query = """select it.value ->> 2 as ours, (select max(ordinal) from lane join sitting using (dataset, key)
+            where dataset = it.value ->> 0 and key = it.value ->> 1 and ordinal < it.value ->> 2 and ordinal > newest) as theirs
+            from json_each(?) it where theirs is not null"""
+        found: dict[int, set[int]] = {}
+        for start in range(0, len(places), _AT_ONCE):
+            for ordinal, ahead in self._db.execute(query, (msgspec.json.encode(places[start : start + _AT_ONCE]).decode(),)):
+                found.setdefault(ordinal, set()).add(ahead)
+        return found
 
 
 def old_key(record: QuarantineRecord) -> Values | None:
@@ -284,9 +289,9 @@ def given_up(rows: Iterable[Mapping[str, Any]], seal: Seal) -> list[tuple[Values
     """
     found: list[tuple[Values, int]] = []
     for row in rows:
-        key = opened(row, "key", seal) or {}
+        key = values_of(row["key"]) or {}
         found.append((key, row["ordinal"]))
-        before = opened(row, "before", seal) if row["operation"] == Op.UPDATE.word else None
+        before = opened(row["before"], row["id"], "before", seal) if row["operation"] == Op.UPDATE.word else None
         try:
             former = None if before is None else _before(key, before)
         except SealedError:

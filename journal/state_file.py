@@ -15,6 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from journal.alert_tables import alert_tables
 from journal.audit_tables import audit_tables
+from journal.evidence import SALT
 from journal.history_table import history_table
 from journal.lengths import with_logarithm
 from journal.locks import ProcessLock
@@ -78,6 +79,7 @@ refused = sa.Table(
     sa.Column("journal", sa.Text, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
     *(sa.Column(name, (_NUMBERS | _TIMES).get(name, sa.Text())) for name in COLUMNS if name != "id"),
+    sa.Column(SALT, sa.LargeBinary),  # from the first step on; see evidence.py
     sa.Index("refused_by_cause", "sink", "dataset", "status", "cause"),
     sa.Index("refused_in_order", "ordinal", "id"),
     # what reports ask for is read in place of the records
@@ -145,7 +147,7 @@ def connect(path: Path) -> sqlite3.Connection:
             raise JournalError(
                 f"{path} was made by a newer Sluice (format {version}, this one knows {FORMAT})", hint="upgrade this installation"
             )
-        if version < FORMAT and here:
+        if here and (version < FORMAT or SALT not in _columns(connection, "refused")):
             _upgrade(connection)
     except BaseException:
         connection.close()
@@ -197,9 +199,8 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     connection.execute("begin immediate")
     try:
         version = _version(connection)
-        if version < FORMAT:
-            _create(connection, *_tables.sorted_tables)
-            _add_columns(connection)
+        _create(connection, *_tables.sorted_tables)
+        _add_columns(connection)
         if version == 1:
             connection.execute(
                 "insert into copy_done select sink, dataset, requested_at, done_at from copy_request where done_at is not null"
@@ -216,10 +217,14 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 def _add_columns(connection: sqlite3.Connection) -> None:
     """Columns that a table has got since it was made; all of them may be null."""
     for table in _tables.sorted_tables:
-        there = {name for _, name, *_ in connection.execute(f'pragma table_info("{table.name}")')}
+        there = _columns(connection, table.name)
         for column in table.columns:
             if column.name not in there:
                 connection.execute(f'alter table "{table.name}" add column "{column.name}" {column.type.compile(dialect())}')
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {name for _, name, *_ in connection.execute(f'pragma table_info("{table}")')}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a journal still has of one dataset, in stretches: for audits, which look at changes a second time."""
+"""What a journal still has of one dataset, in stretches: for audits and trials, which look at changes a second time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from journal import ledger, store
-from journal.batch import ChangeBatch
+from journal.batch import ChangeBatch, CopyMarker
 from journal.codec import Row
 from journal.known import Streams
 from journal.ledger import Tally
@@ -37,12 +37,26 @@ class Standing:
         return self.tally.rows - self.tally.undelivered - self.tally.dropped
 
 
+class Start(NamedTuple):
+    """Where the newest changes begin: in the entry `seq`, behind so many of its rows."""
+
+    seq: int
+    skip: int
+
+
 class Piece(NamedTuple):
     """An entry, and what is in it; `replayed`: it comes out of quarantine, with the ordinals that it had before."""
 
     seq: int
     batch: ChangeBatch
     replayed: bool
+
+
+class Mark(NamedTuple):
+    """An entry that is a marker."""
+
+    seq: int
+    marker: CopyMarker
 
 
 class DatasetEntries:
@@ -71,6 +85,25 @@ class DatasetEntries:
     def backwards(self, before: int, rows: int) -> list[Piece]:
         """The entries before one, as many as have so many rows, in their order."""
         return self._pieces(f"seq < {before}", "desc", rows)[::-1]
+
+    def newest(self, rows: int, last: int) -> Start:
+        """Where the newest changes up to the entry `last` begin, so many of them or as many as there are. Reads none of them."""
+        start = Start(last + 1, 0)
+        with self._reader.view() as (db, streams):
+            query = f"select seq, rows from entry where seq <= ? and {_KINDS} and stream in ({self._streams(streams)}) order by seq desc"
+            for seq, count in db.execute(query, (last,)):
+                start = Start(seq, max(0, count - rows))
+                rows -= count
+                if rows <= 0:
+                    break
+        return start
+
+    def marks(self, after: int, last: int) -> list[Mark]:
+        """The markers of copies behind `after`, up to `last`."""
+        query = "select seq, stream, ordinal, payload from entry where seq > ? and seq <= ? and kind = ?"
+        with self._reader.view() as (db, streams):
+            found = db.execute(f"{query} and stream in ({self._streams(streams)}) order by seq", (after, last, store.MARKER)).fetchall()
+            return [Mark(seq, self._reader.marker(seq, streams[stream], ordinal, payload)) for seq, stream, ordinal, payload in found]
 
     def _pieces(self, where: str, order: str, rows: int) -> list[Piece]:
         found = []

@@ -45,7 +45,7 @@ class Changes:
                     step = Step(np.where(skipped, -1, step.now), np.where(skipped, -1, step.held), step.breaks)
                 steps.append(step)
             nothing = [np.full(frame.rows, -1, np.int64)] * len(steps)
-            asked.append(Asked(steps, nothing, np.ones(frame.rows, np.bool_), rule.action is not Action.WARN))
+            asked.append(Asked(steps, nothing, nothing, np.ones(frame.rows, np.bool_), rule.action is not Action.WARN))
         broken = judge_chains(asked, self._parent, self._parent < 0, held)
         return [
             RowVerdict.of(int(np.count_nonzero(np.any([step.now >= 0 for step in one.steps], axis=0))), failed, judge.mostly)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from quality.breaker import BreakerState
 from quality.chains import ChainRules, Memory
 from quality.contract import Contract
 from quality.frame import Frame
-from quality.judgement import BREAKER, MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow
+from quality.judgement import BREAKER, MASKED, UNDECODABLE, Failure, Judgement, QuarantinedRow, Tried
 from quality.kernels.verdict import RowVerdict
 from quality.latest import latest_of_each_key
 from quality.logical_types import Judged
@@ -77,6 +77,21 @@ class Gate:
 
     def judge(self, batch: ChangeBatch) -> Judgement:
         """The verdict on a batch under the gate's schema."""
+        found = self._asked(batch)
+        return _stopped(batch, found) if isinstance(found, Failure) else self._sorted(batch, found)
+
+    def tried(self, batch: ChangeBatch) -> Tried:
+        """Which rows break which rule, whatever that would make of them. Raises ConfigError for a rule that cannot be judged."""
+        found = self._asked(batch)
+        if isinstance(found, Failure):
+            raise ConfigError(found.message)
+        broken = {rule.id: found.places[failed] for rule, failed, _ in found.broken}
+        if batch.defects:
+            broken[UNDECODABLE] = np.unique(np.array([defect.row for defect in batch.defects], np.int64))
+        return Tried(broken, found.unknown)
+
+    def _asked(self, batch: ChangeBatch) -> _Asked | Failure:
+        """Asks every rule of every row that it is for."""
         void = _void(batch)
         asked = np.flatnonzero(_JUDGED[batch.op] & ~void if void.any() else _JUDGED[batch.op])
         rows = batch if len(asked) == len(batch) else batch.take(asked)
@@ -88,12 +103,13 @@ class Gate:
                 try:
                     verdict, failed = self._verdict(rule, judge, frame, rows, among)
                 except SluiceError as error:
-                    return _stopped(batch, Failure(rule.id, int(asked[0]), 0, f"rule {rule.id} cannot be judged: {error.message}"))
+                    return Failure(rule.id, int(asked[0]), 0, f"rule {rule.id} cannot be judged: {error.message}")
                 if len(failed):
                     broken.append((rule, failed, verdict))
+        found = _Asked(rows, asked, broken, int(np.count_nonzero(void)))
         if len(rows) and self._chains is not None and batch.sink is None:
-            broken += self._stepped(self._chains, batch, asked, broken)
-        return self._sorted(batch, rows, asked, broken, int(np.count_nonzero(void)))
+            self._stepped(self._chains, batch, found)
+        return found
 
     def _verdict(self, rule: Rule, judge: RowJudge, frame: Frame, rows: ChangeBatch, among: _Among) -> tuple[RowVerdict, Longs]:
         """The verdict, and the indices in `rows` of those that failed."""
@@ -105,30 +121,28 @@ class Gate:
         verdict = judge.judge(frame)
         return verdict, np.flatnonzero(verdict.failed if meant is None else verdict.failed & meant)
 
-    def _stepped(
-        self, chains: ChainRules, batch: ChangeBatch, asked: Longs, broken: Sequence[tuple[Rule, Longs, RowVerdict]]
-    ) -> list[tuple[Rule, Longs, RowVerdict]]:
-        """What breaks the rules over steps, beside what is broken already."""
+    def _stepped(self, chains: ChainRules, batch: ChangeBatch, found: _Asked) -> None:
+        """Adds what breaks the rules over steps to what is broken already."""
+        asked = found.places
         judged, held = np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.bool_)
         judged[asked] = True
         held[[defect.row for defect in batch.defects]] = True
-        for rule, failed, _ in broken:
+        for rule, failed, _ in found.broken:
             if rule.action is not Action.WARN:
                 held[asked[failed]] = True
         meant = [judged & _MEANT[rule.on][batch.op] if rule.on in _MEANT else judged for rule in self._steps]
-        found: list[tuple[Rule, Longs, RowVerdict]] = []
-        for rule, verdict in chains.broken(batch, meant, held):
+        for rule, verdict, unknown in chains.broken(batch, meant, held):
             failed = np.flatnonzero(verdict.failed)
+            if unknown.any():
+                found.unknown[rule.id] = np.flatnonzero(unknown)
             if len(failed):
                 clear = not any(name in self.contract.columns and self.contract.columns[name].sensitive for name in rule.columns)
                 said = {int(np.searchsorted(asked, row)): text for row, text in verdict.messages.items()} if clear else {}
-                found.append((rule, np.searchsorted(asked, failed), replace(verdict, messages=said)))
-        return found
+                found.broken.append((rule, np.searchsorted(asked, failed), replace(verdict, messages=said)))
 
-    def _sorted(
-        self, batch: ChangeBatch, rows: ChangeBatch, asked: Longs, broken: Sequence[tuple[Rule, Longs, RowVerdict]], void: int
-    ) -> Judgement:
+    def _sorted(self, batch: ChangeBatch, found: _Asked) -> Judgement:
         """Each row that broke something to where the strongest of its rules sends it: quarantine before drop before warn."""
+        rows, asked, broken, void = found.rows, found.places, found.broken, found.void
         reasons: dict[int, list[Reason]] = {}
         warnings: Counter[str] = Counter()
         for rule, failed, verdict in broken:
@@ -183,6 +197,20 @@ class Gate:
             hides = bool(hidden) if defect.column is None else defect.column in hidden
             message, value = (defect.unquoted, MASKED) if hides else (defect.message, defect.shown)
             reasons.setdefault(defect.row, []).insert(0, Reason(UNDECODABLE, defect.column, message, value))
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """What rules say of the `rows` of a batch that are judged; `places` are their indices in it.
+
+    `broken` names rows by their place among these, `unknown` by that in the batch; `void` counts rows of which nothing could be read.
+    """
+
+    rows: ChangeBatch
+    places: Longs
+    broken: list[tuple[Rule, Longs, RowVerdict]]
+    void: int
+    unknown: dict[str, Longs] = field(default_factory=dict)
 
 
 class _Among:

@@ -65,6 +65,18 @@ class Judgement:
     alert: str | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tried:
+    """What rules say of the rows of a batch, whatever that would make of them.
+
+    broken   rule id -> indices of the rows that break it, ascending
+    unknown  rule id -> those that nobody can judge by it, as it compares them with what is not known any more
+    """
+
+    broken: Mapping[str, Longs]
+    unknown: Mapping[str, Longs]
+
+
 def undecodable(batch: ChangeBatch) -> Judgement:
     """The verdict where no contract is: only what cannot be held as text is held back."""
     passed = np.ones(len(batch), np.bool_)

@@ -95,7 +95,7 @@ class Taking:
                 self.rows.append(values)
                 self.places.append(places[row])
 
-    def until_read(self, timeout: float = 20.0) -> Taking:
+    def until_read(self) -> Taking:
         """Until everything that is in the folder now, and still, has been read."""
         running = self.source
         head = (running or self.make()).head()
@@ -105,7 +105,7 @@ class Taking:
             self.take()
             return source.reached(self.watermark, head)
 
-        wait_for(there, timeout, lambda: f"all files; {source.status()}")
+        wait_for(there, message=lambda: f"all files; {source.status()}")
         return self
 
     def until(self, state: str) -> str:
@@ -117,7 +117,7 @@ class Taking:
             self.take()
             return source.status().state == state
 
-        wait_for(there, 10, lambda: f"{state}; {source.status()}")
+        wait_for(there, message=lambda: f"{state}; {source.status()}")
         return source.status().error or ""
 
     @property

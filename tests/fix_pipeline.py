@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,14 +121,22 @@ class PipelineUnderTest:
         return found
 
     def kill(self, only: str) -> None:
-        """SIGKILL for a process of this pipeline that runs."""
-        for pid in wait_for(lambda: self.processes(only), 60, lambda: f"a process {only}\n{self.log[-3000:]}"):
-            os.kill(pid, signal.SIGKILL)
+        """SIGKILL for a process of this pipeline that runs; it is gone afterwards, so that the next one does not hit it while it dies."""
+
+        def killed() -> list[int]:
+            found = self.processes(only)
+            for pid in found:
+                with suppress(ProcessLookupError):  # it has ended by itself since
+                    os.kill(pid, signal.SIGKILL)
+            return found
+
+        pids = wait_for(killed, message=lambda: f"a process {only}\n{self.log[-3000:]}")
+        wait_for(lambda: not {*pids} & {*self.processes(only)}, message=f"the end of {only}")
 
     def stop(self, process: subprocess.Popen[bytes]) -> int:
         """SIGTERM, and the exit code."""
         process.terminate()
-        return process.wait(20)
+        return process.wait(60)
 
     def duckdb(self, query: str, path: str = "warehouse.duckdb") -> list[tuple[Any, ...]]:
         """All rows of a query on the warehouse, once its writer lets the file go."""
@@ -139,7 +148,7 @@ class PipelineUnderTest:
             except (duckdb.IOException, duckdb.CatalogException):
                 return []
 
-        return wait_for(attempt, 20, lambda: f"an answer of the warehouse to {query}")[0]
+        return wait_for(attempt, message=lambda: f"an answer of the warehouse to {query}")[0]
 
     def close(self) -> None:
         for process in self.running:
@@ -152,7 +161,8 @@ class PipelineUnderTest:
                 process.kill()
         for only in ("ingest", *(f"deliver:{name}" for name in ("warehouse", "eu", "us", "mirror", "history"))):
             for pid in self.processes(only):
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 MakePipeline = Callable[[str], PipelineUnderTest]

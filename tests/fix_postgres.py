@@ -214,7 +214,7 @@ def _drop(database: Database) -> None:
                 return False
             return True
 
-        wait_for(dropped, timeout=20, message=f"the database {database.name} to be free")
+        wait_for(dropped, message=f"the database {database.name} to be free")
 
 
 def _memory() -> Path | None:

@@ -166,7 +166,7 @@ class Follower:
             self.source.confirm(segment.watermark)
         return True
 
-    def until(self, condition: Callable[[], bool], timeout: float = 30.0, message: str = "the condition") -> None:
+    def until(self, condition: Callable[[], bool], timeout: float = 60.0, message: str = "the condition") -> None:
         """Takes until the condition holds."""
         deadline = time.monotonic() + timeout
         while not condition():

@@ -15,7 +15,7 @@ from sources.base import CopyState, Resume, SourceContext
 from sources.kafka.config import KafkaConfig
 from sources.kafka.source import KafkaSource
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 @dataclass

@@ -16,7 +16,7 @@ from examples.embedded_kafka import EmbeddedKafka
 from examples.kafka_listeners import Listeners
 from tests.waiting import wait_for
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 _QUICK: Mapping[str, Any] = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200}
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from dataflows import steps
 from dataflows.build import contracts
+from dataflows.fixing import fix
 from dataflows.ingest import IngestState, JournalStep
 from dataflows.judging import Judge
 from dataflows.observe import IngestMetrics
@@ -120,23 +121,25 @@ class _Source:
 class Place:
     """What ingest has between its source and the journal. Made anew after `close` it goes on where it was."""
 
-    def __init__(self, folder: Path, order: str) -> None:
+    def __init__(self, folder: Path, order: str, *, contract: str | None = None, pipeline: str = PIPELINE, partitions: int = 0) -> None:
         self.folder = folder
-        write_contract(folder, CONTRACT.format(order=order))
-        (folder / "pipeline.yaml").write_text(PIPELINE)
-        pipeline = load_pipeline(folder / "pipeline.yaml")
-        rules = contracts(pipeline)
+        write_contract(folder, contract or CONTRACT.format(order=order))
+        (folder / "pipeline.yaml").write_text(pipeline)
+        self.pipeline = load_pipeline(folder / "pipeline.yaml")
+        rules = contracts(self.pipeline)
         self._held = ExitStack()
-        self.journal = self._held.enter_context(JournalWriter.open(folder, "commerce", JournalConfig(1 << 40, 0.0)))
-        stages = load_stages(pipeline, rules, self.journal)
+        opened = JournalWriter.open(folder, "commerce", JournalConfig(1 << 40, 0.0), partitions=partitions)
+        self.journal = self._held.enter_context(opened)
+        stages = load_stages(self.pipeline, rules, self.journal)
         record = partial(judged_records, self.journal.id, lambda batch, row: "0/1", "orders@example.com")
+        remembered: dict[str, Any] = {"versions": stages.versions, "earlier": stages.earlier}
         strict = strict_order(self.journal, rules)
-        self.judge = Judge(self.journal.next_ordinal, partial(stages.gate, rules), record, order=strict)
+        self.judge = Judge(self.journal.next_ordinal, partial(stages.gate, rules), record, order=strict, **remembered)
         ringer = Ringer(folder, [])
         self._held.callback(ringer.close)
         nobody: dict[str, Any] = {"copy_requested": lambda *_: None, "copy_done": lambda *_: None, "copy_name": lambda *_: "orders"}
         sources: Any = {SOURCE: _Source()}
-        self.step = JournalStep(self.journal, self.judge, sources, IngestState(), IngestMetrics(), ringer, **nobody)
+        self.step = JournalStep(self.journal, self.judge, sources, IngestState(), IngestMetrics(), ringer, **nobody, **remembered)
         self.copying: set[tuple[str, str]] = set()
         self.replay = Replay(self.journal, rules, stages, lambda: self.copying, lambda: None)
         self._desk = Desk(self.journal, rules, stages.maps, lambda *_: None, self.replay, 0.0, folder)
@@ -144,9 +147,9 @@ class Place:
         self._held.callback(self.returns.close)
         self.refused = RefusedSteps(self._desk, self.returns, stages, rules, lambda: None)
 
-    def take(self, *batches: Sequence[Change] | CopyMarker) -> None:
+    def take(self, *batches: Sequence[Change] | ChangeBatch | CopyMarker) -> None:
         """One transaction of the source: its batches, all judged before the first of them is written."""
-        entries = [one if isinstance(one, CopyMarker) else batch_of(one) for one in batches]
+        entries = [one if isinstance(one, CopyMarker | ChangeBatch) else batch_of(one) for one in batches]
         self.step.write_batch([self.judge.segment(Segment(SOURCE, entries, "w"))])
 
     def ask(self, action: str, *records: QuarantineRecord, **content: Any) -> Answer:
@@ -164,12 +167,12 @@ class Place:
 
     def begin(self, asked: Request) -> Doing:
         """The work on a request, a piece with each `next`."""
-        step = {"fix": steps.fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}[asked.action]
+        step = {"fix": fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}[asked.action]
         return step(self._desk, asked)
 
-    def requests(self, inbox: Inbox) -> Requests:
-        """What takes the requests of an inbox, of which the caller closes the requests."""
-        return Requests(self._desk, inbox, self.refused)
+    def requests(self) -> Requests:
+        """What takes requests, for the caller to close."""
+        return Requests(self._desk, Inbox(self.folder), self.refused)
 
     def kept_head(self) -> tuple[int, str] | None:
         """How far the state knows the audit trail."""

@@ -101,7 +101,7 @@ class Follower:
                     self.stream.confirm(stretch.end)
             return bool(condition())
 
-        wait_for(done, timeout=30, message=lambda: f"more than {self.summary()}")
+        wait_for(done, message=lambda: f"more than {self.summary()}")
         return self.received
 
     def until_broken(self) -> SluiceError:
@@ -118,7 +118,7 @@ class Follower:
                 self.received.add(stretch)
             return False
 
-        wait_for(broken, timeout=30, message="the stream to break")
+        wait_for(broken, message="the stream to break")
         return found[0]
 
     def summary(self) -> dict[str, int]:
@@ -147,7 +147,7 @@ class Follower:
         if taking:
             self.until(heard)
         else:
-            wait_for(heard, timeout=30, message="feedback")
+            wait_for(heard, message="feedback")
 
     def walsender(self) -> int:
         """The pid of the server's process behind this stream."""

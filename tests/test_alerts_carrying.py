@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
-from dataflows.alerts.carrying import AwayError, Carrier
+from dataflows.alerts.carrying import AwayError, Carrier, Carriers
 from dataflows.backoff import Backoff
 from dataflows.stopping import Stop
 from journal.alerting import AlertBook, Message
@@ -40,6 +42,26 @@ def test_a_channel_that_is_away_keeps_nobody_else_waiting_and_gets_its_messages_
         told = {message.channel: message for message in book.messages()}
         assert (told["away"].sent, told["away"].attempts) == (True, 3)
         assert (told["here"].sent, told["here"].error) == (True, "half of it")
+
+
+def test_what_was_being_sent_at_the_end_is_noted_and_nothing_else_is_begun(tmp_path: Path) -> None:
+    stop, inside, answered = Stop(), threading.Event(), threading.Event()
+    with closing(AlertBook.open(tmp_path)) as book:
+        book.decided([], [], [Message.new("it", {}, {"version": 1, "title": title}, NOW + n) for n, title in enumerate(("one", "two"))])
+
+        def send(message: Message) -> str | None:
+            inside.set()
+            answered.wait(60)
+            return None
+
+        carriers = Carriers({"it": send, "other": send}, book, stop)
+        carriers.wake()
+        assert inside.wait(60)
+        stop.set()
+        assert not carriers.over(time.monotonic())
+        answered.set()
+        assert carriers.over(time.monotonic() + 60)
+        assert [(message.payload["title"], message.sent) for message in book.messages()] == [("one", True), ("two", None)]
 
 
 def test_a_message_that_is_refused_too_old_or_broken_is_given_up_and_the_next_is_sent(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import closing
 
+from journal.alerting import AlertBook
 from journal.state import State
 from pipeline.load import load_pipeline
 from tests.fix_pipeline import MakePipeline
@@ -34,14 +35,16 @@ def test_what_was_being_sent_at_a_kill_is_sent_again_under_its_id_and_nothing_el
             state.sink_progress("lake", state="stopped", error="the disk is gone", journal="j", seq=0, cursor=None)
             web.hanging.set()
             watching = shop.start("--only", "watch", "-v")
-            wait_for(lambda: web.posted, 30, "the first try")
+            wait_for(lambda: web.posted, message="the first try")
             os.kill(watching.pid, signal.SIGKILL)
-            watching.wait(10)
+            watching.wait(60)
             web.hanging.clear()
             again = shop.start("--only", "watch", "-v")
-            wait_for(lambda: len(web.posted) == 2, 30, "the second try")
+            wait_for(lambda: len(web.posted) == 2, message="the second try")
             state.sink_progress("lake", state="running", error=None, journal="j", seq=0, cursor=None)
-            wait_for(lambda: len(web.posted) == 3, 30, "that it is over")
+            wait_for(lambda: len(web.posted) == 3, message="that it is over")
+            with closing(AlertBook.open(load_pipeline(shop.file).state)) as book:
+                wait_for(lambda: not book.awaited(), message="the answer to be noted")
             assert shop.stop(again) == 0
         first, second, over = [posted.json for posted in web.posted]
         assert first == second

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from msgspec import structs
 
-import dataflows.backtest
+import dataflows.trial_walk
 from journal.batch import Op, batch_from_columns
 from journal.quarantine import Reason
 from tests.invoking import sluice
@@ -75,7 +75,7 @@ def test_a_check_against_the_journal_says_what_would_become_of_changes_that_have
 
 
 def test_the_last_changes_are_the_newest_and_no_more_are_in_memory_than_a_stretch(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataflows.backtest, "_STRETCH", 3)
+    monkeypatch.setattr(dataflows.trial_walk, "_STRETCH", 3)
     for first in range(1, 40, 2):
         _pass(shop, ["EU", "XX"], ["5", "5"], first)
     (shop.folder / "orders.odcs.yaml").write_text(_contract("2.0.0"))

@@ -23,7 +23,7 @@ from journal.state import State
 ROOT = Path(__file__).parents[1]
 
 _SHOWN = """\
-import subprocess, sys, time
+import os, select, subprocess, sys
 from pathlib import Path
 from cli.logs import start_logs
 from cli.progress import following
@@ -38,9 +38,9 @@ with following(style) as follow:
         table = {"state": phase, "error": None, "rows_copied": rows, "rows_total": 90000, "bytes_copied": rows * 100}
         state.source_status("portal", {"state": phase, "tables": {"public.orders": table}})
         subprocess.run([sys.executable, "-c", f"import sys; print('a child says {rows}', file=sys.stderr)"])
-        until = time.monotonic() + 0.5
-        while time.monotonic() < until:
+        while not select.select([0], [], [], 0.01)[0]:  # until it has been seen
             follow(state)
+        os.read(0, 1)
 print("over", file=sys.stderr)
 """
 
@@ -50,12 +50,14 @@ def _on_a_terminal(folder: Path) -> str:
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(_SHOWN), str(folder), "console"],
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=slave,
         stderr=slave,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )
+    assert process.stdin is not None
     os.close(slave)
-    out = b""
+    out, to_be_seen = b"", [b"1000/90000", b"40000/90000", b"100000/100000"]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if not select.select([master], [], [], 0.2)[0]:
@@ -69,8 +71,12 @@ def _on_a_terminal(folder: Path) -> str:
         if not got:
             break
         out += got
+        if to_be_seen and to_be_seen[0] in out:
+            del to_be_seen[0]
+            os.write(process.stdin.fileno(), b".")
     os.close(master)
-    assert process.wait(10) == 0, out
+    process.stdin.close()
+    assert process.wait(60) == 0, out
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.decode("utf-8", "replace"))
 
 

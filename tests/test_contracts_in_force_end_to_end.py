@@ -54,16 +54,16 @@ sinks:
             (one["key"]["id"], pipeline.sluice("quarantine", "show", file, one["id"], "--json").json["contract_version"]) for one in listed
         ]
 
-    wait_for(lambda: len(records()) == 3, 30, "the former contract holds it back")
+    wait_for(lambda: len(records()) == 3, message="the former contract holds it back")
     assert records() == [(2, "1.0.0"), (3, "1.0.0"), (4, "1.0.0")], "also while the file was empty"
     approved = pipeline.sluice("contract", "approve", file, "orders", "--by", "bo@example.com", "--json")
     assert (approved.code, approved.json["version"]) == (0, "2.0.0")
     database18.execute("INSERT INTO orders VALUES (5, -5), (6, -50)")
-    wait_for(lambda: len(records()) == 4, 30, "the new one judges")
+    wait_for(lambda: len(records()) == 4, message="the new one judges")
     assert records()[-1] == (6, "2.0.0")
     assert process.poll() is None, "the service goes on"
     status = pipeline.sluice("status", file, "--json").json
     assert status["datasets"]["orders"]["contract"]["in_force"]["by"] == "bo@example.com"
-    wait_for(lambda: pipeline.sluice("status", file, "--json").json["sources"]["portal"]["state"] == "streaming", 30, "ingest is back")
+    wait_for(lambda: pipeline.sluice("status", file, "--json").json["sources"]["portal"]["state"] == "streaming", message="ingest is back")
     traced = pipeline.sluice("verify", file, "--json").json
     assert traced["conserved"], traced

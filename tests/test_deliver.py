@@ -86,7 +86,7 @@ def _rows(store: Database) -> list[tuple[object, ...]]:
 
 
 def _await(store: Database, wanted: list[tuple[object, ...]], pipeline: PipelineUnderTest) -> None:
-    wait_for(lambda: _rows(store) == wanted, 20, lambda: f"{wanted}, not {_rows(store)}\n{pipeline.log[-2000:]}")
+    wait_for(lambda: _rows(store) == wanted, message=lambda: f"{wanted}, not {_rows(store)}\n{pipeline.log[-2000:]}")
 
 
 def test_what_is_committed_in_the_journal_appears_in_the_sink(shop: Shop) -> None:
@@ -122,7 +122,7 @@ def test_killed_in_the_middle_of_a_stream_it_goes_on_where_the_target_says(shop:
         for n in range(round_ * 50, round_ * 50 + 50):
             feeder.commit(Op.INSERT, (str(n), "EU", str(n)))
             if n % 50 == 25:
-                wait_for(lambda: len(_rows(store)) > 0, 20, "the first rows")
+                wait_for(lambda: len(_rows(store)) > 0, message="the first rows")
                 process.kill()
                 process.wait()
                 process = pipeline.start("--only", "deliver:eu")
@@ -140,21 +140,21 @@ def test_a_sink_that_comes_late_asks_for_a_copy_and_takes_nothing_else_before_it
     feeder.journal.prune(1)
     process = pipeline.start("--only", "deliver:eu")
     asked = State.open(pipeline.state)
-    wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, 20, lambda: f"the request\n{pipeline.log}")
+    wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, message=lambda: f"the request\n{pipeline.log}")
     feeder.commit(Op.UPDATE, ("2", "EU", "21"))
     start = CopyMarker(SCHEMA, "portal", "public.orders", "start", feeder.journal.next_ordinal, sink="eu")
     feeder.add(start)
     feeder.commit(Op.READ, ("1", "EU", "10"), ("2", "EU", "21"), sink="eu")
     feeder.commit(Op.UPDATE, ("1", "EU", "11"))  # comes again behind the copy, as ingest kept it for this sink
-    wait_for(lambda: _rows(store), 20, "the copied rows")
+    wait_for(lambda: _rows(store), message="the copied rows")
     assert (1, "EU", 11) not in _rows(store)
-    wait_for(lambda: [sink.seq for sink in asked.sinks().values()] == [6], 20, "the copied rows to be told of")
+    wait_for(lambda: [sink.seq for sink in asked.sinks().values()] == [6], message="the copied rows to be told of")
     assert pipeline.status()["sinks"]["eu"]["state"] == "copying"
     feeder.add(CopyMarker(SCHEMA, "portal", "public.orders", "end", start.ordinal, sink="eu"))
     feeder.commit(Op.UPDATE, ("1", "EU", "11"), sink="eu")
     feeder.commit(Op.INSERT, ("3", "EU", "30"))
     _await(store, [(1, "EU", 11), (2, "EU", 21), (3, "EU", 30)], pipeline)
-    wait_for(lambda: pipeline.status()["sinks"]["eu"]["state"] == "running", 20, "the end of the copy to be told")
+    wait_for(lambda: pipeline.status()["sinks"]["eu"]["state"] == "running", message="the end of the copy to be told")
     asked.close()
     assert pipeline.stop(process) == 0
 
@@ -170,7 +170,7 @@ def test_a_sink_that_comes_back_after_the_journal_has_forgotten_what_it_lacks_ge
     feeder.journal.prune(3)
     process = pipeline.start("--only", "deliver:eu")
     with closing(State.open(pipeline.state)) as asked:
-        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, 20, lambda: f"the request\n{pipeline.log}")
+        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, message=lambda: f"the request\n{pipeline.log}")
     start = CopyMarker(SCHEMA, "portal", "public.orders", "start", feeder.journal.next_ordinal, sink="eu")
     feeder.add(start)
     feeder.commit(Op.READ, ("1", "EU", "13"), sink="eu")
@@ -202,7 +202,7 @@ def test_the_rest_of_a_copy_is_no_copy_for_a_sink_that_lacks_its_beginning(shop:
         store.execute("DROP TABLE orders, _sluice_cursor, _sluice_tables")
     process = pipeline.start("--only", "deliver:eu")
     with closing(State.open(pipeline.state)) as asked:
-        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, 20, lambda: f"the request\n{pipeline.log}")
+        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, message=lambda: f"the request\n{pipeline.log}")
     feeder.commit(Op.READ, ("2", "EU", "21"), sink="eu")
     feeder.add(CopyMarker(SCHEMA, "portal", "public.orders", "end", start.ordinal, sink="eu"))
     feeder.commit(Op.INSERT, ("3", "EU", "30"))

@@ -163,7 +163,7 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed_under_load(shop: S
             == source.rows("SELECT count(*) FROM orders WHERE region = 'EU'")[0][0]
         )
 
-    wait_for(caught_up, 60, lambda: f"the sinks to catch up with {end} orders\n{pipeline.status()}\n{pipeline.log[-3000:]}")
+    wait_for(caught_up, message=lambda: f"the sinks to catch up with {end} orders\n{pipeline.status()}\n{pipeline.log[-3000:]}")
     assert pipeline.stop(service) == 0
     pipeline.sync()
     _same(pipeline, source, store)
@@ -180,8 +180,8 @@ def test_a_sink_that_is_away_delays_nobody_and_catches_up(shop: Shop, launch_pos
     away.stop("fast")
     service = pipeline.start()
     _fill(source, 101, 300)
-    wait_for(lambda: pipeline.duckdb("SELECT count(*) FROM orders") == [(300,)], 30, lambda: f"the warehouse\n{pipeline.log[-3000:]}")
-    wait_for(lambda: pipeline.status()["sinks"]["eu"]["state"] == "retrying", 20, "the sink that is away to be named")
+    wait_for(lambda: pipeline.duckdb("SELECT count(*) FROM orders") == [(300,)], message=lambda: f"the warehouse\n{pipeline.log[-3000:]}")
+    wait_for(lambda: pipeline.status()["sinks"]["eu"]["state"] == "retrying", message="the sink that is away to be named")
     away.start()
 
     def back() -> bool:
@@ -189,7 +189,7 @@ def test_a_sink_that_is_away_delays_nobody_and_catches_up(shop: Shop, launch_pos
             counted: list[tuple[int]] = connection.execute("SELECT count(*) FROM sales.notes").fetchall()
             return counted == [(300,)]
 
-    wait_for(back, 30, lambda: f"the store to catch up\n{pipeline.log[-3000:]}")
+    wait_for(back, message=lambda: f"the store to catch up\n{pipeline.log[-3000:]}")
     assert pipeline.stop(service) == 0
 
 
@@ -197,7 +197,7 @@ def test_two_runs_of_one_pipeline_are_refused(shop: Shop) -> None:
     pipeline, source, _ = shop
     _fill(source, 1, 10)
     service = pipeline.start()
-    wait_for(lambda: pipeline.processes("ingest"), 20, "the service")
+    wait_for(lambda: pipeline.processes("ingest"), message="the service")
     second = pipeline.sluice("run", str(pipeline.file))
     assert second.code == 1
     assert "already" in second.err

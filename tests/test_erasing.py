@@ -72,7 +72,7 @@ def test_the_trail_tells_of_it_without_a_value_and_stays_sound(shop: Records) ->
     shop.step("quarantine forget", "--column", f"region={_NAME}", "--by", "ann", "--why", "asked for it")
     with closing(sqlite3.connect(shop.state_folder / store.FILE)) as db:
         lines = list(audit_trail.lines(db))
-    assert [(line.action, line.by, line.records) for line in lines] == [("forget", "ann", 0), ("forget", "ann", 2)]
+    assert [(line.action, line.by, line.records) for line in lines] == [("forget", "ann", 1), ("forget", "ann", 2)]
     assert all(line.hash == line.expected for line in lines)
     assert not any(word in str(line.detail) for line in lines for word in (_NAME, "asked for it"))
 

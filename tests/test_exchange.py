@@ -82,11 +82,11 @@ def test_what_one_machine_writes_the_others_read(place: Place) -> None:
     progress(there, "eu", 7)
     there.keep_refused("eu", [refused(1)], 7)
     there.request_copies("us", ["lines"])
-    wait_for(lambda: here.passed(JOURNAL, ["eu"]) == 7, 30, "what the other machine's sink has")
-    wait_for(lambda: here.refused(Wanted()) == there.refused(Wanted()) != [], 30, "what it refused")
-    wait_for(lambda: here.copy_requests() == {"us": {"lines"}}, 30, "what it asks for")
+    wait_for(lambda: here.passed(JOURNAL, ["eu"]) == 7, message="what the other machine's sink has")
+    wait_for(lambda: here.refused(Wanted()) == there.refused(Wanted()) != [], message="what it refused")
+    wait_for(lambda: here.copy_requests() == {"us": {"lines"}}, message="what it asks for")
     here.copies_done("us", ["lines"], here.copy_requested("us", "lines"))
-    wait_for(lambda: there.copy_requests() == {}, 30, "the answer")
+    wait_for(lambda: there.copy_requests() == {}, message="the answer")
 
 
 def test_rows_larger_than_a_message_come_whole_though_two_tell_at_once(place: Place) -> None:
@@ -98,7 +98,7 @@ def test_rows_larger_than_a_message_come_whole_though_two_tell_at_once(place: Pl
             told = {"state": "running", "error": f"{sink}{turn}" * 700_000, "journal": JOURNAL, "seq": turn, "cursor": "c"}
             state.sink_progress(sink, **told)  # type: ignore[arg-type]
     for state in (first, second, third):
-        wait_for(lambda state=state: (seq(state, "eu")(), seq(state, "us")()) == (4, 4), 30, "both sinks")  # type: ignore[misc]
+        wait_for(lambda state=state: (seq(state, "eu")(), seq(state, "us")()) == (4, 4), message="both sinks")  # type: ignore[misc]
         assert state.sinks()["eu"].error == "eu4" * 700_000
         assert state.sinks()["us"].error == "us4" * 700_000
 
@@ -152,10 +152,10 @@ def test_a_topic_that_is_lost_comes_back(place: Place, kafka: Kafka, monkeypatch
     progress(there, "us", 4)
     place.exchange("here")
     place.exchange("there")
-    wait_for(lambda: seq(here, "us")() == 4 and seq(there, "eu")() == 3, 30, "both machines to know both sinks")
+    wait_for(lambda: seq(here, "us")() == 4 and seq(there, "eu")() == 3, message="both machines to know both sinks")
     kafka.delete_topic(place.status)
-    wait_for(lambda: place.status in kafka.topics(), 30, "the topic to be made again")
-    wait_for(lambda: {"eu", "us"} <= set(place.once(f"new{time.monotonic()}").sinks()), 30, "the topic to hold both again")
+    wait_for(lambda: place.status in kafka.topics(), message="the topic to be made again")
+    wait_for(lambda: {"eu", "us"} <= set(place.once(f"new{time.monotonic()}").sinks()), message="the topic to hold both again")
 
     def both_go_on() -> bool:
         """Each process tells how it does again and again; a folder that fills the topic late tells the others' rows as it has them."""
@@ -163,24 +163,24 @@ def test_a_topic_that_is_lost_comes_back(place: Place, kafka: Kafka, monkeypatch
         progress(there, "us", 40)
         return seq(here, "us")() == 40 and seq(there, "eu")() == 30
 
-    wait_for(both_go_on, 30, "both to go on")
+    wait_for(both_go_on, message="both to go on")
 
 
 def test_one_process_in_a_folder_exchanges_and_the_next_takes_over(place: Place) -> None:
     first = place.exchange("here")
-    wait_for(lambda: is_held(place.folder("here"), LOCK), 30, "one to exchange")
+    wait_for(lambda: is_held(place.folder("here"), LOCK), message="one to exchange")
     place.exchange("here", delivering("eu"))
     first.close()
     state = place.state("here")
     progress(state, "eu", 8)
-    wait_for(lambda: seq(place.once("there"), "eu")() == 8, 30, "the other one to tell")
+    wait_for(lambda: seq(place.once("there"), "eu")() == 8, message="the other one to tell")
 
 
 def test_a_process_of_another_machine_counts_as_alive_while_it_is_told_to_be(place: Place) -> None:
     there = place.processes("there")
     with ProcessLock(place.folder("here"), delivering("eu"), "x"), ProcessLock(place.folder("here"), INGEST, "x"):
         exchange = place.exchange("here", delivering("eu"))
-        wait_for(lambda: bool(place.once("there").sources() == {}) and there.alive(delivering("eu")), 30, "the process to be known")
+        wait_for(lambda: bool(place.once("there").sources() == {}) and there.alive(delivering("eu")), message="the process to be known")
         assert len(there.machines(delivering("eu"))) == 1
         assert there.elsewhere(INGEST)
         assert not there.alive(delivering("us"))
@@ -195,7 +195,7 @@ def test_a_process_that_is_not_told_of_any_more_does_not_count(place: Place, mon
     there = place.processes("there")
     with ProcessLock(place.folder("here"), INGEST, "x"):
         place.exchange("here", delivering("eu"))
-        wait_for(lambda: bool(place.once("there").sources() == {}) and there.alive(INGEST), 30, "the process to be known")
+        wait_for(lambda: bool(place.once("there").sources() == {}) and there.alive(INGEST), message="the process to be known")
         now = time.time()
         monkeypatch.setattr("journal.processes.time.time", lambda: now + HEARD + 5)
         assert not there.alive(INGEST)
@@ -208,15 +208,15 @@ def test_brokers_that_are_away_hold_nobody_up_and_are_told_later(launch_kafka: L
     place.exchange("here")
     place.exchange("there")
     progress(here, "eu", 1)
-    wait_for(lambda: seq(there, "eu")() == 1, 30, "both to exchange")
+    wait_for(lambda: seq(there, "eu")() == 1, message="both to exchange")
     with capture_logs() as logs:
         kafka.server.kill()
         for n in range(2, 40):
             progress(here, "eu", n)
-        wait_for(lambda: len([log for log in logs if log["log_level"] == "warning"]) == 2, 30, "each to say that the brokers are away")
+        wait_for(lambda: len([log for log in logs if log["log_level"] == "warning"]) == 2, message="each to say that the brokers are away")
         with pytest.raises(TransientError):
             place.once("third", tell=True)
         kafka.server.restart()
-        wait_for(lambda: seq(there, "eu")() == 39, 30, "the other to hear what happened meanwhile")
-        wait_for(lambda: len(logs) >= 4, 30, "each to say that they are back")
+        wait_for(lambda: seq(there, "eu")() == 39, message="the other to hear what happened meanwhile")
+        wait_for(lambda: len(logs) >= 4, message="each to say that they are back")
     assert [log["log_level"] for log in logs] == ["warning", "warning", "info", "info"]

@@ -92,7 +92,7 @@ def test_a_slot_that_another_reads_is_waited_for_and_a_lost_one_names_resync(dat
             return False
         return True
 
-    wait_for(drop, 20, "the slot to be free")
+    wait_for(drop, message="the slot to be free")
     database15.execute("INSERT INTO t VALUES (2, 'lost')")
     _said(pipeline.sync(code=1), "sluice_faulty_s is gone", "sluice resync")
     database15.execute("SELECT pg_create_logical_replication_slot('sluice_faulty_s', 'pgoutput')")

@@ -85,7 +85,7 @@ def test_a_file_that_grows_is_read_when_it_is_still_and_sync_does_not_wait_for_i
         taking.take()
         return source.reached(taking.watermark, head)
 
-    wait_for(reached, 10, "the file that was still")
+    wait_for(reached, message="the file that was still")
     assert taking.ids == ["1"]
     taking.until_read()
     assert taking.ids[0] == "1"
@@ -226,11 +226,11 @@ def test_a_file_that_cannot_be_read_is_told_and_its_neighbours_go_on(folder: Pat
     source = taking.start()
     head = source.head()
     assert "a.csv cannot be read" in taking.until("retrying")
-    wait_for(lambda: taking.take() or taking.ids, 10, "the neighbour")
+    wait_for(lambda: taking.take() or taking.ids, message="the neighbour")
     assert taking.ids == ["1"]
     assert not source.reached(taking.watermark, head)
     (folder / "a.csv").unlink()
-    wait_for(lambda: taking.take() or source.reached(taking.watermark, head), 10, lambda: f"all that is left; {source.status()}")
+    wait_for(lambda: taking.take() or source.reached(taking.watermark, head), message=lambda: f"all that is left; {source.status()}")
     assert taking.until("streaming") == ""
 
 
@@ -311,7 +311,7 @@ def test_what_is_not_taken_is_not_read(folder: Path, make_taking: MakeTaking) ->
         put(folder, f"{number:02}.csv", _csv(*range(number * 10, number * 10 + 10)), age=100 - number)
     taking = make_taking()
     source = taking.start()
-    wait_for(lambda: source.status().bytes_read, 10, "the first file")
+    wait_for(lambda: source.status().bytes_read, message="the first file")
     waiting = source.status()
     assert waiting.lag_bytes is not None
     assert int((waiting.server or "").split()[0]) >= 15
@@ -327,11 +327,11 @@ def test_a_sink_of_its_own_gets_every_file_again_and_what_is_new_follows(folder:
     assert taking.source is not None
     taking.source.copy_again("drops", "late")
     taking.source.copy_again("drops", "late")
-    wait_for(lambda: taking.take() and ("end", False) in taking.copies, 10, "the copy")
+    wait_for(lambda: taking.take() and ("end", False) in taking.copies, message="the copy")
     assert taking.copies == [("start", False), ("late", "1"), ("late", "2"), ("late", "3"), ("end", False)]
     put(folder, "c.csv", _csv(4))
     assert taking.until_read().ids == ["1", "2", "3", "4"]
     (folder / "a.csv").unlink()
     taking.source.copy_again("drops", "later")
-    wait_for(lambda: taking.take() and ("end", True) in taking.copies, 10, "the copy of what is left")
+    wait_for(lambda: taking.take() and ("end", True) in taking.copies, message="the copy of what is left")
     assert taking.copies[5:] == [("start", True), ("later", "3"), ("later", "4"), ("end", True)]

@@ -84,11 +84,11 @@ def test_killed_again_and_again_every_record_is_there_exactly_once(make_pipeline
             found = _in(pipeline)
             return found if found > before or found == files * rows else 0
 
-        done = wait_for(more, 30, lambda: f"more rows; {pipeline.log}")
+        done = wait_for(more, message=lambda: f"more rows; {pipeline.log}")
         pipeline.kill("ingest")
     put(folder, "late.csv", _lines(files * rows, 10), age=0)
     total = files * rows + 10
-    wait_for(lambda: _in(pipeline) == total, 30, lambda: pipeline.log)
+    wait_for(lambda: _in(pipeline) == total, message=lambda: pipeline.log)
     assert pipeline.stop(process) == 0
     pipeline.sync()
     assert pipeline.duckdb("select count(*), count(distinct id), min(id), max(id) from drops") == [(total, total, 0, total - 1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.request import urlopen
@@ -12,6 +11,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from examples.free_ports import free_port
 from pipeline.errors import Refused
 from tests.fix_files import MakeTaking
 from tests.waiting import wait_for
@@ -101,16 +101,14 @@ def test_a_bucket_that_is_not_there_stops_the_source_and_tells_no_secret(server:
 
 def test_a_service_that_is_away_is_waited_for(server: ThreadedMotoServer, make_taking: MakeTaking) -> None:
     _bucket(server).put_object(Bucket="drops", Key="in/orders/a.csv", Body=b"id,name\n1,a\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     block = _block(server)
     taking = make_taking(**{**block, "s3": {**block["s3"], "endpoint": f"http://127.0.0.1:{port}"}})
     source = taking.start()
     assert "s3://drops/in/orders cannot be read" in taking.until("retrying")
     back = _serve(port)  # what the two servers keep is the process's
     try:
-        wait_for(lambda: taking.take() and taking.ids, 20, lambda: f"the object; {source.status()}")
+        wait_for(lambda: taking.take() and taking.ids, message=lambda: f"the object; {source.status()}")
         assert taking.ids == ["1"]
     finally:
         taking.kill()

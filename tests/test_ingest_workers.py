@@ -84,7 +84,7 @@ def test_several_processes_read_one_topic(clicks: Clicks) -> None:
     raw = clicks.pipeline.sluice("quarantine", "show", str(clicks.pipeline.file), shown[0]["id"], "--json").json["raw"]
     assert raw["value"] == "ew=="
     clicks.send(5_000)
-    wait_for(clicks.all_there, 60, "what came later")
+    wait_for(clicks.all_there, message="what came later")
     assert clicks.pipeline.stop(ingest) == 0
     assert clicks.pipeline.stop(deliver) == 0
     clicks.send(1_000)
@@ -98,9 +98,9 @@ def test_whichever_of_them_is_killed_each_message_comes_once(clicks: Clicks) -> 
     deliver = clicks.pipeline.start("--only", "deliver:out")
     for _ in range(4):
         clicks.send(8_000)
-        before = set(wait_for(lambda: workers(clicks.pipeline), 60, "workers"))
+        before = set(wait_for(lambda: workers(clicks.pipeline), message="workers"))
         os.kill(draw.choice(sorted(before)), signal.SIGKILL)
-        wait_for(lambda gone=before: set(workers(clicks.pipeline)) - gone, 60, "others in their place")  # type: ignore[misc]
+        wait_for(lambda gone=before: set(workers(clicks.pipeline)) - gone, message="others in their place")  # type: ignore[misc]
     wait_for(clicks.all_there, 90, lambda: f"all rows; the log says {clicks.pipeline.log[-3000:]}")
     assert clicks.pipeline.stop(ingest) == 0
     assert clicks.pipeline.stop(deliver) == 0

@@ -32,7 +32,7 @@ def victim(folder: Path, seed: int) -> subprocess.Popen[str]:
 def killed(process: subprocess.Popen[str]) -> int:
     """The last transaction whose commit it had been told of."""
     process.kill()
-    told, _ = process.communicate(timeout=30)
+    told, _ = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     return int(told.split()[-1]) if told.split() else 0
 

@@ -98,15 +98,15 @@ def test_a_sink_of_another_machine_is_known_here_whoever_is_killed(shop: Shop) -
     ingest = pipeline.start("--only", "ingest")
     warehouse = pipeline.start("--only", "deliver:warehouse")
     eu = pipeline.start("--only", "deliver:eu", file=shop.there)
-    wait_for(shop.fed, 60, "the other machine to deliver the copy")
-    wait_for(lambda: shop.entries() == 0, 30, "ingest to forget what all sinks have")
-    wait_for(shop.agreed(lambda here: bool(here["sinks"]["eu"][0] == "running" and here["source"] == "streaming")), 30, "both to agree")
+    wait_for(shop.fed, message="the other machine to deliver the copy")
+    wait_for(lambda: shop.entries() == 0, message="ingest to forget what all sinks have")
+    wait_for(shop.agreed(lambda here: bool(here["sinks"]["eu"][0] == "running" and here["source"] == "streaming")), message="both to agree")
     assert shop.states()[0]["sinks"]["eu"][1]["orders"]["delivered"] == 300
 
     shop.store.execute("ALTER TABLE sales.orders ADD CHECK (amount < 1000000)")
     shop.source.execute("INSERT INTO orders VALUES (1000, 5000000)")
 
-    wait_for(lambda: shop.status()["datasets"]["orders"]["open_quarantine"] == 1, 30, "what the other machine's sink refused")
+    wait_for(lambda: shop.status()["datasets"]["orders"]["open_quarantine"] == 1, message="what the other machine's sink refused")
     listed = pipeline.sluice("quarantine", "list", str(pipeline.file), "--json").json
     assert [(record["sink"], str(record["key"]["id"])) for record in listed] == [("eu", "1000")]
     shop.source.execute("DELETE FROM orders WHERE id = 1000")
@@ -118,9 +118,9 @@ def test_a_sink_of_another_machine_is_known_here_whoever_is_killed(shop: Shop) -
     shop.fill(301, 600)
     ingest = pipeline.start("--only", "ingest")
     eu = pipeline.start("--only", "deliver:eu", file=shop.there)
-    wait_for(shop.fed, 60, "both to go on")
-    wait_for(lambda: shop.entries() == 0, 30, "ingest to forget again")
-    wait_for(shop.agreed(lambda here: bool(here["sinks"]["eu"][0] == "running")), 30, "both to agree again")
+    wait_for(shop.fed, message="both to go on")
+    wait_for(lambda: shop.entries() == 0, message="ingest to forget again")
+    wait_for(shop.agreed(lambda here: bool(here["sinks"]["eu"][0] == "running")), message="both to agree again")
 
     assert [pipeline.stop(process) for process in (eu, warehouse, ingest)] == [0, 0, 0]
     here, there = shop.states()
@@ -138,17 +138,17 @@ def test_a_late_sink_on_another_machine_gets_its_copy(shop: Shop) -> None:
     shop.write(_FILE)
     shop.fill(1, 300)
     first = pipeline.start()
-    wait_for(lambda: (pipeline.state / FILE).exists() and shop.status()["sources"]["portal"]["state"] == "streaming", 60, "the copy")
-    wait_for(lambda: shop.status()["datasets"].get("orders", {}).get("in") == 300 and shop.entries() == 0, 60, "it to be forgotten")
+    wait_for(lambda: (pipeline.state / FILE).exists() and shop.status()["sources"]["portal"]["state"] == "streaming", message="the copy")
+    wait_for(lambda: shop.status()["datasets"].get("orders", {}).get("in") == 300 and shop.entries() == 0, message="it to be forgotten")
     assert pipeline.stop(first) == 0
     shop.write(_FILE + _EU)
     running = [pipeline.start("--only", "ingest"), pipeline.start("--only", "deliver:warehouse")]
     eu = pipeline.start("--only", "deliver:eu", file=shop.there)
-    wait_for(shop.fed, 60, "the late sink to get its copy")
+    wait_for(shop.fed, message="the late sink to get its copy")
     shop.fill(301, 310)
-    wait_for(shop.fed, 60, "the late sink to get what is new")
+    wait_for(shop.fed, message="the late sink to get what is new")
     asked = pipeline.sluice("snapshot", str(shop.there), "--table", "public.orders", "--sink", "eu")
     assert asked.code == 0, asked.err
-    wait_for(lambda: shop.status()["sinks"]["eu"]["waiting_for_copy"] == [], 60, "the copy that was asked for there")
-    wait_for(shop.fed, 60, "the sink to hold it")
+    wait_for(lambda: shop.status()["sinks"]["eu"]["waiting_for_copy"] == [], message="the copy that was asked for there")
+    wait_for(shop.fed, message="the sink to hold it")
     assert [pipeline.stop(process) for process in (eu, *running)] == [0, 0, 0]

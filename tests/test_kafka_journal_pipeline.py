@@ -96,7 +96,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(shop: Shop) -> None:
     for turn in range(8):
         shop.fill(10_000 * (turn + 1), 10_000 * (turn + 1) + 700)
         victim = draw.choice(["ingest", "ingest", "deliver:warehouse", "deliver:eu"])
-        wait_for(lambda only=victim: shop.pipeline.processes(only), 60, f"{victim} to run")  # type: ignore[misc]
+        wait_for(lambda only=victim: shop.pipeline.processes(only), message=f"{victim} to run")  # type: ignore[misc]
         shop.pipeline.kill(victim)
     assert shop.pipeline.stop(running) == 0
     shop.pipeline.sync()
@@ -107,10 +107,10 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(shop: Shop) -> None:
 def test_a_twin_on_another_machine_takes_over(shop: Shop) -> None:
     shop.fill(1, 500)
     first = shop.pipeline.start("--only", "ingest")
-    wait_for(lambda: shop.pipeline.status()["sources"]["portal"]["state"] == "streaming", 60, "the first ingest to stream")
+    wait_for(lambda: shop.pipeline.status()["sources"]["portal"]["state"] == "streaming", message="the first ingest to stream")
     twin = shop.pipeline.start("--only", "ingest", file=shop.twin_file)
     shop.fill(1001, 1500)
-    wait_for(lambda: first.poll() is not None or twin.poll() is not None, 60, "one of the two to end")
+    wait_for(lambda: first.poll() is not None or twin.poll() is not None, message="one of the two to end")
     assert 0 not in {first.poll(), twin.poll()}
     assert any(word in shop.pipeline.log for word in ("fenced", "already", "another"))
     survivor = twin if first.poll() is not None else first
@@ -129,7 +129,7 @@ def test_a_machine_that_was_left_behind_catches_up(shop: Shop, kafka: Kafka) -> 
     text = shop.pipeline.file.read_text()
     shop.pipeline.file.write_text(text.replace(kafka.bootstrap_servers, "127.0.0.1:9"))
     eu = shop.pipeline.start("--only", "deliver:eu")
-    wait_for(lambda: "which is to catch up" in str(shop.pipeline.status()["sinks"]["eu"]), 60, "the sink to wait for the copy")
+    wait_for(lambda: "which is to catch up" in str(shop.pipeline.status()["sinks"]["eu"]), message="the sink to wait for the copy")
     shop.pipeline.file.write_text(text)
     assert shop.pipeline.stop(eu) == 0
     shop.pipeline.sync()
@@ -146,16 +146,16 @@ def test_a_sink_is_fed_on_another_machine(shop: Shop) -> None:
         there = shop.store.rows("SELECT to_regclass('sales.orders')::text")[0][0] is not None
         return there and shop.store.rows(_ORDERS.format("sales.orders")) == shop.source.rows(_ORDERS.format("orders WHERE region = 'EU'"))
 
-    wait_for(fed, 60, "the other machine to deliver the copy")
+    wait_for(fed, message="the other machine to deliver the copy")
     shop.fill(1001, 1500)
-    wait_for(fed, 60, "the other machine to deliver what is new")
+    wait_for(fed, message="the other machine to deliver what is new")
     assert shop.source.rows(wanted.format("orders"))[0][0] > 500
     for file in (shop.pipeline.folder / ".twin").glob("journal.db*"):  # under the process that reads it
         file.unlink()
     assert eu.wait(60) == 75
     eu = shop.pipeline.start("--only", "deliver:eu", file=shop.twin_file)
     shop.fill(2001, 2500)
-    wait_for(fed, 60, "the other machine to deliver from a new copy")
+    wait_for(fed, message="the other machine to deliver from a new copy")
     assert shop.pipeline.stop(eu) == 0
     assert shop.pipeline.stop(ingest) == 0
 
@@ -173,13 +173,13 @@ def test_brokers_that_go_away_and_come_back_are_waited_for(
         waiting.result()
     assert shop.same()
     running = shop.pipeline.start()
-    wait_for(lambda: shop.pipeline.status()["sources"].get("portal", {}).get("state") == "streaming", 60, "ingest to stream")
+    wait_for(lambda: shop.pipeline.status()["sources"].get("portal", {}).get("state") == "streaming", message="ingest to stream")
     kafka.server.kill()
     shop.fill(1001, 1100)
-    wait_for(lambda: shop.pipeline.status()["sources"]["portal"]["state"] == "retrying", 60, "status to say that the journal is away")
+    wait_for(lambda: shop.pipeline.status()["sources"]["portal"]["state"] == "retrying", message="status to say that the journal is away")
     assert "journal" in shop.pipeline.status()["sources"]["portal"]["error"]
     kafka.server.restart()
-    wait_for(lambda: shop.pipeline.status()["sources"]["portal"]["state"] == "streaming", 60, "ingest to go on")
+    wait_for(lambda: shop.pipeline.status()["sources"]["portal"]["state"] == "streaming", message="ingest to go on")
     assert shop.pipeline.stop(running) == 0
     shop.pipeline.sync()
     assert shop.same()

@@ -77,7 +77,7 @@ def test_records_are_mended_from_a_machine_where_nothing_runs(owners: Owners) ->
     assert owners.statuses(elsewhere=True) == ["open", "open"]
     second, third = (record["id"] for record in owners.ask("quarantine", "list"))
     running = owners.pipeline.start()
-    wait_for(lambda: owners.pipeline.status()["sources"]["portal"]["state"] == "streaming", 60, "ingest to stream")
+    wait_for(lambda: owners.pipeline.status()["sources"]["portal"]["state"] == "streaming", message="ingest to stream")
     assert owners.ask("quarantine", "fix", second, "--set", "amount=2", "--by", "ann", elsewhere=True)["fixed"] == 1
     owners.ask("quarantine", "approve", second, "--by", "ann", elsewhere=True, code=1)
     owners.ask("quarantine", "approve", second, "--by", "bo", elsewhere=True)

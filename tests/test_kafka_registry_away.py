@@ -53,7 +53,7 @@ def test_that_brokers_answer_is_no_news_for_who_waits_for_a_registry(kafka: Kafk
         registry.away = True
         with following(kafka.plain, topic, tmp_path, format="avro", schema_registry={"url": registry.options.url}) as read:
             status = read.source.status
-            wait_for(lambda: not read.step(0.05) and status().state == "retrying", 20, "the registry to be missed")
+            wait_for(lambda: not read.step(0.05) and status().state == "retrying", message="the registry to be missed")
             seen, until = set(), time.monotonic() + 5  # in which the brokers are asked more than once
             while time.monotonic() < until:
                 read.step(0.1)

@@ -100,7 +100,7 @@ def test_an_empty_topic_and_one_whose_messages_have_gone_are_read_to_their_end(k
     empty, gone = kafka.make_topic(2), kafka.make_topic(1)
     kafka.produce(gone, _orders(0, 5))
     for answer in kafka.admin.delete_records([TopicPartition(gone, 0, 5)]).values():
-        answer.result(20)
+        answer.result(60)
     for topic in (empty, gone):
         with following(kafka.plain, topic, tmp_path) as read:
             assert read.catch_up().rows == []
@@ -140,7 +140,7 @@ def test_a_position_that_is_out_of_range_is_refused(kafka: Kafka, tmp_path: Path
     topic = kafka.make_topic(1)
     kafka.produce(topic, _orders(0, 10))
     for answer in kafka.admin.delete_records([TopicPartition(topic, 0, 5)]).values():
-        answer.result(20)
+        answer.result(60)
     source = make_source(kafka.plain, topic, tmp_path)
     known = Watermark(topic, Watermark.decode(source.head()).id, {0: offset}).encode()
     refusal = source.preflight(Resume(known, CopyState(), {})).refusal()
@@ -157,7 +157,7 @@ def test_messages_that_go_while_reading_is_behind_are_a_loss_that_is_told(kafka:
     with following({**options, "message.max.bytes": "8000"}, topic, tmp_path) as read:
         read.until(1)
         for answer in kafka.admin.delete_records([TopicPartition(topic, 0, 1900)]).values():
-            answer.result(20)
+            answer.result(60)
         with pytest.raises(PositionLostError, match=f"{topic}, partition 0.*out of range"):
             read.until(1900)
 
@@ -192,7 +192,7 @@ def test_a_schema_registry_that_is_away_is_waited_for(kafka: Kafka, tmp_path: Pa
         registry.away = True
         url = {"url": registry.options.url}
         with following(kafka.plain, topic, tmp_path, format="avro", schema_registry=url) as read:
-            wait_for(lambda: not read.step(0.05) and read.source.status().state == "retrying", 20, "the registry to be missed")
+            wait_for(lambda: not read.step(0.05) and read.source.status().state == "retrying", message="the registry to be missed")
             assert registry.options.url in (read.source.status().error or "")
             registry.away = False
             assert [row["name"] for row in read.until(3).rows] == ["order 0", "order 1", "order 2"]
@@ -223,7 +223,7 @@ def test_a_sink_that_comes_later_gets_the_topic_read_again(kafka: Kafka, tmp_pat
         read.batches.clear()
         for _ in range(3):
             read.source.copy_again(topic, "late")
-        wait_for(lambda: read.step() and [marker.phase for marker in read.markers] == ["start", "end"], 20, "the copy")
+        wait_for(lambda: read.step() and [marker.phase for marker in read.markers] == ["start", "end"], message="the copy")
         kafka.produce(topic, _orders(50, 60))
         read.catch_up()
         read.source.copy_again(topic, None)
@@ -262,7 +262,7 @@ def test_who_is_not_let_in_is_told_so_and_no_secret_is_repeated(kafka: Kafka, tm
 
 
 def _to_the_end(read: Followed) -> None:
-    wait_for(lambda: read.step() and False, 30, "the error that ends it")
+    wait_for(lambda: read.step() and False, message="the error that ends it")
 
 
 def test_a_topic_that_is_not_there_is_refused(kafka: Kafka, tmp_path: Path) -> None:
@@ -278,19 +278,19 @@ def test_brokers_that_stop_or_hang_are_waited_for(launch_kafka: LaunchKafka, tmp
     with following(kafka.plain, topic, tmp_path) as read:
         read.catch_up()
         kafka.server.stop()
-        wait_for(lambda: read.source.status().state == "retrying", 20, lambda: str(read.source.status()))
+        wait_for(lambda: read.source.status().state == "retrying", message=lambda: str(read.source.status()))
         assert read.source.status().error
         assert read.source.take(0.0) is None
         kafka.server.start()
-        wait_for(lambda: read.source.status().state == "streaming", 30, lambda: str(read.source.status()))
+        wait_for(lambda: read.source.status().state == "streaming", message=lambda: str(read.source.status()))
         kafka.produce(topic, _orders(10, 20))
         assert len(read.until(20).rows) == 20
         kafka.server.pause()
-        wait_for(lambda: read.source.status().state == "retrying", 40, lambda: str(read.source.status()))
+        wait_for(lambda: read.source.status().state == "retrying", message=lambda: str(read.source.status()))
         kafka.server.resume()
         kafka.produce(topic, _orders(20, 30))
         rows = read.until(30).catch_up().rows
-        wait_for(lambda: read.source.status().state == "streaming", 30, lambda: str(read.source.status()))
+        wait_for(lambda: read.source.status().state == "streaming", message=lambda: str(read.source.status()))
     assert [int(row["id"]) for row in rows] == list(range(30))
 
 
@@ -298,7 +298,7 @@ def test_an_error_of_the_source_comes_behind_what_was_read_before_it(kafka: Kafk
     topic = kafka.make_topic(1)
     kafka.produce(topic, _orders(0, 5))
     with following(kafka.plain, topic, tmp_path) as read:
-        wait_for(lambda: read.source.status().bytes_read > 0, 20, "the messages")
+        wait_for(lambda: read.source.status().bytes_read > 0, message="the messages")
         kafka.delete_topic(topic)
         with pytest.raises(TerminalError):
             _to_the_end(read)

@@ -78,13 +78,13 @@ def test_messages_wait_for_a_lookup_and_come_once_through_kills(kafka: Kafka, ma
     pipeline.sync()
     service = pipeline.start()
     kafka.produce(orders, [_order(1, "b"), _order(2, "a"), _order(1, "b", 5), _order(3, "b"), Message(None, key="3"), _order(4, "b", "x")])
-    wait_for(lambda: pipeline.status()["datasets"].get("orders", {}).get("waiting") == 4, 60, lambda: pipeline.log[-3000:])
+    wait_for(lambda: pipeline.status()["datasets"].get("orders", {}).get("waiting") == 4, message=lambda: pipeline.log[-3000:])
     pipeline.kill("ingest")
     kafka.produce(products, [_product("b", "B")])
-    wait_for(lambda: pipeline.duckdb("SELECT count(*) FROM orders") == [(2,)], 60, lambda: pipeline.log[-3000:])
+    wait_for(lambda: pipeline.duckdb("SELECT count(*) FROM orders") == [(2,)], message=lambda: pipeline.log[-3000:])
     pipeline.kill("ingest")
     kafka.produce(orders, [_order(5, "b")])
-    wait_for(lambda: pipeline.duckdb("SELECT count(*) FROM orders") == [(3,)], 60, lambda: pipeline.log[-3000:])
+    wait_for(lambda: pipeline.duckdb("SELECT count(*) FROM orders") == [(3,)], message=lambda: pipeline.log[-3000:])
     assert pipeline.stop(service) == 0
     assert pipeline.duckdb("SELECT id, qty, name FROM orders ORDER BY id") == [(1, 5, "B"), (2, 1, "A"), (5, 1, "B")]
     found = pipeline.status()["datasets"]["orders"]

@@ -173,12 +173,12 @@ def test_an_order_waits_for_its_product_through_kills_and_comes_once(make_shop: 
         place.order(number, 200)
     place.order(2100, 2)
     shop.execute("UPDATE orders SET qty = 3 WHERE order_id = 2001", "DELETE FROM orders WHERE order_id = 2002")
-    wait_for(lambda: place.held("order_id = 2100"), 30, "an order that need not wait")
-    wait_for(lambda: pipeline.status()["datasets"]["orders"]["waiting"] == 12, 30, lambda: f"orders that wait: {pipeline.status()}")
+    wait_for(lambda: place.held("order_id = 2100"), message="an order that need not wait")
+    wait_for(lambda: pipeline.status()["datasets"]["orders"]["waiting"] == 12, message=lambda: f"orders that wait: {pipeline.status()}")
     assert place.held("order_id BETWEEN 2000 AND 2099") == []
     pipeline.kill("ingest")
     shop.execute(f"INSERT INTO products VALUES ('{product(200)}', 'late', 'plain', 2.00, repeat(md5('x'), 100))")
-    wait_for(lambda: len(place.held("order_id BETWEEN 2000 AND 2099")) == 9, 60, lambda: f"the orders\n{pipeline.log[-3000:]}")
+    wait_for(lambda: len(place.held("order_id BETWEEN 2000 AND 2099")) == 9, message=lambda: f"the orders\n{pipeline.log[-3000:]}")
     pipeline.kill("ingest")
     assert place.held("order_id BETWEEN 2000 AND 2003") == [
         (2000, "late", "2.00", "DE"),
@@ -187,7 +187,7 @@ def test_an_order_waits_for_its_product_through_kills_and_comes_once(make_shop: 
     ]
     shop.execute("UPDATE products SET title = 'later' WHERE title = 'late'")
     place.order(2200, 200)
-    wait_for(lambda: place.held("order_id = 2200") == [(2200, "later", "2.00", "DE")], 60, "an order after another kill")
+    wait_for(lambda: place.held("order_id = 2200") == [(2200, "later", "2.00", "DE")], message="an order after another kill")
     assert pipeline.stop(service) == 0
     pipeline.sync()
     place.conserved()

@@ -202,12 +202,12 @@ def test_a_sink_that_comes_later_gets_a_copy_of_every_source(channels: Channels)
 def test_the_service_survives_a_kill_and_goes_on_with_the_columns_of_the_source(channels: Channels) -> None:
     pipeline, shop = channels.pipeline, channels.shop
     process = pipeline.start()
-    wait_for(lambda: _counted(pipeline) >= 500, 60, lambda: pipeline.log[-3000:])
+    wait_for(lambda: _counted(pipeline) >= 500, message=lambda: pipeline.log[-3000:])
     pipeline.kill("ingest")
     shop.execute(
         "INSERT INTO orders SELECT n, 'late', 'EU', n, now(), NULL FROM generate_series(1000, 1100) n", "DELETE FROM orders WHERE id < 20"
     )
-    wait_for(lambda: _counted(pipeline) >= 620, 60, lambda: pipeline.log[-3000:])
+    wait_for(lambda: _counted(pipeline) >= 620, message=lambda: pipeline.log[-3000:])
     assert pipeline.stop(process) == 0
     pipeline.sync()
     channels.same()

@@ -20,7 +20,7 @@ PIPE = subprocess.PIPE
 def told(*arguments: str, **options: Any) -> dict[str, Any]:
     """What a process says of itself."""
     process = Born([sys.executable, "-m", "tests.born", *arguments], stdout=PIPE, **{"cwd": ROOT, **options})
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     answer: dict[str, Any] = json.loads(out)
     assert answer["pid"] == process.pid
@@ -43,7 +43,7 @@ def test_a_process_is_what_it_would_be_if_it_had_been_started(tmp_path: Path) ->
 
 def test_standard_streams_and_exit_codes_are_its_own() -> None:
     process = Born([sys.executable, "-m", "cli", "status", "/nowhere.yaml"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=PIPE, stderr=PIPE)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, b"")
     assert b"/nowhere.yaml" in err
 
@@ -54,7 +54,7 @@ def test_signals_end_it(number: signal.Signals) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(10) == -number
+        assert process.wait(60) == -number
 
 
 def test_what_it_starts_are_its_children_and_outlive_it() -> None:
@@ -63,8 +63,8 @@ def test_what_it_starts_are_its_children_and_outlive_it() -> None:
         said = json.loads(process.stdout.readline())
         assert said["parent"] == process.pid
         process.kill()
-        process.wait(10)
-    wait_for(lambda: parent(said["pid"]) not in (process.pid, os.getpid()), 10, "somebody else to take the child")
+        process.wait(60)
+    wait_for(lambda: parent(said["pid"]) not in (process.pid, os.getpid()), message="somebody else to take the child")
     os.kill(said["pid"], signal.SIGKILL)
 
 

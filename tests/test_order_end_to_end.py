@@ -86,7 +86,7 @@ def test_what_is_released_late_comes_in_order_whatever_is_killed(database18: Dat
     _counts(pipeline)
 
     pipeline.start()
-    wait_for(lambda: pipeline.status()["sources"]["portal"]["state"] == "streaming", 60, "the stream")
+    wait_for(lambda: pipeline.status()["sources"]["portal"]["state"] == "streaming", message="the stream")
     for record in newest:
         _mend(pipeline, record, 100)
     pipeline.kill("ingest")

@@ -312,5 +312,5 @@ def test_a_signal_leaves_no_rows_behind(tmp_path: Path) -> None:
     with subprocess.Popen(command, env=os.environ | {"TMPDIR": str(held)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: list(held.glob("sluice-profile-*")), message="a folder for the rows")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(60) == 143
     assert not list(held.iterdir())

@@ -88,18 +88,20 @@ def test_what_was_answered_last_stays_while_the_server_is_away(launch_postgres: 
     pipeline = place.pipeline
     place.drop((1, "USD"))
     service = pipeline.start()
-    wait_for(lambda: (pipeline.folder / "warehouse.duckdb").exists() and place.held() == [(1, "0.9000")], 60, lambda: pipeline.log[-3000:])
+    wait_for(
+        lambda: (pipeline.folder / "warehouse.duckdb").exists() and place.held() == [(1, "0.9000")], message=lambda: pipeline.log[-3000:]
+    )
     server.stop()
-    wait_for(lambda: pipeline.status()["sources"]["rates"]["state"] == "retrying", 30, lambda: str(pipeline.status()))
+    wait_for(lambda: pipeline.status()["sources"]["rates"]["state"] == "retrying", message=lambda: str(pipeline.status()))
     place.drop((2, "GBP"), (3, "CHF"))
-    wait_for(lambda: place.held() == [(1, "0.9000"), (2, "1.2000")], 30, lambda: pipeline.log[-3000:])
+    wait_for(lambda: place.held() == [(1, "0.9000"), (2, "1.2000")], message=lambda: pipeline.log[-3000:])
     pipeline.kill("ingest")
-    wait_for(lambda: pipeline.status()["sources"]["rates"]["state"] == "retrying", 60, lambda: str(pipeline.status()))
+    wait_for(lambda: pipeline.status()["sources"]["rates"]["state"] == "retrying", message=lambda: str(pipeline.status()))
     place.drop((4, "USD"))
-    wait_for(lambda: len(place.held()) == 3, 30, lambda: pipeline.log[-3000:])
+    wait_for(lambda: len(place.held()) == 3, message=lambda: pipeline.log[-3000:])
     server.start()
     database.execute("INSERT INTO fx VALUES ('CHF', 1.1)")
-    wait_for(lambda: len(place.held()) == 4, 60, lambda: pipeline.log[-3000:])
+    wait_for(lambda: len(place.held()) == 4, message=lambda: pipeline.log[-3000:])
     assert place.held() == [(1, "0.9000"), (2, "1.2000"), (3, "1.1000"), (4, "0.9000")]
     assert pipeline.stop(service) == 0
 

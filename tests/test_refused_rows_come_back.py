@@ -80,3 +80,5 @@ def test_rows_that_a_sink_refused_come_back_to_it_once_and_in_order(database18: 
     assert _counts(pipeline) == (4, 1)
     told = _sluice(pipeline, "show", records[3])
     assert [line["step"] for line in told["audit"]][1:] == ["approve", "replay", "fix", "approve", "replay"]
+    sound = pipeline.sluice("audit", "verify", str(pipeline.file), "--json", timeout=90)
+    assert (sound.code, sound.json["problems"], sound.json["records"]) == (0, [], 5)

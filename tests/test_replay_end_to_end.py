@@ -67,14 +67,14 @@ def test_records_are_mended_while_the_service_runs_and_while_it_does_not(make_pi
 
     service = pipeline.start()
     put(folder, "b.csv", "id,amount\n4,44\n6,60\n", age=10)  # a newer row of a key that is in quarantine
-    wait_for(lambda: (6, 60) in pipeline.duckdb("select id, amount from orders"), 30, lambda: pipeline.log)
+    wait_for(lambda: (6, 60) in pipeline.duckdb("select id, amount from orders"), message=lambda: pipeline.log)
     _quarantine(pipeline, "fix", three, four, "--expr", "amount=abs(amount)", "--by", "ann@example.com")
     _quarantine(pipeline, "approve", three, four, "--by", "bo@example.com")
     answer = _quarantine(pipeline, "replay", "--approved", "--wait")
     assert (answer["resolved"], answer["superseded"], answer["undelivered"]) == (1, 1, [])
     assert pipeline.duckdb("select id, amount from orders order by id") == [(1, 10), (2, 20), (3, 30), (4, 44), (5, 50), (6, 60)]
     put(folder, "c.csv", "id,amount\n7,70\n", age=5)
-    wait_for(lambda: (7, 70) in pipeline.duckdb("select id, amount from orders"), 30, lambda: pipeline.log)
+    wait_for(lambda: (7, 70) in pipeline.duckdb("select id, amount from orders"), message=lambda: pipeline.log)
     assert pipeline.stop(service) == 0
     status = sluice("status", pipeline.file, "--json").json
     counts = status["datasets"]["orders"]
@@ -105,7 +105,7 @@ def _ingest(life: Life) -> Iterator[None]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         yield
     finally:
         over.set()

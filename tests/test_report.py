@@ -111,8 +111,8 @@ def test_the_verdict_says_what_matters_most(report: DatasetReport, verdict: str)
 def test_a_share_is_never_rounded_up_to_everything(tmp_path: Path) -> None:
     write_reports("shop", [_report(rows=10_000_000, quarantined=1)], tmp_path)
     page = (tmp_path / "orders.html").read_text("utf-8")
-    assert "99.99 %" in page
-    assert "100 %" not in page
+    assert "99.99\u00a0%" in page
+    assert not re.search(r"\b100\s%", page)
 
 
 def test_a_report_with_no_data_yet_says_so(tmp_path: Path) -> None:
@@ -276,3 +276,18 @@ def test_no_dataset_takes_the_place_of_another_file(dataset: str, tmp_path: Path
 
 def test_long_names_that_differ_at_the_end_have_files_of_their_own() -> None:
     assert file_name("x" * 5000 + "a") != file_name("x" * 5000 + "b")
+
+
+def test_no_number_is_parted_from_its_unit_at_the_end_of_a_line(tmp_path: Path) -> None:
+    page = next(page for page in _pages(tmp_path) if '<p class="latest">' in page)
+    text = re.sub(r"<svg.*?</svg>|<style>.*?</style>|<details>.*?</details>|<[^>]+>", " ", page, flags=re.S)
+    parted = [found.group() for found in re.finditer(r"\d (?:%|(?:min|ms|[ydhs])\b)", text)]
+    assert not parted
+
+
+def test_a_chart_says_its_latest_number_on_paper_too(tmp_path: Path) -> None:
+    page = next(page for page in _pages(tmp_path) if '<p class="latest">' in page)
+    titles = re.findall(r"<h3>([^<]*)</h3><p class=\"latest\"><span>latest</span> ([^<]*)</p>", page)
+    assert dict(titles)["Waiting in quarantine"] == "19"
+    assert dict(titles)["Time to resolve"] == "19\u00a0s"
+    assert "Into quarantine and out" not in dict(titles)

@@ -82,7 +82,7 @@ class Shop:
         assert self.differing() == {}
 
     def comes_to_be_the_same(self) -> None:
-        wait_for(lambda: not self.differing(), 60, lambda: f"what the source holds instead of {self.differing()}")
+        wait_for(lambda: not self.differing(), message=lambda: f"what the source holds instead of {self.differing()}")
 
     def verified(self) -> bool:
         return self.pipeline.sluice("verify", str(self.pipeline.file)).code == 0
@@ -170,7 +170,9 @@ def test_a_source_that_is_another_server_now_is_copied_from_anew(shop: Shop, dat
 
 def test_resync_refuses_while_the_pipeline_runs(shop: Shop) -> None:
     service = shop.pipeline.start()
-    wait_for(lambda: shop.pipeline.state.exists() and shop.pipeline.status()["sources"]["portal"]["state"] == "streaming", 60, "streaming")
+    wait_for(
+        lambda: shop.pipeline.state.exists() and shop.pipeline.status()["sources"]["portal"]["state"] == "streaming", message="streaming"
+    )
     refused = shop.pipeline.sluice("resync", str(shop.pipeline.file), "--yes")
     assert refused.code == 1
     assert "already running" in refused.err
@@ -181,7 +183,7 @@ def test_a_table_is_copied_again_for_one_sink_or_all_while_streaming_goes_on(sho
     shop.pipeline.sync()
     file = str(shop.pipeline.file)
     service = shop.pipeline.start()
-    wait_for(lambda: shop.pipeline.status()["sources"]["portal"]["state"] == "streaming", 60, "streaming")
+    wait_for(lambda: shop.pipeline.status()["sources"]["portal"]["state"] == "streaming", message="streaming")
     shop.store.execute("DELETE FROM sales.orders WHERE id < 20", "DELETE FROM sales.clicks")
     assert shop.pipeline.sluice("snapshot", file, "--table", "public.orders", "--sink", "eu").code == 0
     assert shop.pipeline.sluice("snapshot", file, "--table", "clicks", "--sink", "eu").code == 0
@@ -194,7 +196,7 @@ def test_a_table_is_copied_again_for_one_sink_or_all_while_streaming_goes_on(sho
     done = shop.pipeline.sluice("snapshot", file, "--table", "portal.public.orders", "--json")
     assert done.json == {"pipeline": "again", "dataset": "orders", "sink": None, "running": True}
     shop.comes_to_be_the_same()
-    wait_for(lambda: shop.store.rows(reads) == [(100,)], 30, "the copy in the history too")
+    wait_for(lambda: shop.store.rows(reads) == [(100,)], message="the copy in the history too")
     assert shop.pipeline.stop(service) == 0
 
 

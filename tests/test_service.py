@@ -10,6 +10,7 @@ import socket
 import httpx
 import pytest
 
+from examples.free_ports import free_port
 from tests.contract_text import contract_of
 from tests.fix_pipeline import MakePipeline, PipelineUnderTest
 from tests.fix_postgres import Database, MakeDatabase
@@ -32,9 +33,8 @@ _CONTRACT = contract_of("""\
 def _free_ports() -> int:
     """The first of two ports that are free now."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
+        port = free_port()
+        with socket.socket() as second:
             try:
                 second.bind(("127.0.0.1", port + 1))
             except OSError:
@@ -81,10 +81,10 @@ def test_health_metrics_logs_report_and_quarantine_tell_what_a_service_does(
 ) -> None:
     pipeline, source, _, port = service
     process = pipeline.start("--log-format", "json")
-    wait_for(lambda: _ready(port) and _ready(port + 1), 40, lambda: f"both processes to be ready\n{pipeline.log}")
-    wait_for(lambda: _metric(port + 1, "sluice_rows_out_total") == 2, 20, lambda: f"the copy to be delivered\n{pipeline.log}")
+    wait_for(lambda: _ready(port) and _ready(port + 1), message=lambda: f"both processes to be ready\n{pipeline.log}")
+    wait_for(lambda: _metric(port + 1, "sluice_rows_out_total") == 2, message=lambda: f"the copy to be delivered\n{pipeline.log}")
     source.execute("INSERT INTO orders VALUES (4, 40), (5, -50)")
-    wait_for(lambda: _metric(port, "sluice_rows_in_total") == 5, 20, "five rows in")
+    wait_for(lambda: _metric(port, "sluice_rows_in_total") == 5, message="five rows in")
     assert _metric(port, 'sluice_quarantined_total{dataset="orders",rule="positive"}') == 2
     for name in (
         "sluice_bytes_in_total",
@@ -93,7 +93,7 @@ def test_health_metrics_logs_report_and_quarantine_tell_what_a_service_does(
         "sluice_source_confirmed_position",
         "sluice_source_server_position",
     ):
-        wait_for(lambda name=name: _metric(port, name), 20, name)  # type: ignore[misc]
+        wait_for(lambda name=name: _metric(port, name), message=name)  # type: ignore[misc]
     assert _metric(port, "sluice_source_reconnects") == 0
     assert (_metric(port + 1, "sluice_sink_commit_seconds_count") or 0) >= 1
     assert httpx.get(f"http://127.0.0.1:{port}/health").json()["live"] is True
@@ -118,24 +118,24 @@ def test_health_metrics_logs_report_and_quarantine_tell_what_a_service_does(
 def test_one_process_drains_on_sigterm_and_ends_at_once_on_a_second(service: Service) -> None:
     pipeline, _, _, port = service
     process = pipeline.start("--only", "ingest")
-    wait_for(lambda: _ready(port), 40, lambda: f"ingest\n{pipeline.log}")
+    wait_for(lambda: _ready(port), message=lambda: f"ingest\n{pipeline.log}")
     os.kill(process.pid, signal.SIGSTOP)  # so that both signals are waiting when it goes on
     process.terminate()
     os.kill(process.pid, signal.SIGINT)
     os.kill(process.pid, signal.SIGCONT)
     assert process.wait(10) in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
     again = pipeline.start("--only", "ingest")
-    wait_for(lambda: _ready(port), 40, lambda: f"ingest again\n{pipeline.log}")
+    wait_for(lambda: _ready(port), message=lambda: f"ingest again\n{pipeline.log}")
     assert pipeline.stop(again) == 0
 
 
 def test_children_end_when_their_supervisor_is_killed(service: Service) -> None:
     pipeline, source, store, port = service
     process = pipeline.start()
-    wait_for(lambda: _ready(port) and _ready(port + 1), 40, lambda: f"the service\n{pipeline.log}")
+    wait_for(lambda: _ready(port) and _ready(port + 1), message=lambda: f"the service\n{pipeline.log}")
     process.kill()
     process.wait()
-    wait_for(lambda: not pipeline.processes("ingest") and not pipeline.processes("deliver:eu"), 20, "the children to end")
+    wait_for(lambda: not pipeline.processes("ingest") and not pipeline.processes("deliver:eu"), message="the children to end")
     source.execute("INSERT INTO orders VALUES (6, 60)")
     pipeline.sync()
     assert store.rows("SELECT id FROM orders ORDER BY id") == [(1,), (3,), (6,)]

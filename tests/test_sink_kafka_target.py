@@ -43,7 +43,7 @@ def hand(place: KafkaPlace) -> Hand:
 
 def _config(place: KafkaPlace, topic: str, name: str) -> str:
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    return str(place.kafka.admin.describe_configs([resource])[resource].result(30)[name].value)
+    return str(place.kafka.admin.describe_configs([resource])[resource].result(60)[name].value)
 
 
 def test_a_topic_is_made_compacted_with_the_partitions_that_are_asked_for(place: KafkaPlace, hand: Hand) -> None:
@@ -171,7 +171,7 @@ def test_a_topic_that_is_deleted_while_the_sink_is_at_work_is_made_again_and_its
             return True
         return False
 
-    wait_for(refused, 60, "the brokers to say that the topic is gone")
+    wait_for(refused, message="the brokers to say that the topic is gone")
     hand.sink.rollback()
     held = hand.sink.open(JOURNAL)
     assert held is not None
@@ -325,7 +325,7 @@ def test_the_grants_of_the_page_are_enough(kafka: Kafka) -> None:
         for word in words.split()
     ]
     for answer in kafka.admin.create_acls(bindings).values():
-        answer.result(30)
+        answer.result(60)
     options = dict(kafka.listeners.stranger)
     servers = options.pop("bootstrap.servers")
     place = KafkaPlace(kafka, bootstrap_servers=servers, options=options)

@@ -14,9 +14,9 @@ from msgspec import structs
 from journal.batch import ChangeBatch, Op
 from journal.key_hash import key_hashes
 from journal.local import JournalWriter
-from journal.quarantine import QuarantineRecord, Wanted
+from journal.quarantine import QuarantineRecord, Wanted, key_text
 from journal.schema import Column, TableSchema
-from journal.sitting import old_key
+from journal.sitting import keys_of, old_key
 from tests import journal_cases
 from tests.journal_cases import SOURCE, marker, opened, reading
 
@@ -117,17 +117,21 @@ def test_the_records_of_a_key_stand_in_order_until_something_newer_passes(tmp_pa
         first, moved, third, other = _held(writer, 1), _held(writer, 2, "2", before="1"), _held(writer, 3, "2"), _held(writer, 4, "1")
         writer.quarantine([first, moved, third, other])
         sitting = writer.sitting
-        assert [sitting.ahead(one) for one in (first, moved, third, other)] == [set(), {1}, {2}, {2}]
+
+        def ahead(*records: QuarantineRecord) -> dict[int, set[int]]:
+            return sitting.ahead([(one.dataset, key_text(key), one.ordinal) for one in records for key in keys_of(one)])
+
+        assert ahead(first, moved, third, other) == {2: {1}, 3: {2}, 4: {2}}
         assert sitting.last("orders", '{"id": "1"}') == 4
         sitting.remove([first])
-        assert sitting.ahead(moved) == set()
+        assert ahead(moved) == {}
         _pass(writer, _changes(5, Op.READ, "1"))
         assert sitting.last("orders", '{"id": "1"}') == 0
         assert sitting.last("orders", '{"id": "2"}') == 3
-        assert sitting.ahead(third) == {2}
+        assert ahead(third) == {3: {2}}
         late = _held(writer, 6)
         writer.quarantine([late])
-        assert (sitting.ahead(late), sitting.last("orders", '{"id": "1"}')) == (frozenset(), 6)
+        assert (ahead(late), sitting.last("orders", '{"id": "1"}')) == ({}, 6)
 
 
 def test_what_sits_is_what_was_committed_whatever_becomes_of_the_process(tmp_path: Path) -> None:

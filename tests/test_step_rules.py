@@ -207,7 +207,7 @@ def test_changes_are_judged_as_if_one_came_after_the_other(changes: list[tuple[i
     steps = Step(now, now, lambda before, after: (before != after) & ~may[before, after])
     falls = Step(now, now, lambda before, after: after < before)
     nothing = np.full(n, -1, np.int64)
-    asked = [Asked([step], [nothing], np.ones(n, np.bool_), holds) for step, holds in ((steps, True), (falls, False))]
+    asked = [Asked([step], [nothing], [nothing], np.ones(n, np.bool_), holds) for step, holds in ((steps, True), (falls, False))]
     found = judge_chains(asked, parent, parent < 0, held)
     last: dict[int, int] = {}
     for row, (key, value, bad) in enumerate(changes):

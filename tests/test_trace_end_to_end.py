@@ -136,7 +136,7 @@ def test_changes_that_are_gone_from_the_journal_are_said_to_be_and_the_sinks_tel
         answer = _trace(stock, "stock", "region=us", "id=7").json
         return answer if not answer["changes"] else None
 
-    answer = wait_for(pruned, 60, "a journal that has forgotten the copy")
+    answer = wait_for(pruned, message="a journal that has forgotten the copy")
     assert answer["known"], answer["gone"]
     gone = answer["gone"]
     assert gone["entries"] > 0

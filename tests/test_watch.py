@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 
 from dataflows.stopping import Stop
 from dataflows.watch import MakeTick, Tick, watch
+from examples.free_ports import free_port
 from journal.watching import Watching
 from pipeline.errors import TransientError
 from pipeline.load import load_pipeline
@@ -57,6 +58,9 @@ class Counting:
         self.times += 1
         self._does(self.times)
 
+    def over(self, deadline: float) -> bool:
+        return True
+
 
 def _made(tick: Tick) -> MakeTick:
     return lambda watched: tick
@@ -85,10 +89,10 @@ def test_a_tick_that_fails_is_told_of_and_tried_again_and_the_others_go_on(pipel
     good, ill, broken = Counting("good"), Counting("ill", fails_at_first), Counting("broken", breaks)
     with closing(Watching.open(pipeline.state)) as told:
         stop, thread = _watching(pipeline, good, ill, broken)
-        wait_for(lambda: ill.times > 4 and good.times > 4 and broken.times > 1, 10, "all of them to be done again")
-        wait_for(lambda: told.ticks()["ill"].state == "waiting", 10, "it to be well")
+        wait_for(lambda: ill.times > 4 and good.times > 4 and broken.times > 1, message="all of them to be done again")
+        wait_for(lambda: told.ticks()["ill"].state == "waiting", message="it to be well")
         stop.set()
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
         error = told.ticks()["broken"].error
         assert error is not None
@@ -104,24 +108,35 @@ def test_a_tick_that_hangs_does_not_keep_the_process_from_ending(pipeline: Pipel
 
     def hangs(times: int) -> None:
         inside.set()
-        never.wait(20)
+        never.wait(120)
 
     stop, thread = _watching(pipeline, Counting("hanging", hangs))
-    assert inside.wait(10)
+    assert inside.wait(60)
     stop.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     never.set()
+
+
+def test_what_a_tick_has_begun_elsewhere_may_come_to_its_end(pipeline: Pipeline) -> None:
+    begun, ended = Counting("begun"), threading.Event()
+    begun.over = lambda deadline: ended.wait(deadline - time.monotonic())  # type: ignore[method-assign]
+    stop, thread = _watching(pipeline, begun)
+    wait_for(lambda: begun.times, message="it to be done")
+    threading.Timer(0.1, ended.set).start()
+    stop.set()
+    thread.join(60)
+    assert ended.is_set()
 
 
 def test_a_first_tick_comes_after_its_period(pipeline: Pipeline) -> None:
     slow, quick = Counting("slow"), Counting("quick")
     slow.period = 3600.0
     stop, thread = _watching(pipeline, slow, quick)
-    wait_for(lambda: quick.times > 2, 10, "the quick one")
+    wait_for(lambda: quick.times > 2, message="the quick one")
     assert slow.times == 0
     stop.set()
-    thread.join(5)
+    thread.join(60)
 
 
 def test_status_tells_how_the_process_does(pipeline: Pipeline) -> None:
@@ -150,12 +165,11 @@ def test_the_process_has_the_port_after_the_sinks(tmp_path: Path) -> None:
 
 
 def test_the_process_is_small_and_ends_at_once_when_it_is_told_to(make_pipeline: MakePipeline) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     pipeline = make_pipeline(_FILE.replace("9640", str(port - 2)))
     pipeline.write(_CONTRACT, "orders.yaml")
     process = pipeline.start("--only", "watch", ordinarily=True)
-    wait_for(lambda: "watching" in pipeline.log, 20, lambda: f"it to watch\n{pipeline.log}")
+    wait_for(lambda: "watching" in pipeline.log, message=lambda: f"it to watch\n{pipeline.log}")
     assert httpx.get(f"http://127.0.0.1:{port}/health/ready").json() == {"live": True, "ready": True, "state": "running", "error": None}
     assert "sluice_incidents" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
     modules = Path(f"/proc/{process.pid}/maps")

@@ -78,7 +78,9 @@ def check(shop: Shop, store: Database) -> None:
             progress = state.sinks().get("eu")
             return progress is not None and progress.seq == last and rows(store) == shop.wanted()
 
-        wait_for(there, 60, lambda: f"entry {last}, and {len(shop.wanted())} rows; {state.sinks().get('eu')}\n{shop.pipeline.log[-4000:]}")
+        wait_for(
+            there, message=lambda: f"entry {last}, and {len(shop.wanted())} rows; {state.sinks().get('eu')}\n{shop.pipeline.log[-4000:]}"
+        )
         cursor = state.sinks()["eu"].cursor or ""
     told = store.rows("SELECT _sluice_position, _op, id::text FROM moves ORDER BY 1")
     assert told == [(n, op, key) for n, (op, key) in sorted(shop.told.items())]
@@ -118,7 +120,7 @@ def test_the_number_of_workers_can_change_and_one_process_take_over(shop: Shop, 
     for workers in (2, 1, 3, 2, 1):
         process = start(shop.pipeline, workers)
         begun += workers
-        wait_for(partial(has_begun, shop, begun), 30, lambda: shop.pipeline.log[-3000:])
+        wait_for(partial(has_begun, shop, begun), message=lambda: shop.pipeline.log[-3000:])
         live(shop, 6)
         if workers == 3:
             process.kill()  # its workers drain, or are fenced off by those that come next
@@ -133,7 +135,7 @@ def test_the_number_of_workers_can_change_and_one_process_take_over(shop: Shop, 
 def test_whoever_is_killed_everything_is_told_once_and_in_order(shop: Shop, database18: Database) -> None:
     shop.work(20)
     first = start(shop.pipeline, 1)
-    wait_for(lambda: rows(database18) == shop.wanted(), 30, "the first rows")
+    wait_for(lambda: rows(database18) == shop.wanted(), message="the first rows")
     assert shop.pipeline.stop(first) == 0
     database18.execute("CREATE TABLE applied (n bigserial, id bigint, position bigint)")
     database18.execute(
@@ -154,7 +156,7 @@ def test_whoever_is_killed_everything_is_told_once_and_in_order(shop: Shop, data
             running[0].kill()
             running[0].wait()
             running[0] = start(shop.pipeline, 2)
-        wait_for(lambda: len(pids(shop.pipeline)) == 2, 30, lambda: f"two workers\n{shop.pipeline.log[-3000:]}")
+        wait_for(lambda: len(pids(shop.pipeline)) == 2, message=lambda: f"two workers\n{shop.pipeline.log[-3000:]}")
 
     live(shop, 16, harm)
     check(shop, database18)
@@ -173,16 +175,16 @@ def test_a_copy_for_the_sink_comes_through_workers_and_what_is_gone_goes(shop: S
     shop.pipeline.write(FILE.format(sink=database18.dsn, route="columns: {region: drop}"))
     process = start(shop.pipeline, 3)
     with closing(State.open(shop.pipeline.state)) as asked:
-        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, 30, lambda: f"the request\n{shop.pipeline.log}")
+        wait_for(lambda: asked.copy_requests() == {"eu": frozenset({"orders"})}, message=lambda: f"the request\n{shop.pipeline.log}")
         database18.execute("INSERT INTO orders (id, _sluice_position) VALUES (1000000, 1)")  # what a copy must sweep
         shop.work(50)  # of orders, it is in the copy
-        wait_for(lambda: asked.sinks()["eu"].state == "copying", 30, "a sink that waits for its copy")
+        wait_for(lambda: asked.sinks()["eu"].state == "copying", message="a sink that waits for its copy")
         shop.copy("orders", "eu")
         shop.work(50)
         last = shop.journal.commit("portal", f'{{"lsn": {shop.lsn}}}')
         wanted = [(row[0], *row[2:]) for row in shop.wanted()]
-        wait_for(lambda: asked.sinks()["eu"].seq == last and rows(database18) == wanted, 30, lambda: shop.pipeline.log[-3000:])
-        wait_for(lambda: asked.sinks()["eu"].state == "running", 30, "the end of the copy to be told")
+        wait_for(lambda: asked.sinks()["eu"].seq == last and rows(database18) == wanted, message=lambda: shop.pipeline.log[-3000:])
+        wait_for(lambda: asked.sinks()["eu"].state == "running", message="the end of the copy to be told")
     assert shop.pipeline.stop(process) == 0
 
 
@@ -196,7 +198,7 @@ def test_workers_wait_for_a_target_that_is_away_and_refused_rows_are_told(launch
     server.kill()
     shop.work(30)
     with closing(State.open(shop.pipeline.state)) as state:
-        wait_for(lambda: state.sinks()["eu"].state == "retrying", 30, "somebody who says so")
+        wait_for(lambda: state.sinks()["eu"].state == "retrying", message="somebody who says so")
     shop.truncate()
     shop.work(30)
     server.start()
@@ -207,7 +209,7 @@ def test_workers_wait_for_a_target_that_is_away_and_refused_rows_are_told(launch
     shop.refused += 1
     last = shop.journal.next_ordinal - 1
     with closing(State.open(shop.pipeline.state)) as state:
-        refused = wait_for(lambda: state.refused(Wanted()), 30, lambda: shop.pipeline.log[-3000:])
+        refused = wait_for(lambda: state.refused(Wanted()), message=lambda: shop.pipeline.log[-3000:])
     assert sorted((record.dataset, record.ordinal) for record in refused) == [("moves", last), ("orders", last - 1)]
     shop.work(30)
     check(shop, store)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 
 import pytest
 
+from examples.free_ports import free_port
 from journal.state import State
 from tests.fix_pipeline import MakePipeline
 from tests.fix_postgres import Database, MakeDatabase
@@ -59,12 +59,12 @@ def test_workers_tell_of_every_key_what_one_process_tells_though_they_are_killed
 
     def harm(round_: int) -> None:
         if round_ % 5 == 3:
-            alive = wait_for(lambda: pids(shop.pipeline), 30, "workers")
+            alive = wait_for(lambda: pids(shop.pipeline), message="workers")
             with suppress(ProcessLookupError):
                 os.kill(shop.random.choice(alive), signal.SIGKILL)
         seq = shop.journal.commit("portal", "x")
         with closing(State.open(shop.pipeline.state)) as state:
-            wait_for(lambda: (eu := state.sinks().get("eu")) and eu.seq >= seq - 40, 60, lambda: shop.pipeline.log[-3000:])
+            wait_for(lambda: (eu := state.sinks().get("eu")) and eu.seq >= seq - 40, message=lambda: shop.pipeline.log[-3000:])
 
     live(shop, 12, harm)
     same(shop, kafka)
@@ -82,8 +82,7 @@ def same(shop: Shop, kafka: Kafka) -> None:
     with closing(State.open(shop.pipeline.state)) as state:
         wait_for(
             lambda: [state.sinks()[name].seq for name in ("one", "eu") if name in state.sinks()] == [last, last],
-            60,
-            lambda: f"{last}: {state.sinks()}\n{shop.pipeline.log[-5000:]}",
+            message=lambda: f"{last}: {state.sinks()}\n{shop.pipeline.log[-5000:]}",
         )
     assert told(kafka, "three") == told(kafka, "one")
     assert told(kafka, "four") == told(kafka, "two")
@@ -113,9 +112,7 @@ def test_two_machines_share_a_sink_of_a_pipeline_with_its_journal_in_kafka(
     here = make_pipeline(_WHOLE.format(state=".sluice", **places))
     there = make_pipeline(_WHOLE.format(state=".sluice", **places))
     ingest = here.start("--only", "ingest")
-    with ExitStack() as held:
-        taken = [held.enter_context(closing(socket.create_server(("127.0.0.1", 0)))).getsockname()[1] for _ in range(2)]
-    both = ["--only", "deliver:eu", "--addresses", ",".join(f"127.0.0.1:{port}" for port in taken), "--process"]
+    both = ["--only", "deliver:eu", "--addresses", f"127.0.0.1:{free_port()},127.0.0.1:{free_port()}", "--process"]
     workers = [here.start(*both, "0"), there.start(*both, "1")]
 
     def there_yet() -> bool:
@@ -124,7 +121,7 @@ def test_two_machines_share_a_sink_of_a_pipeline_with_its_journal_in_kafka(
         return {"orders", "notes"} <= known and all(store.rows(query) == database18.rows(query) for query in queries)
 
     def settled() -> None:
-        wait_for(there_yet, 60, lambda: f"the source's rows\n{here.log[-4000:]}\n{there.log[-4000:]}")
+        wait_for(there_yet, message=lambda: f"the source's rows\n{here.log[-4000:]}\n{there.log[-4000:]}")
 
     settled()
     database18.execute("INSERT INTO notes SELECT n % 7, n, 'note ' || n FROM generate_series(1, 3000) n")
@@ -134,7 +131,7 @@ def test_two_machines_share_a_sink_of_a_pipeline_with_its_journal_in_kafka(
     settled()
     workers[1].kill()
     database18.execute("UPDATE orders SET region = 'none'")
-    assert workers[0].wait(30) == 75  # none outlives another; whoever keeps them starts them again
+    assert workers[0].wait(60) == 75  # none outlives another; whoever keeps them starts them again
     workers[1].wait()
     database18.execute("TRUNCATE notes", "INSERT INTO notes VALUES (1, 1, 'after')")
     workers = [here.start(*both, "0"), there.start(*both, "1")]
@@ -146,4 +143,4 @@ def test_two_machines_share_a_sink_of_a_pipeline_with_its_journal_in_kafka(
     assert [worker["worker"] for worker in status["workers"]] == [0, 1]
     for process in (*workers, ingest):
         process.terminate()
-    assert [process.wait(30) for process in (*workers, ingest)] == [0, 0, 0]
+    assert [process.wait(60) for process in (*workers, ingest)] == [0, 0, 0]

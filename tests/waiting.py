@@ -12,7 +12,7 @@ _SHORTEST = 0.005
 _LONGEST = 0.1
 
 
-def wait_for(condition: Callable[[], T], timeout: float = 10.0, message: str | Callable[[], str] = "the condition") -> T:
+def wait_for(condition: Callable[[], T], timeout: float = 60.0, message: str | Callable[[], str] = "the condition") -> T:
     """Calls `condition` until its answer is true, and returns that answer.
 
     Raises AssertionError naming `message` (worked out only then, if callable) and the last answer after `timeout` seconds.

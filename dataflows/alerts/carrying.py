@@ -43,6 +43,7 @@ class Carrier:
         self._guard = threading.Lock()
         self._asked = False
         self._working = False
+        self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """There are messages. They are sent on a thread that ends with them; one that is being killed loses none of them."""
@@ -50,7 +51,17 @@ class Carrier:
             self._asked = True
             if not self._working:
                 self._working = True
-                threading.Thread(target=self._run, name=f"alerts {self._channel}", daemon=True).start()
+                self._thread = threading.Thread(target=self._run, name=f"alerts {self._channel}", daemon=True)
+                self._thread.start()
+
+    def over(self, deadline: float) -> bool:
+        """After `stop`: whether it ends by a time (time.monotonic()); what it was just sending is noted then, and not sent again."""
+        with self._guard:
+            thread = self._thread
+        if thread is None:
+            return True
+        thread.join(max(0.0, deadline - time.monotonic()))
+        return not thread.is_alive()
 
     def _more(self) -> bool:
         with self._guard:
@@ -128,3 +139,7 @@ class Carriers:
                 continue
             for message in self._book.unsent(channel):
                 self._book.given_up(message, f"the pipeline file has no channel {channel} any more")
+
+    def over(self, deadline: float) -> bool:
+        """After `stop`: whether nothing is being sent any more by a time (time.monotonic())."""
+        return all(carrier.over(deadline) for carrier in self._carriers.values())

@@ -65,5 +65,9 @@ class Telling:
         log.info("alert", kind=said["kind"], title=said["title"], owner=said["owner"], channels=[one.channel for one in to])
         return [Message.new(one.channel, {"to": list(one.to), "room": one.room}, said, now) for one in to]
 
+    def over(self, deadline: float) -> bool:
+        """Whether what was being sent when `stop` was set has an answer, which is noted, by a time (time.monotonic())."""
+        return self._carriers.over(deadline)
+
     def close(self) -> None:
         self._held.close()

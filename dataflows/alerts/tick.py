@@ -36,6 +36,9 @@ class AlertTick:
         seconds = self._telling.tick(now)
         self.period = max(1.0, min(EVERY, self._made_of[1].group_wait), _LIGHT * seconds)
 
+    def over(self, deadline: float) -> bool:
+        return self._telling is None or self._telling.over(deadline)
+
 
 def alert_tick(watched: Watched) -> AlertTick | None:
     """None where the pipeline file names nobody to be told."""

@@ -48,8 +48,8 @@ def cell(value: Scalar | None) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int):
-        return f"{value:,}".replace(",", "\u202f") if abs(value) < 10**18 else f"{Decimal(value):.6g}"
-    return f"{value:,.6g}".replace(",", "\u202f") if 1e-4 <= abs(value) < 1e15 or value == 0 else f"{value:.4g}"
+        return f"{value:,}" if abs(value) < 10**18 else f"{Decimal(value):.6g}"
+    return f"{value:,.6g}" if 1e-4 <= abs(value) < 1e15 or value == 0 else f"{value:.4g}"
 
 
 def bars(histogram: Sequence[Bar]) -> list[dict[str, Any]]:

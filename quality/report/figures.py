@@ -16,7 +16,8 @@ from quality.report.trend import Moment, Trend
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart. `rows` are its numbers, under `headings`, the newest first; `key` says which shape means what, as (class, words)."""
+    """A chart. `rows` are its numbers, under `headings`, the newest first; `key` says which shape means what, as (class, words);
+    `latest` is the newest number, where one says it all."""
 
     name: str
     title: str
@@ -25,6 +26,7 @@ class Figure:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     key: Sequence[tuple[str, str]] = ()
+    latest: str | None = None
 
 
 def figures(report: DatasetReport) -> list[Figure]:
@@ -61,6 +63,7 @@ def _success(trend: Trend, report: DatasetReport) -> Figure:
         picture,
         ("Read", "Quarantined", "Dropped", "Refused by sinks", "Passed"),
         rows,
+        said=-1,
     )
 
 
@@ -77,7 +80,7 @@ def _flow(trend: Trend) -> Figure:
     alone = f", and what {' or '.join(sinks)} alone refused" if sinks else ""
     says = f"Records that came in (up{alone}) and that left: resolved, superseded or discarded (down, hatched), by {trend.word}."
     key = (("first", "came in"), ("second", "left"))
-    return _figure("flow", title, says, picture, ("Came in", *(f"refused by {sink}" for sink in sinks), "Left"), rows, key)
+    return _figure("flow", title, says, picture, ("Came in", *(f"refused by {sink}" for sink in sinks), "Left"), rows, key, said=None)
 
 
 def _open(trend: Trend) -> Figure:
@@ -167,6 +170,9 @@ def _figure(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
     key: Sequence[tuple[str, str]] = (),
+    said: int | None = 1,
 ) -> Figure:
+    """`said`: the column of which the newest number is said beside the title."""
     # every text in a picture was escaped where it was drawn
-    return Figure(name, title, says, Markup(picture), ("From (UTC)", *headings), rows, key)  # noqa: S704
+    drawn = Markup(picture)  # noqa: S704
+    return Figure(name, title, says, drawn, ("From (UTC)", *headings), rows, key, rows[0][said] if said is not None and rows else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from quality.report.words import STATUS_WORDS, budget_left, headline, reasons, s
 
 _LONGEST = 180  # bytes of a file's name, before its ending
 _INDEX = "index"
+_UNITS = re.compile(r"(?<=\d) (?=(?:y|d|h|min|s|ms)\b|%)")
+_LENGTHS = re.compile("(\\d\u00a0(?:y|d|h|min)) (?=\\d)")
 
 
 def write_reports(pipeline: str, reports: Sequence[DatasetReport], folder: Path) -> list[Path]:
@@ -84,16 +87,17 @@ def _environment() -> Environment:
     pages.filters |= {
         "amount": lambda number: f"{number:,}",
         "short": count,
-        "percent": percent,
-        "duration": duration,
+        "percent": lambda share: _together(percent(share)),
+        "duration": lambda seconds: _together(duration(seconds)),
+        "together": _together,
         "time": _time,
         "file": file_name,
         "headline": headline,
         "command": _command,
-        "reasons": reasons,
+        "reasons": lambda report: [_together(reason) for reason in reasons(report)],
         "service": service,
         "heat_map": heat_map,
-        "left": budget_left,
+        "left": lambda remaining: _together(budget_left(remaining)),
         "state": lambda status: STATUS_WORDS.get(status, status),
         "kind": lambda kind: kind.removeprefix("expect_").removeprefix("column_values_to_").removeprefix("be_").replace("_", " "),
     }
@@ -106,7 +110,12 @@ def _spark(values: Sequence[float | None], told: str) -> Markup:
     picture = sparkline(values, told, high=1.0)
     lowest = min(known(values), default=None)
     # the picture escapes what it is given
-    return Markup(picture) + Markup('<span class="under">lowest {}</span>').format(percent(lowest)) if picture else Markup("–")  # noqa: S704
+    return Markup(picture) + Markup('<span class="under">lowest {}</span>').format(_together(percent(lowest))) if picture else Markup("–")  # noqa: S704
+
+
+def _together(text: str) -> str:
+    """A text in which no number is parted from its unit, nor the two parts of a length of time, at the end of a line."""
+    return _LENGTHS.sub("\\1\u00a0", _UNITS.sub("\u00a0", text))
 
 
 def _command(text: str) -> Markup:
