@@ -151,7 +151,7 @@ def _show_how(found: dict[str, Any], what: str) -> None:
     from cli.answers import amount, answer_line
 
     for rule, count in found["not_known"].items():
-        answer_line(f"  {rule}: of {amount(count)} {what} nobody knows what their rows were before, as the journal does not go back so far")
+        answer_line(f"  {rule}: unknown for {amount(count)} of the {what}: what was before is older than what the journal keeps")
     for rule, lookup in found["lookups"].items():
         answer_line(f"  {rule}: judged by what the lookup {lookup} holds now")
     for rule, why in found["why_not_judged"].items():

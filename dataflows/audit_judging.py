@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dataflows.audit_steps import IN_A_LOOKUP, audited_steps, left_out
 from dataflows.audit_windows import Window
 from dataflows.judged_by import read
 from dataflows.map_answer import MAP
 from dataflows.records_as_changes import RecordShapes
+from dataflows.trial_rows import narrowed
 from journal.audits import Audited
 from journal.batch import ChangeBatch, Op
 from journal.joining import join
@@ -92,6 +94,7 @@ class DatasetAudit:
         sampled = self._passed(window, verdict, known=self._around.by_gate and not breaker_let_go)
         sampled += self._held_back(window, verdict)
         self._together(window, verdict)
+        self._steps(window, verdict, known=self._around.by_gate and not breaker_let_go)
         batches = [piece.batch for piece in window.fresh]
         ordinals = [int(one) for batch in batches for one in (batch.ordinal.min(), batch.ordinal.max())]
         times = [int(one) for batch in batches for one in (batch.time.min(), batch.time.max())]
@@ -125,13 +128,15 @@ class DatasetAudit:
                 self._take(verdict, finding, partial(self._told_row, batch))
         return sum(len(batch) for batch, _ in chosen)
 
-    def _by_this_contract(self, batch: ChangeBatch) -> npt.NDArray[np.bool_]:
-        """bool[n] of the rows that were judged by the contract as it is now."""
+    def _by_this_contract(self, batch: ChangeBatch, *, last: bool = False) -> npt.NDArray[np.bool_]:
+        """bool[n] of the rows that were judged by the contract as it is now; `last`: and by none other since."""
         lines = read(self._around.notes(batch.source), batch.dataset)
         if not lines:
             return np.zeros(len(batch), np.bool_)
         place = np.searchsorted([line.ordinal for line in lines], batch.ordinal, side="right") - 1
         ours = np.array([line.fingerprint == self.contract.fingerprint for line in lines], np.bool_)
+        if last:
+            ours[:-1] = False
         return np.asarray((place >= 0) & ours[np.maximum(place, 0)], np.bool_)
 
     def _held_back(self, window: Window, verdict: WindowVerdict) -> int:
@@ -177,6 +182,21 @@ class DatasetAudit:
         auditor = self._auditor(batch.schema, self._around.plain(batch.schema))
         for finding in auditor.sets(batch):
             self._take(verdict, finding, partial(self._told_row, batch, placed=False))
+
+    def _steps(self, window: Window, verdict: WindowVerdict, *, known: bool) -> None:
+        """Judges rules over steps on the changes of the window, as far as what they come after is in it, and names what is not judged."""
+
+        def current(batch: ChangeBatch) -> npt.NDArray[np.bool_]:
+            return self._by_this_contract(batch, last=True) if known else np.zeros(len(batch), np.bool_)
+
+        def told(row: int) -> dict[str, Any]:
+            assert found.batch is not None  # noqa: S101  (rows are of it)
+            return self._told_row(found.batch, row, placed=False)
+
+        found = audited_steps(self.contract, window, current, lambda batch: self._around.plain(batch.schema))
+        others = [left_out(rule, IN_A_LOOKUP) for rule in self.contract.rules if rule.lookup is not None]
+        for finding in (*found.findings, *others):
+            self._take(verdict, finding, told)
 
     def _take(self, verdict: WindowVerdict, finding: Finding, told: Callable[[int], dict[str, Any]]) -> None:
         """Adds what was found of a rule."""
@@ -251,7 +271,7 @@ def _merged(lines: Sequence[Audited]) -> list[Audited]:
         if known is None:
             found[line.rule] = line
             continue
-        worst = min(known.verdict, line.verdict, key=("differs", "fails", "none", "agrees", "passes").index)
+        worst = min(known.verdict, line.verdict, key=("differs", "fails", "none", "agrees", "passes", "left-out").index)
         found[line.rule] = replace(known, verdict=worst, rows=known.rows + line.rows, failed=known.failed + line.failed)
     return list(found.values())
 
@@ -279,20 +299,6 @@ def _joined(pieces: Sequence[Piece], contract: Contract) -> ChangeBatch:
     pieces that are not of the newest shape."""
     batches = [replace(piece.batch, source="", table="", payloads=None, traces=None) for piece in pieces]
     if len({batch.schema.encoded for batch in batches}) > 1:
-        batches = [_narrowed(batch, contract) for batch in batches]
+        batches = [narrowed(batch, contract.columns) for batch in batches]
     newest = batches[-1].schema.encoded
     return join([batch for batch in batches if batch.schema.encoded == newest])
-
-
-def _narrowed(batch: ChangeBatch, contract: Contract) -> ChangeBatch:
-    kept = [n for n, name in enumerate(batch.schema.names) if name in contract.columns or name in batch.schema.key]
-    kept.sort(key=lambda n: batch.schema.names[n])
-    # of the columns only what they hold counts here
-    columns = tuple(replace(batch.schema.columns[n], attnum=0, default=None, nullable=True) for n in kept)
-    return replace(
-        batch,
-        schema=replace(batch.schema, columns=columns),
-        columns=tuple(batch.columns[n] for n in kept),
-        presence={place: batch.presence[n] for place, n in enumerate(kept) if n in batch.presence},
-        old={place: batch.old[n] for place, n in enumerate(kept) if n in batch.old},
-    )

@@ -21,6 +21,8 @@ class Window:
     fresh     those that were not looked at before; `older` as many before them as make up the window, which has `size` rows
     records   what the gate held back meanwhile
     place     how far the audit has come with this window
+    copied    the entry in which a copy of the dataset ended last, 0 where none has within it: what a row was before is forgotten there
+    never_held  nothing of the dataset was ever held back, or dropped
     """
 
     dataset: str
@@ -29,6 +31,8 @@ class Window:
     records: Sequence[QuarantineRecord]
     place: AuditPlace
     size: int
+    copied: int = 0
+    never_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Windows:
         newest = self._entries.backwards(self.standing.last + 1, rows)
         first = min((int(piece.batch.ordinal[0]) for piece in newest if not piece.replayed), default=self.place.ordinal + 1)
         records = self._reader.quarantined(Wanted(self._dataset), first - 1, ALL_AT_ONCE)
-        return Window(self._dataset, newest, (), records, self.place, rows) if newest or records else None
+        return self._window(newest, (), records, self.place, rows) if newest or records else None
 
     def _next(self, rows: int) -> Window | None:
         place, last = self.place, self.standing.last
@@ -111,7 +115,16 @@ class Windows:
             passed=place.passed + seen,
             at=self._now,
         )
-        return Window(self._dataset, fresh, older, records, moved, rows)
+        return self._window(fresh, older, records, moved, rows)
+
+    def _window(
+        self, fresh: Sequence[Piece], older: Sequence[Piece], records: Sequence[QuarantineRecord], place: AuditPlace, rows: int
+    ) -> Window:
+        pieces = [*older, *fresh]
+        marks = self._entries.marks(pieces[0].seq, pieces[-1].seq) if pieces else []
+        copied = max((one.seq for one in marks if one.marker.phase == "end"), default=0)
+        tally = self.standing.tally
+        return Window(self._dataset, fresh, older, records, place, rows, copied, never_held=not tally.quarantined and not tally.dropped)
 
 
 def latency(window: Window, committed_at: Callable[[int], float | None]) -> float | None:

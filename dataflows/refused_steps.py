@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from dataflows.fixing import Fixing
 from dataflows.records_as_changes import changes_of
 from dataflows.stages import Stages
-from dataflows.steps import Answer, Desk, Doing, by_whom, not_now
-from journal import audit_trail, four_eyes, store
+from dataflows.steps import Answer, Desk, Doing, by_whom, no_approval, not_now, why_given_up
+from journal import audit_trail, store
 from journal.audit_trail import Step
 from journal.handling import MENDABLE
 from journal.inbox import Request
 from journal.quarantine import QuarantineRecord, Reason
 from journal.returns import Changes, Returns
 from journal.schema import TableSchema
+from journal.sealing import SealedValues
 from pipeline.errors import ConfigError, SluiceError, TerminalError
 from quality.judgement import undecodable
 
@@ -135,33 +136,22 @@ class RefusedSteps:
     def _approve(self, request: Request) -> Doing:
         by = by_whom(request)
 
-        def refusal(one: QuarantineRecord) -> str | None:
-            if one.status == "approved":
-                return f"it is approved already, by {one.approved_by}"
-            if one.status not in MENDABLE:
-                return not_now(one.status)
-            contract = self._desk.contracts.get(one.dataset)
-            return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
-
         def do(records: Sequence[QuarantineRecord]) -> None:
             self._tell(request, "approve", by, records)
             self._desk.journal.commit_beside()
             self._returns.approve([one.id for one in records], by)
 
-        return (yield from self._each(request, refusal, do))
+        return (yield from self._each(request, lambda one: no_approval(self._desk, one, by), do))
 
     def _discard(self, request: Request) -> Doing:
-        by, why = by_whom(request), str(request.content.get("why") or "").strip()
-        if not why:
-            raise ConfigError("it is not said why they are given up", hint="--why TEXT")
-        now = time.time()
+        by, why, now = by_whom(request), why_given_up(request), time.time()
 
         def do(records: Sequence[QuarantineRecord]) -> None:
             self._tell(request, "discard", by, records, why=audit_trail.digest(why), ended=now)
             self._desk.journal.commit_beside()
             self._returns.discard([one.id for one in records], why, now)
 
-        return (yield from self._each(request, lambda one: None if one.status in MENDABLE else not_now(one.status), do))
+        return (yield from self._each(request, lambda one: not_now(one.status), do))
 
     def _replay(self, request: Request) -> Doing:
         """What its contract lets pass is put into the journal once more, for the sink alone."""
@@ -174,7 +164,9 @@ class RefusedSteps:
         def refusal(one: QuarantineRecord) -> str | None:
             if one.status == "replaying" and one.id not in unsent:
                 return "it is being replayed already"
-            return None if one.status in ("approved", "replaying") else f"it is {one.status}, and not approved"
+            if one.status not in ("approved", "replaying"):
+                return f"it is {one.status}, and not approved"
+            return one.raw.unreadable if isinstance(one.raw, SealedValues) else None
 
         def do(records: Sequence[QuarantineRecord]) -> None:
             for some in _grouped(records, lambda one: (one.source, one.table, one.sink)).values():

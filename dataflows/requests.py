@@ -103,12 +103,9 @@ class Requests:
         """Notes now and then how far the audit trail is, as records come that nobody asks for: what is cut off of it is missed."""
         self._keep_head_at = time.monotonic() + _KEEP_HEAD_EVERY
         with self._desk.journal.view() as db:
-            n, of = audit_trail.head(db)
-            if n == self._head or db.in_transaction:
-                return
-        with suppress(SluiceError):
-            self._inbox.keep_head(self._desk.journal.id, n, of)
-            self._head = n
+            if not db.in_transaction and audit_trail.head(db)[0] != self._head:
+                with suppress(SluiceError):
+                    self._head, _ = self._inbox.keep_head(self._desk.journal.id, db)
 
     def _begin(self, request: Request) -> None:
         step = _STEPS.get(request.action)
@@ -209,8 +206,8 @@ def answer_request(journal: JournalWriter, inbox: Inbox, request: Request, answe
     """Answers a request, and notes how far the audit trail is."""
     with journal.view() as db:
         n, of = audit_trail.head(db)
-    with suppress(SluiceError):  # for who checks the trail; the answer has it too
-        inbox.keep_head(journal.id, n, of)
+        with suppress(SluiceError):  # for who checks the trail; the answer has it too
+            inbox.keep_head(journal.id, db)
     inbox.answer(request, {**answer, "head": {"n": n, "hash": of}})
 
 

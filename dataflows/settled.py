@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -19,23 +20,26 @@ from sinks.bookkeeping import POSITION
 
 
 class SettledRows:
-    """Rows of one dataset in one sink, by the positions that they carry there."""
+    """Rows of one dataset in one sink, by the positions that they carry there, which are looked up once."""
 
-    def __init__(self, reader: JournalReader, state: State, sink: Sink, target: Target, comparison: Comparison) -> None:
+    def __init__(
+        self, reader: JournalReader, state: State, sink: Sink, target: Target, comparison: Comparison, keys: pa.Table | None
+    ) -> None:
+        """Those under some keys, or all."""
         self._reader = reader
         self._state = state
         self._sink = sink
         self._target = target
         self._comparison = comparison
+        self._keys = keys
 
-    def mended(self, keys: pa.Table | None) -> set[str]:
-        """Keys under which the sink holds a row as its owner has mended it, and nothing newer; among those given, or all."""
-        found = self._positions(keys)
-        ordinals = sorted({position for positions in found.values() for position in positions})
+    def mended(self) -> set[str]:
+        """Keys under which the sink holds a row as its owner has mended it, and nothing newer."""
+        ordinals = sorted({position for positions in self._positions.values() for position in positions})
         mended = self._reader.mended(ordinals) | self._state.mended(self._sink.name, ordinals)
-        return {key for key, positions in found.items() if mended.issuperset(positions)}
+        return {key for key, positions in self._positions.items() if mended.issuperset(positions)}
 
-    def given_up(self, keys: pa.Table | None, key: Sequence[str]) -> set[str]:
+    def given_up(self, key: Sequence[str]) -> set[str]:
         """Keys of which a change was discarded that the sink holds nothing newer than."""
         records = [*self._reader.discarded(self._target.dataset), *self._state.discarded(self._sink.name, self._target.dataset)]
         if not records or not key:
@@ -43,17 +47,17 @@ class SettledRows:
         last: dict[str, int] = {}
         for text, (_, ordinal) in zip(self._comparison.keys(key_rows(key, [one for one, _ in records])), records, strict=True):
             last[text] = max(ordinal, last.get(text, 0))
-        found = self._positions(keys)
-        return {text for text, ordinal in last.items() if max(found.get(text, ()), default=0) < ordinal}
+        return {text for text, ordinal in last.items() if max(self._positions.get(text, ()), default=0) < ordinal}
 
-    def _positions(self, keys: pa.Table | None) -> dict[str, list[int]]:
+    @cached_property
+    def _positions(self) -> dict[str, list[int]]:
         """Key -> the positions of the sink's rows; of a sink that does not keep them nothing."""
         told = replace(
             self._target, schema=replace(self._target.schema, columns=(*self._target.schema.columns, Column(POSITION, "bigint")))
         )
         found: dict[str, list[int]] = {}
         try:
-            for rows in self._sink.read(told, keys):
+            for rows in self._sink.read(told, self._keys):
                 texts = self._comparison.keys(rows.drop_columns([POSITION]))
                 for text, position in zip(texts, rows[POSITION].to_pylist(), strict=True):
                     found.setdefault(text, []).append(int(position or 0))

@@ -22,7 +22,7 @@ from journal.audit_trail import Step
 from journal.handling import MENDABLE, Standing
 from journal.inbox import Request
 from journal.local import JournalWriter
-from journal.quarantine import UNRESOLVED
+from journal.quarantine import UNRESOLVED, QuarantineRecord
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -145,7 +145,15 @@ def tell(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standi
             audit_trail.add(db, Step(request.action, by, dataset, ordinals, told, content.get("system_user"), digests))
 
 
-def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[Standing]], None], by: str, **detail: object) -> Doing:
+def _each(
+    desk: Desk,
+    request: Request,
+    refusal: Refusal,
+    do: Callable[[Sequence[Standing]], None],
+    by: str,
+    look: Callable[[Sequence[Standing]], None] = lambda some: None,
+    **detail: object,
+) -> Doing:
     """Does the same with every record of a request that may be, and says of the others why not."""
     after, done, known = begun(desk, request)
     upto = upto_of(desk, known)
@@ -154,6 +162,7 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
     for some in selected(desk, request, UNRESOLVED, upto, after, pace):
         began = time.monotonic()
         good: list[Standing] = []
+        look(some)
         for one in some:
             why = refusal(one)
             if why is None:
@@ -171,22 +180,26 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
     return count.answer()
 
 
+def no_approval(desk: Desk, one: Standing | QuarantineRecord, by: str, *, unchanged: bool = False) -> str | None:
+    """Why somebody may not approve a record; None where they may. `unchanged`: the rules that it broke are as they were."""
+    if one.status == "approved":
+        return f"it is approved already, by {one.approved_by}"
+    if (why := not_now(one.status)) is not None:
+        return why
+    if unchanged:
+        return "nothing about it has changed: fix it, or change its contract"
+    contract = desk.contracts.get(one.dataset)
+    return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
+
+
 def approve(desk: Desk, request: Request) -> Doing:
     """Records may be replayed, says somebody who is not the one that set their columns."""
     by = by_whom(request)
     rules = {name: frozenset(rule.id for rule in contract.rules) for name, contract in desk.contracts.items()}
 
     def refusal(one: Standing) -> str | None:
-        if one.status == "approved":
-            return f"it is approved already, by {one.approved_by}"
-        if one.status == "replaying":
-            return "it is being replayed"
-        if one.status not in UNRESOLVED:
-            return f"it is {one.status}"
-        if one.status in ("open", "failed-again") and one.rules & rules.get(one.dataset, frozenset()):
-            return "nothing about it has changed: fix it, or change its contract"
-        contract = desk.contracts.get(one.dataset)
-        return four_eyes.refusal(one.patched_by, by, "four-eyes" if contract is None else contract.approval)
+        unchanged = one.status in ("open", "failed-again") and bool(one.rules & rules.get(one.dataset, frozenset()))
+        return no_approval(desk, one, by, unchanged=unchanged)
 
     def do(good: Sequence[Standing]) -> None:
         with desk.journal.changing() as db:
@@ -197,13 +210,8 @@ def approve(desk: Desk, request: Request) -> Doing:
 
 def discard(desk: Desk, request: Request) -> Doing:
     """Records are given up, for a reason."""
-    by, why = by_whom(request), str(request.content.get("why") or "").strip()
-    if not why:
-        raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+    by, why = by_whom(request), why_given_up(request)
     turns, now = Turns(desk.journal, desk.contracts), time.time()
-
-    def refusal(one: Standing) -> str | None:
-        return None if one.status in MENDABLE else not_now(one.status)
 
     def do(good: Sequence[Standing]) -> None:
         ordinals = [one.ordinal for one in good]
@@ -213,11 +221,21 @@ def discard(desk: Desk, request: Request) -> Doing:
             handling.settle(db, ordinals, "discarded", why, now)
             turns.let_go(records)
 
-    return (yield from _each(desk, request, refusal, do, by, why=audit_trail.digest(why), ended=now))
+    return (yield from _each(desk, request, lambda one: not_now(one.status), do, by, why=audit_trail.digest(why), ended=now))
 
 
-def not_now(status: str) -> str:
-    """Why nothing can be done with a record in this state."""
+def why_given_up(request: Request) -> str:
+    """The reason that a request to discard names. Raises ConfigError where it names none."""
+    why = str(request.content.get("why") or "").strip()
+    if not why:
+        raise ConfigError("it is not said why they are given up", hint="--why TEXT")
+    return why
+
+
+def not_now(status: str) -> str | None:
+    """Why a record in this state cannot be mended, nor given up; None where it can."""
+    if status in MENDABLE:
+        return None
     return "it is being replayed" if status == "replaying" else f"it is {status}"
 
 
@@ -225,6 +243,7 @@ def replay(desk: Desk, request: Request) -> Doing:
     """Approved records go on. Those that have to wait are `replaying` from here on: what becomes of them comes later."""
     by = str(request.content.get("by") or "").strip() or str(request.content.get("system_user") or audit_trail.SELF)
     homes: dict[tuple[str, str, str], str | None] = {}
+    sealed: dict[int, str] = {}
 
     def refusal(one: Standing) -> str | None:
         if one.status == "replaying":
@@ -234,7 +253,13 @@ def replay(desk: Desk, request: Request) -> Doing:
         place = (one.source, one.table, one.dataset)
         if place not in homes:
             homes[place] = desk.home(*place)
-        return homes[place]
+        return homes[place] or sealed.get(one.ordinal)
+
+    def look(some: Sequence[Standing]) -> None:
+        """Which of the records that are worked on next nobody can read."""
+        sealed.clear()
+        with desk.journal.view() as db:
+            sealed.update(handling.unreadable(db, [one.ordinal for one in some], desk.journal.seal))
 
     def number() -> int | None:
         """That of the first line of the trail which tells of the request."""
@@ -247,5 +272,5 @@ def replay(desk: Desk, request: Request) -> Doing:
             with desk.journal.changing() as db:
                 handling.send(db, waiting, found)
 
-    answer = yield from _each(desk, request, refusal, do, by)
+    answer = yield from _each(desk, request, refusal, do, by, look)
     return {**answer, "number": number()}

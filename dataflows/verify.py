@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -166,6 +166,15 @@ def differs(answer: dict[str, Any]) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """Differences: those that nothing accounts for, and the keys of the others; and keys under which owners have mended a row."""
+
+    counted: Sequence[Difference] = ()
+    excused: Set[str] = frozenset()
+    mended: Set[str] = frozenset()
+
+
 class _Look:
     """One dataset in one sink, looked at until what differs stands still."""
 
@@ -209,13 +218,15 @@ class _Look:
             comparison = Comparison([name for name in key if name in names], names, Path(folder))
             self._look(comparison, None)
             pending = comparison.differences()
+            account = self._account(comparison, pending)
             moving: set[str] = set()
             for _ in range(_ROUNDS):
-                if not self._running or not self._counted(comparison, pending):
+                if not self._running or not account.counted:
                     break
                 pending, moving = self._again(comparison, pending)
+                account = self._account(comparison, pending)
             self._found.sink_rows = comparison.count("sink")
-            self._report(comparison, [one for one in pending if one.key not in moving])
+            self._report(account, moving)
             comparison.close()
         return self._found
 
@@ -309,18 +320,17 @@ class _Look:
         values = [json.loads(text) for text in texts]
         return pa.table({name: pa.array([value[i] for value in values], pa.string()) for i, name in enumerate(self._schema.key)})
 
-    def _counted(self, comparison: Comparison, differences: Sequence[Difference]) -> list[Difference]:
-        """Those differences that nothing accounts for."""
+    def _account(self, comparison: Comparison, differences: Sequence[Difference]) -> _Account:
         if not differences:
-            return []
-        excused = self._held_back | self._quarantined_keys(comparison)
+            return _Account()
+        settled = SettledRows(self._reader, self._state, self._sink, self._target, comparison, self._asked(differences))
+        mended, held = settled.mended(), self._held_back | self._quarantined_keys(comparison)
         kept = self._route.on_delete == "ignore" or self._route.on_truncate == "ignore"
-        rest = [one for one in differences if one.key not in excused and not (one.kind == "extra" and kept)]
+        rest = [one for one in differences if one.key not in held | mended and not (one.kind == "extra" and kept)]
         if rest:
-            settled, keys = SettledRows(self._reader, self._state, self._sink, self._target, comparison), self._asked(rest)
-            accounted = settled.mended(keys) | settled.given_up(keys, self._schema.key)
-            rest = [one for one in rest if one.key not in accounted]
-        return rest
+            given_up = settled.given_up(self._schema.key)
+            rest = [one for one in rest if one.key not in given_up]
+        return _Account(rest, {one.key for one in differences} - {one.key for one in rest}, mended)
 
     def _asked(self, differences: Sequence[Difference]) -> pa.Table | None:
         """The keys of differences, for the sink; None where it has other ones."""
@@ -336,12 +346,11 @@ class _Look:
         ]
         return {key for rows in (key_rows(self._schema.key, records), *waiting) for key in comparison.keys(rows)}
 
-    def _report(self, comparison: Comparison, differences: Sequence[Difference]) -> None:
-        counted = self._counted(comparison, differences)
-        excused = {one.key for one in differences} - {one.key for one in counted}
-        if excused:
-            settled = SettledRows(self._reader, self._state, self._sink, self._target, comparison)
-            self._found.patched = len(excused & settled.mended(self._asked(differences)))
+    def _report(self, account: _Account, moving: Set[str]) -> None:
+        """What is `moving` is not told."""
+        counted = [one for one in account.counted if one.key not in moving]
+        excused = account.excused - moving
+        self._found.patched = len(excused & account.mended)
         self._found.quarantined = len(excused) - self._found.patched
         for one in counted:
             setattr(self._found, one.kind, getattr(self._found, one.kind) + one.times)

@@ -138,6 +138,11 @@ def head(db: sqlite3.Connection) -> tuple[int, str]:
     return (0, BEGINNING) if found is None else (found[0], found[1])
 
 
+def has(db: sqlite3.Connection, n: int, of: str) -> bool:
+    """Whether a line has a hash; there is a line 0 before the first, which has BEGINNING."""
+    return n == 0 or db.execute("select 1 from audit where n = ? and hash = ?", (n, of)).fetchone() is not None
+
+
 def add(db: sqlite3.Connection, step: Step, at: float | None = None) -> int:
     """Adds lines, inside the open transaction: of many records several. Returns the number of the first."""
     number, previous = head(db)

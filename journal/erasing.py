@@ -12,6 +12,7 @@ from typing import NamedTuple
 from journal import state_file
 from journal.evidence import SALT
 from journal.quarantine import UNRESOLVED
+from journal.returns import Returns
 from journal.trouble import transaction
 
 ERASED = "erased"
@@ -102,4 +103,6 @@ def erase_refused(folder: Path, ids: Sequence[str], why: str, at: float) -> None
             ended = "status = 'discarded', resolution = :why, resolved_at = :at"
             db.execute(f"update refused set {ended} where {chosen} and status in {UNRESOLVED}", given)
             db.execute(f"update refused set {ERASE}, {SALT} = null where {chosen}", given)
+        with closing(Returns(folder)) as returns:
+            returns.prune_all()  # the keys of what is gone
         empty_log(db)

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from journal import state_file
+import structlog
+
+from journal import audit_trail, state_file
 from journal.erasing import empty_log
 from journal.trouble import may_write, transaction
 from pipeline.errors import TerminalError
+
+log = structlog.get_logger("sluice.journal")
 
 _KEPT = 1000  # answers, beyond which the oldest are forgotten
 _LONG = 86_400.0  # seconds after which an answer may be forgotten
@@ -92,11 +96,21 @@ class Inbox:
             found = self._db.execute("select content from owner_answer where id = ?", (request.id,)).fetchone()
         return None if found is None else json.loads(found[0])
 
-    def keep_head(self, journal: str, n: int, of: str) -> None:
-        """Notes how far an audit trail is."""
-        with self._writing() as db:
-            newer = "on conflict do update set n = excluded.n, hash = excluded.hash where n < excluded.n"
-            db.execute(f"insert into trail_head values (?, ?, ?) {newer}", (journal, n, of))
+    def keep_head(self, journal: str, trail: sqlite3.Connection) -> tuple[int, str]:
+        """Notes how far the audit trail of a journal (its id and its database, as it is committed) is, and returns that.
+
+        Where the trail is not the one that was noted, what was noted stays: it shows that somebody has cut it, or written it anew.
+        """
+        n, of = audit_trail.head(trail)
+        with state_file.reported(self._path):
+            kept = self._db.execute("select n, hash from trail_head where journal = ?", (journal,)).fetchone()
+        if kept is not None and not audit_trail.has(trail, *kept):
+            log.error("the audit trail was cut or written anew", lines=n, had=kept[0], hint="`sluice audit verify` says more")
+        elif kept is None or kept[0] < n:
+            with self._writing() as db:
+                newer = "on conflict do update set n = excluded.n, hash = excluded.hash where n < excluded.n"
+                db.execute(f"insert into trail_head values (?, ?, ?) {newer}", (journal, n, of))
+        return n, of
 
     def close(self) -> None:
         with closing(self._db):

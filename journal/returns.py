@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from journal.four_eyes import fixers
 from journal.key_hash import HashedKeys, key_hashes
 from journal.quarantine import COLUMNS, UNRESOLVED, QuarantineRecord, Reason, encoded, from_row, key_text, reasons_text
 from journal.refused_standing import CONTENT, digest
-from journal.sealing import Seal
+from journal.sealing import Seal, SealedError
 from journal.sitting import hashes_of, key_texts, keys_of, touched_keys
 from journal.trouble import transaction
 
@@ -57,6 +57,7 @@ class Returns:
         with state_file.reported(self._path):
             self._db = state_file.connect(self._path)
             self._db.isolation_level = None
+            self._db.execute("pragma secure_delete = on")  # keys may be a person's, and are forgotten
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -185,6 +186,8 @@ class Returns:
                 query = "update refused set status = ?, reasons = coalesce(?, reasons), resolution = ?, resolved_at = ? where id = ?"
                 db.execute(query, (*told, name))
             db.execute(f"delete from returning_row where {_AMONG}", (json.dumps([name for name, *_ in found]),))
+            left = f"exists (select 1 from refused where sink = :sink and status in {UNRESOLVED})"
+            db.execute(f"delete from written_key where sink = :sink and not {left}", {"sink": sink})
 
     def waiting(self, sink: str) -> list[QuarantineRecord]:
         """The unresolved records of a sink, those that its target does not count yet among them."""
@@ -192,6 +195,24 @@ class Returns:
         with state_file.reported(self._path):
             rows = self._db.execute(query, (sink,)).fetchall()
         return [from_row(row, self._seal, sink) for row in rows]
+
+    def prune(self, sink: str) -> list[QuarantineRecord]:
+        """Forgets the newest changes of keys of which nothing waits any more; returns what waits. What is sealed with a key that is not
+        known here may be of any key: then nothing is forgotten."""
+        with self._writing() as db:  # what waits, and what is noted of it, as of one moment: other workers of the sink refuse rows, too
+            records = self.waiting(sink)
+            with suppress(SealedError):
+                there = [(one.dataset, key_text(key)) for one in records for key in keys_of(one)]
+                waits = "(dataset, key) in (select value ->> 0, value ->> 1 from json_each(?))"
+                db.execute(f"delete from written_key where sink = ? and not {waits}", (sink, json.dumps(there)))
+        return records
+
+    def prune_all(self) -> None:
+        """The same for every sink."""
+        with state_file.reported(self._path):
+            sinks = [sink for (sink,) in self._db.execute("select distinct sink from written_key").fetchall()]
+        for sink in sinks:
+            self.prune(sink)
 
     def raise_keys(self, sink: str, dataset: str, newest: Iterable[tuple[str, int]]) -> None:
         """Notes that changes (ordinals) of keys have been written. Durable before the target commits; harmless when told again."""
@@ -225,7 +246,7 @@ class RefusedKeys:
     def load(self) -> None:
         """As the state has them, when the sink is opened."""
         self._known, self._hashes = {}, {}
-        self.add(self._returns.waiting(self._sink))
+        self.add(self._returns.prune(self._sink))
 
     def add(self, records: Sequence[QuarantineRecord]) -> None:
         """More are refused."""

@@ -30,10 +30,10 @@ from quality.rules import Action, RowJudge, Rule, Scope, SetJudge
 from quality.step import StepJudge
 
 Mask = npt.NDArray[np.bool_]
-Verdict = Literal["passes", "fails", "agrees", "differs", "none"]
+Verdict = Literal["passes", "fails", "agrees", "differs", "none", "left-out"]
 
 _ABOUT_COLUMNS = ("expect_table_column", "expect_column_to_exist")
-_HOLDS_BACK = (Action.QUARANTINE, Action.DROP, Action.FAIL)
+HOLDS_BACK = (Action.QUARANTINE, Action.DROP, Action.FAIL)
 _INSERTS = (Op.INSERT, Op.READ)
 _ROWS_TOLD = 20
 _LONGEST = 200  # characters of what was observed, in a message
@@ -224,10 +224,10 @@ class Auditor:
                 if compared.outcome == "differs" and compared.rows is not None:
                     contested = compared.rows
                 theirs = ours.failed ^ contested
-        meant = _meant(rule, rows)[index]
+        meant = meant_for(rule, rows)[index]
         by_gate = None if gate is None else gate[index]
         let = np.zeros(len(index), np.bool_)
-        if by_gate is not None and told is not None and rule.action in _HOLDS_BACK:
+        if by_gate is not None and told is not None and rule.action in HOLDS_BACK:
             let = told[index] & ~contested & (by_gate != (ours.failed & meant))
 
         def shown(which: Mask) -> list[Contested]:
@@ -276,8 +276,8 @@ def undecodable(rows: ChangeBatch) -> dict[str, Mask]:
     return found
 
 
-def _meant(rule: Rule, rows: ChangeBatch) -> Mask:
-    """bool[n] of the rows whose operation the rule is meant for."""
+def meant_for(rule: Rule, rows: ChangeBatch) -> Mask:
+    """bool[n] of the rows whose operation the rule is meant for; they were written."""
     if len(rule.on) > 1:
         return np.ones(len(rows), np.bool_)
     return np.isin(rows.op, _INSERTS) if "insert" in rule.on else np.asarray(rows.op == Op.UPDATE)

@@ -106,17 +106,17 @@ def _before(step: Step, base: Longs, old: Longs, parent: Longs, fresh: Mask, hel
     known = np.where(fresh, -1, base)
     if (parent >= 0).any():
         lacking = held | (step.held < 0)
-        source = _holder(parent, lacking)[parent]  # nonsense where there is no parent
+        source = holder(parent, lacking)[parent]  # nonsense where there is no parent
         known = np.where((parent >= 0) & ~lacking[source], step.held[source], known[roots(parent)])
     return np.where(known < 0, old, known)
 
 
 def roots(parent: Longs) -> Longs:
     """int64[n]: the first change of the batch that each change continues, or itself."""
-    return _holder(parent, np.ones(len(parent), np.bool_))
+    return holder(parent, np.ones(len(parent), np.bool_))
 
 
-def _holder(parent: Longs, lacking: Mask) -> Longs:
+def holder(parent: Longs, lacking: Mask) -> Longs:
     """int64[n]: for each change itself, or the nearest before it that is not `lacking`; where all are, the first of them."""
     at = np.where(lacking & (parent >= 0), parent, np.arange(len(parent)))
     while True:

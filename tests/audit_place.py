@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from dataflows.auditing import Audit, Auditing
 from dataflows.build import contracts
+from dataflows.earlier_values import EarlierValues
 from dataflows.ingest import IngestState, JournalStep
 from dataflows.judged_by import JudgedBy
 from dataflows.judging import Judge
 from dataflows.observe import IngestMetrics
 from dataflows.records import judged_records
 from journal.audits import Audited, Audits, Incident
-from journal.batch import ChangeBatch, Op, Segment, batch_from_columns
+from journal.batch import ChangeBatch, CopyMarker, Op, Segment, batch_from_columns
 from journal.bell import Ringer
 from journal.local import JournalReader, JournalWriter
 from journal.schema import Column, TableSchema
@@ -36,7 +37,7 @@ PIPELINE = """\
 pipeline: shop
 state: state
 sources:
-  db: {type: postgres, dsn: "postgresql://localhost:1/x", tables: [public.orders]}
+  db: {type: postgres, dsn: "postgresql://localhost:1/x", tables: [public.orders, public.people]}
 datasets:
   orders: {from: db.public.orders, contract: orders.yaml}
 sinks:
@@ -56,10 +57,15 @@ class _Durable:
 class AuditPlace:
     """Ingest of one dataset, `orders`, its journal and its audit. `types`: column -> Postgres type; the first column is the key."""
 
-    def __init__(self, folder: Path, body: str, types: dict[str, str], reference: Reference | None = None, tail: str = "") -> None:
-        """`body` is the contract's schema object, `tail` what stands behind it."""
+    def __init__(
+        self, folder: Path, body: str, types: dict[str, str], reference: Reference | None = None, tail: str = "", lookups: str = ""
+    ) -> None:
+        """`body` is the contract's schema object, `tail` what stands behind it, `lookups` those of the pipeline.
+
+        The gate does not remember what a row was before, unless the place is begun again so.
+        """
         self.file = folder / "pipeline.yaml"
-        self.file.write_text(PIPELINE)
+        self.file.write_text(PIPELINE + lookups)
         self.contract_file = folder / "orders.yaml"
         self.contract_file.write_text(contract_of(body) + tail)
         self.schema = TableSchema(
@@ -73,14 +79,18 @@ class AuditPlace:
         self.commits = 0
         self.start()
 
-    def start(self) -> None:
+    def start(self, *, remembers: bool = False) -> None:
         """As ingest starts."""
         self.journal = JournalWriter.open(self.pipeline.state, "shop", JournalConfig(10**9))
         rules = contracts(self.pipeline)
         notes = {"db": dict(self.journal.resume("db").notes)}
         record = partial(judged_records, self.journal.id, lambda batch, row: "0/1", "owner@example.com")
         judged_by = JudgedBy(self.journal.next_ordinal, rules, notes.__getitem__)
-        self.judge = Judge(self.journal.next_ordinal, lambda schema: Gate(rules["orders"], schema), record, judged_by=judged_by)
+        self.earlier = EarlierValues(rules) if remembers else None
+        if self.earlier is not None:
+            self.earlier.load(self.journal.lookups)
+        gate = lambda schema: Gate(rules["orders"], schema, self.earlier)  # noqa: E731
+        self.judge = Judge(self.journal.next_ordinal, gate, record, judged_by=judged_by, earlier=self.earlier)
         self.ringer = Ringer(self.pipeline.state, [])
         self.step = JournalStep(
             self.journal,
@@ -92,15 +102,16 @@ class AuditPlace:
             lambda sink, copy: None,
             lambda sink, copy, when: None,
             lambda source, table: table,
+            earlier=self.earlier,
         )
 
-    def again(self, body: str | None = None) -> None:
+    def again(self, body: str | None = None, *, remembers: bool = False) -> None:
         """Ingest ends, and starts again with this contract."""
         if body is not None:
             self.contract_file.write_text(contract_of(body))
         self.ringer.close()
         self.journal.close()
-        self.start()
+        self.start(remembers=remembers)
 
     def close(self) -> None:
         self.ringer.close()
@@ -115,7 +126,7 @@ class AuditPlace:
         op = np.array([ops] * len(rows) if isinstance(ops, Op) else ops, np.uint8)
         return replace(made, op=op, time=np.full(len(rows), moment, np.int64))
 
-    def send(self, *batches: ChangeBatch) -> None:
+    def send(self, *batches: ChangeBatch | CopyMarker) -> None:
         """One transaction of the source."""
         self.commits += 1
         self.step.write_batch([self.judge.segment(Segment("db", batches, str(self.commits)))])

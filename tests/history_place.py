@@ -45,6 +45,11 @@ PROPERTIES = """\
 STEPS = "{type: transition, column: status, allowed: [{from: a, to: b}, {from: b, to: [c, Z]}, {from: Z, to: a}]}"
 RULES = {"steps": STEPS, "stays": "{type: immutable, column: owner}", "rises": "{type: monotonic, column: n}"}
 
+RuleSet = tuple[tuple[str, str, list[str]], ...]
+_ON = st.sampled_from([["insert", "update"], ["update"], ["insert"]])
+_ACTIONS = st.sampled_from(["quarantine", "quarantine", "warn", "drop"])
+RULE_SETS: st.SearchStrategy[RuleSet] = st.tuples(*(st.tuples(st.just(name), _ACTIONS, _ON) for name in RULES))
+
 
 def contract(pattern: str, rules: Iterable[tuple[str, str, Sequence[str]]] = (), order: str = "newest") -> str:
     """What a contract says of the table: what a status may look like, and rules (id, action, on) of RULES."""
@@ -110,7 +115,7 @@ class Table:
         if not n:
             return []
         names = self.schema.names
-        left_out = np.array([left and (old is None or not self.full) for _, _, old, left in changes], np.bool_)
+        left_out = np.array([left for *_, left in changes], np.bool_)
         ends = np.array([op is Op.DELETE and not self.full for op, *_ in changes], np.bool_)
         columns = [
             pa.array([None if name == "status" and left_out[i] else row[name] for i, (_, row, _, _) in enumerate(changes)], pa.string())

@@ -170,9 +170,9 @@ class Place:
         step = {"fix": fix, "approve": steps.approve, "discard": steps.discard, "replay": steps.replay}[asked.action]
         return step(self._desk, asked)
 
-    def requests(self, inbox: Inbox) -> Requests:
-        """What takes the requests of an inbox, of which the caller closes the requests."""
-        return Requests(self._desk, inbox, self.refused)
+    def requests(self) -> Requests:
+        """What takes requests, for the caller to close."""
+        return Requests(self._desk, Inbox(self.folder), self.refused)
 
     def kept_head(self) -> tuple[int, str] | None:
         """How far the state knows the audit trail."""

@@ -18,7 +18,6 @@ from dataflows import erasing
 from journal import audit_trail, evidence, store
 from journal.audit_check import Checked, Finding, Head, check
 from journal.audit_trail import Step
-from journal.inbox import Inbox
 from journal.opening import open_writer
 from journal.quarantine import COLUMNS as COLUMNS_OF_RECORDS
 from pipeline.errors import ConfigError
@@ -234,9 +233,9 @@ def test_a_head_is_read_with_and_without_its_number() -> None:
     assert Head.read("a" * 64) == Head(None, "a" * 64)
 
 
-def test_ingest_keeps_how_far_the_trail_is_though_nobody_asks_for_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(Place(tmp_path, "newest")) as place, closing(Inbox(tmp_path)) as inbox:
-        requests = place.requests(inbox)
+def test_ingest_keeps_how_far_the_trail_is_though_nobody_asks_for_anything(tmp_path: Path) -> None:
+    with closing(Place(tmp_path, "newest")) as place:
+        requests = place.requests()
         place.take([put("a", -1)])
         requests.work(0.0)
         assert place.kept_head() == (1, _checked(tmp_path).hash)
@@ -244,6 +243,22 @@ def test_ingest_keeps_how_far_the_trail_is_though_nobody_asks_for_anything(tmp_p
         requests.work(0.0)
         requests.close()
         assert place.kept_head() == (2, _checked(tmp_path).hash)
+
+
+def test_a_trail_that_was_cut_is_found_though_ingest_has_gone_on_since(tmp_path: Path) -> None:
+    with closing(Place(tmp_path, "newest")) as place:
+        for key in "abc":
+            place.take([put(key, -1)])
+        place.requests().close()
+    with _file(tmp_path) as db:
+        for statement in ("drop trigger audit_is_never_cut", "delete from audit where n > 1", "delete from quarantine where ordinal > 1"):
+            db.execute(statement)
+    with closing(Place(tmp_path, "newest")) as place:
+        for key in "defg":
+            place.take([put(key, -1)])
+            place.requests().close()
+        found = _checked(tmp_path, place.kept_head())
+    assert [one.what for one in found.findings] == ["the trail was cut or written anew: line 3 is another one than it was"]
 
 
 def _before_digests(folder: Path) -> None:

@@ -139,7 +139,7 @@ def test_what_a_row_was_before_the_journal_goes_back_to_is_told_as_not_known(tmp
             else:
                 assert (found["not_known"], _broken(found)) == ({"steps": 1, "stays": 1, "rises": 1}, {"stays": [6], "rises": [5]})
                 told = sluice("check", shop.folder / "pipeline.yaml", "--against", "journal").out
-                assert "steps: of 1 changes nobody knows what their rows were before" in told
+                assert "steps: unknown for 1 of the changes" in told
 
 
 def test_with_a_strict_order_what_would_wait_for_a_record_is_held_back_too(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_of_records_from_before_the_journal_goes_back_to_nobody_knows_what_was_b
     shop.next(_STEPS, pattern=_AFTER)
     found = shop.backtest()
     assert (found["would_pass"], found["not_known"]) == (3, {"steps": 2})
-    assert "of 2 records nobody knows" in sluice("quarantine", "backtest", shop.folder / "pipeline.yaml").out
+    assert "steps: unknown for 2 of the records" in sluice("quarantine", "backtest", shop.folder / "pipeline.yaml").out
 
 
 def test_rules_over_the_set_are_left_to_the_auditor_and_said_so(shop: _Shop) -> None:

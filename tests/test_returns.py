@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from journal.batch import Op
+from journal.erasing import erase_refused
 from journal.quarantine import Reason, Wanted
 from journal.returns import Outcome, RefusedKeys, Returns
 from journal.state import State
@@ -90,6 +92,45 @@ def test_with_several_workers_the_one_that_is_behind_counts(place: Place) -> Non
     place.state.sink_progress("eu/1", state="running", error=None, journal=JOURNAL, seq=6, cursor="{}")
     place.committed(9)
     assert place.statuses[0] == "replaying"
+
+
+def _noted(place: Place) -> set[str]:
+    return {key for key in ('{"id": "1"}', '{"id": "2"}', '{"id": "3"}') if place.returns.newest("eu", "orders", key)}
+
+
+def test_what_a_sink_has_written_is_forgotten_once_nothing_of_its_key_waits(place: Place) -> None:
+    keys = RefusedKeys(place.returns, "eu")
+    keys.load()
+    keys.written(replace(changes(1, 3, op=Op.UPDATE), ordinal=np.array([10, 11, 12])))
+    assert len(_noted(place)) == 3
+    place.returns.discard([place.refused[0].id], "it was a test", time.time())
+    RefusedKeys(place.returns, "eu").load()
+    assert len(_noted(place)) == 2
+    place.returns.raise_keys("us", "orders", [("x", 7)])
+    place.returns.discard([one.id for one in place.refused], "they were tests", time.time())
+    RefusedKeys(place.returns, "eu").load()
+    assert not _noted(place)
+    assert place.returns.newest("us", "orders", "x") == 7, "of another sink"
+
+
+def test_what_a_sink_has_written_is_forgotten_when_the_last_row_has_come_back(place: Place) -> None:
+    keys = RefusedKeys(place.returns, "eu")
+    keys.load()
+    keys.written(replace(changes(1, 3, op=Op.UPDATE), ordinal=np.array([10, 11, 12])))
+    names = [one.id for one in place.refused]
+    for some, left in ((names[:2], 3), (names[2:], 0)):
+        place.returns.approve(some, "bo@example.com")
+        place.returns.send([one for one in place.refused if one.id in some])
+        place.returns.sent(some, 7)
+        place.returns.became({name: Outcome("superseded") for name in some})
+        place.committed(7)
+        assert len(_noted(place)) == left
+
+
+def test_the_keys_of_what_is_erased_are_forgotten_too(place: Place, tmp_path: Path) -> None:
+    place.returns.raise_keys("eu", "orders", [('{"id": "1"}', 10), ('{"id": "2"}', 11)])
+    erase_refused(tmp_path, [place.refused[0].id], "she asked for it", time.time())
+    assert _noted(place) == {'{"id": "2"}'}
 
 
 def test_what_a_sink_has_written_since_overtakes_what_it_refused(place: Place) -> None:
