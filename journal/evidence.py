@@ -74,6 +74,12 @@ def of(db: sqlite3.Connection, ordinals: Sequence[int]) -> bytes:
     return b"".join([digest(row[0], row[1:]) for row in rows])
 
 
+def each(db: sqlite3.Connection, ordinals: Sequence[int]) -> dict[int, bytes]:
+    """The same by ordinal, before a step changes records: the trail then shows whether they were what they had to be."""
+    digests = of(db, ordinals)
+    return {ordinal: digests[place * SIZE : (place + 1) * SIZE] for place, ordinal in enumerate(ordinals)}
+
+
 def renewed(db: sqlite3.Connection, ordinals: Sequence[int]) -> bytes:
     """The same of records whose values have been erased: with other secrets, so that nothing is left of what the digests before were of."""
     _renew(db, ordinals)
