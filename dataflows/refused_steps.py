@@ -23,6 +23,7 @@ from journal.inbox import Request
 from journal.quarantine import QuarantineRecord, Reason
 from journal.returns import Changes, Returns
 from journal.schema import TableSchema
+from journal.sealing import SealedValues
 from pipeline.errors import ConfigError, SluiceError, TerminalError
 from quality.judgement import undecodable
 
@@ -162,7 +163,9 @@ class RefusedSteps:
         def refusal(one: QuarantineRecord) -> str | None:
             if one.status == "replaying" and one.id not in unsent:
                 return "it is being replayed already"
-            return None if one.status in ("approved", "replaying") else f"it is {one.status}, and not approved"
+            if one.status not in ("approved", "replaying"):
+                return f"it is {one.status}, and not approved"
+            return one.raw.unreadable if isinstance(one.raw, SealedValues) else None
 
         def do(records: Sequence[QuarantineRecord]) -> None:
             for some in _grouped(records, lambda one: (one.source, one.table, one.sink)).values():

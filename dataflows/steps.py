@@ -149,7 +149,15 @@ def tell(
             audit_trail.add(db, step)
 
 
-def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence[Standing]], None], by: str, **detail: object) -> Doing:
+def _each(
+    desk: Desk,
+    request: Request,
+    refusal: Refusal,
+    do: Callable[[Sequence[Standing]], None],
+    by: str,
+    look: Callable[[Sequence[Standing]], None] = lambda some: None,
+    **detail: object,
+) -> Doing:
     """Does the same with every record of a request that may be, and says of the others why not."""
     after, done, known = begun(desk, request)
     upto = upto_of(desk, known)
@@ -158,6 +166,7 @@ def _each(desk: Desk, request: Request, refusal: Refusal, do: Callable[[Sequence
     for some in selected(desk, request, UNRESOLVED, upto, after, pace):
         began = time.monotonic()
         good: list[Standing] = []
+        look(some)
         for one in some:
             why = refusal(one)
             if why is None:
@@ -239,6 +248,7 @@ def replay(desk: Desk, request: Request) -> Doing:
     """Approved records go on. Those that have to wait are `replaying` from here on: what becomes of them comes later."""
     by = str(request.content.get("by") or "").strip() or str(request.content.get("system_user") or audit_trail.SELF)
     homes: dict[tuple[str, str, str], str | None] = {}
+    sealed: dict[int, str] = {}
 
     def refusal(one: Standing) -> str | None:
         if one.status == "replaying":
@@ -248,7 +258,13 @@ def replay(desk: Desk, request: Request) -> Doing:
         place = (one.source, one.table, one.dataset)
         if place not in homes:
             homes[place] = desk.home(*place)
-        return homes[place]
+        return homes[place] or sealed.get(one.ordinal)
+
+    def look(some: Sequence[Standing]) -> None:
+        """Which of the records that are worked on next nobody can read."""
+        sealed.clear()
+        with desk.journal.view() as db:
+            sealed.update(handling.unreadable(db, [one.ordinal for one in some], desk.journal.seal))
 
     def number() -> int | None:
         """That of the first line of the trail which tells of the request."""
@@ -261,5 +277,5 @@ def replay(desk: Desk, request: Request) -> Doing:
             with desk.journal.changing() as db:
                 handling.send(db, waiting, found)
 
-    answer = yield from _each(desk, request, refusal, do, by)
+    answer = yield from _each(desk, request, refusal, do, by, look)
     return {**answer, "number": number()}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from journal.four_eyes import fixers
 from journal.quarantine import COLUMNS, TO_REPLAY, UNRESOLVED, QuarantineRecord, encoded, from_row, reasons_text, sealed
-from journal.sealing import Seal
+from journal.sealing import BEGINNING, Seal
 
 MENDABLE = tuple(status for status in UNRESOLVED if status != "replaying")
 """What a record may be while somebody sets its columns, or discards it."""
@@ -103,6 +103,14 @@ def records(db: sqlite3.Connection, ordinals: Sequence[int], seal: Seal) -> list
     """Whole records, in the order of the stream."""
     query = f"select {', '.join(COLUMNS)} from quarantine where {_AMONG} order by ordinal"
     return [from_row(row, seal) for row in db.execute(query, (json.dumps(ordinals),))]
+
+
+def unreadable(db: sqlite3.Connection, ordinals: Sequence[int], seal: Seal) -> dict[int, str]:
+    """Ordinal -> why its values cannot be read, of those records that are sealed with a key that is not known here."""
+    query = f"""select ordinal, substr(raw, 1, {BEGINNING}) from quarantine
+        where ordinal in (select value from json_each(?)) and substr(raw, 1, 1) <> '{{'"""
+    found = ((ordinal, seal.lacks(text)) for ordinal, text in db.execute(query, (json.dumps(ordinals),)))
+    return {ordinal: why for ordinal, why in found if why is not None}
 
 
 def patch(db: sqlite3.Connection, patched: Sequence[QuarantineRecord], by: str, seal: Seal) -> None:

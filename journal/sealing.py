@@ -24,6 +24,9 @@ VARIABLE = "SLUICE_ENCRYPTION_KEY"
 FILE_VARIABLE = "SLUICE_ENCRYPTION_KEY_FILE"
 FILE = "encryption_key"
 _SEALED = "sealed:1:"
+_NAME = 8  # characters of a key's name
+BEGINNING = len(_SEALED) + _NAME
+"""Characters of a text that tell whether it is sealed, and with which key."""
 _NONCE = 12  # bytes
 _SHORTEST = 16  # characters
 _HINT = f"set {VARIABLE} or {FILE_VARIABLE} to the key that sealed it, behind the one of now if that is another: NEW,OLD"
@@ -59,6 +62,11 @@ class Seal:
         nonce = os.urandom(_NONCE)
         return f"{_SEALED}{name}:{base64.b64encode(nonce + key.encrypt(nonce, text.encode(), place.encode())).decode('ascii')}"
 
+    def lacks(self, text: str) -> str | None:
+        """Why a text (its beginning is enough) cannot be opened for want of the key; None where that is known, or it is not sealed."""
+        name = text.removeprefix(_SEALED)[:_NAME] if is_sealed(text) else None
+        return None if name is None or name in self._known else f"it is sealed with the key {name}, which is not known: {_HINT}"
+
     def open(self, text: str, place: str) -> str:
         """What was sealed for this place; a text that is not sealed as it is. Raises SealedError."""
         if not is_sealed(text):
@@ -91,10 +99,16 @@ class SealedValues(Mapping[str, "str | bytes | None"]):
     @property
     def readable(self) -> bool:
         """Whether the key is known here."""
+        return self.unreadable is None
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why they cannot be read here; None where they can."""
         try:
-            return self._values is not None
-        except SealedError:
-            return False
+            len(self)
+        except SealedError as error:
+            return f"{error.message}: {error.hint}" if error.hint else error.message
+        return None
 
     def __getitem__(self, name: str) -> str | bytes | None:
         return self._values[name]
@@ -111,7 +125,7 @@ class SealedValues(Mapping[str, "str | bytes | None"]):
 
 def _name_of(key: bytes) -> str:
     """What a key is called where it was used, which says nothing of it."""
-    return hashlib.sha256(b"sluice key name\0" + key).hexdigest()[:8]
+    return hashlib.sha256(b"sluice key name\0" + key).hexdigest()[:_NAME]
 
 
 def _keys(folder: Path, *, make: bool) -> Sequence[bytes]:
