@@ -100,7 +100,7 @@ def held_since(folder: Path, name: str) -> float | None:
     except OSError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask at once are no holders to each other
     except BlockingIOError:
         return _told(file)[1]
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,10 @@ def stated_rules(node: Mapping[str, Any], prop: Property, alone_in_key: bool) ->
     if options and prop.logical_type is None:
         yield ("logicalTypeOptions",), f"the options of {prop.name} have no meaning without a logicalType", None
         return
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield ("logicalTypeOptions", name), f"{name} of {prop.name} is {value}, with which nothing can be compared", "leave it out"
+            return
     yield from _inside(node, prop)
     yield from _options(prop)
     if "enum" in node and not has_inside(node):

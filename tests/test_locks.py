@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -82,6 +83,13 @@ def test_asking_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Pat
     finally:
         over.set()
         thread.join()
+
+
+def test_who_asks_for_a_lock_is_not_taken_for_its_holder(tmp_path: Path) -> None:
+    ProcessLock(tmp_path, "ingest", "ingest of commerce").close()
+    with (tmp_path / "ingest.lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # somebody else who asks, at this very moment
+        assert not is_held(tmp_path, "ingest")
 
 
 def test_who_holds_a_lock_for_a_while_sees_that_others_wait_for_it(tmp_path: Path) -> None:
