@@ -151,12 +151,10 @@ class Replay:
     def _take(self, records: Sequence[QuarantineRecord], turn: Turn, number: int | None = None) -> None:
         """Into the open transaction."""
         shapes = RecordShapes(self._stages.maps, lambda source: resume_from(self._journal.resume(source)).schemas)
-        turn = self._turns.of(records)
         for place, some in _by_shape(records, shapes, together=not turn).items():
             going = [one for one in some if one.ordinal not in turn.waiting]
             for sink, mine in _by_sink(going).items():
-                became = _Became(dataset=mine[0].dataset, source=mine[0].source, records={one.ordinal: one for one in mine}, sink=sink)
-                became.number = number
+                became = _Became(mine[0].dataset, mine[0].source, {one.ordinal: one for one in mine}, sink, number)
                 self._become(became, shapes, turn, given=place[2])
                 self._write(became)
         with self._journal.changing() as db:
