@@ -21,7 +21,7 @@ from journal.key_hash import HashedKeys, key_hashes
 from journal.quarantine import UNRESOLVED, QuarantineRecord, Wanted
 from journal.reading import JournalReader
 from journal.sealing import SealedError
-from journal.sitting import old_key, touched_keys
+from journal.sitting import keys_of, old_key, touched_keys
 from journal.windows import DatasetEntries, Mark, Piece, Start
 
 _STRETCH = 20_000  # rows that are in memory at once
@@ -191,7 +191,7 @@ class Walk:
         by_ordinal = {one.ordinal: one for one in records}
         for ordinal, told in found.told.items():
             self._asks.tell(by_ordinal[ordinal], told)
-            if by_ordinal[ordinal].status in UNRESOLVED and told != "unreadable":
+            if by_ordinal[ordinal].status in UNRESOLVED and _keyed(by_ordinal[ordinal]):
                 self._apart.append(by_ordinal[ordinal])
         rows, alone = ([self._rows_of(batch, by_ordinal) for batch in some] for some in (found.batches, found.aside))
         return [self._that_count(one) for one in rows], [one.take(one.kinds == Kind.ASKED) for one in alone]
@@ -251,6 +251,14 @@ class Walk:
     def _keep(self, hashes: npt.NDArray[np.uint64]) -> None:
         hashes = np.unique(hashes)
         self._keys.add(hashes[~self._keys.has(hashes)])
+
+
+def _keyed(record: QuarantineRecord) -> bool:
+    """Whether the keys that a record sits under can be read."""
+    try:
+        return bool(keys_of(record))
+    except SealedError:
+        return False
 
 
 def _moves(record: QuarantineRecord) -> bool:
