@@ -87,7 +87,7 @@ def _check_contract(file: Path) -> Checked:
         if not any(problem.line for problem in error.problems):
             raise
         return Checked("contract", list(error.problems))
-    return Checked("contract", _engine_problems(contract), _set_rules(contract), {contract.dataset: contract})
+    return Checked("contract", _engine_problems(contract), _holding_nothing(contract), {contract.dataset: contract})
 
 
 def _check_pipeline(reading: Reading) -> Checked:
@@ -105,7 +105,7 @@ def _check_pipeline(reading: Reading) -> Checked:
         found.problems += _key_problems(reading, dataset, contract)
         if reading.pipeline is not None:
             found.problems += strange_lookups(contract, reading.pipeline.lookups)
-        found.notes += _set_rules(contract)
+        found.notes += _holding_nothing(contract)
         if contract.dataset not in (name, *(feed.table.rpartition(".")[2] for feed in dataset.feeds)):
             found.notes.append(f"the contract of `{name}`, {dataset.contract.name}, is written for `{contract.dataset}`")
         schemas[name] = schema_of(contract, name, dataset.key)
@@ -188,11 +188,14 @@ def engine_of(rule: Rule, contract: Contract) -> str | SluiceError:
         return error
 
 
-def _set_rules(contract: Contract) -> list[str]:
+def _holding_nothing(contract: Contract) -> list[str]:
+    """What is said in a contract and holds back no row."""
+    notes: list[str] = []
     over_sets = [rule.id for rule in contract.rules if rule.scope is Scope.SET]
-    if not over_sets:
-        return []
-    return [f"{contract.dataset}: {', '.join(over_sets)} look at the whole set; they hold back no row"]
+    if over_sets:
+        notes.append(f"{contract.dataset}: {', '.join(over_sets)} look at the whole set; they hold back no row")
+    unheeded = "are not judged; a rule `references` of the engine sluice is"
+    return notes + [f"{contract.dataset}: relationships (line {line}) {unheeded}" for line in contract.relationships]
 
 
 def rule_json(rule: Rule, contract: Contract, costs: Mapping[str, float | None]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ class AuditTick:
             return
         from dataflows.auditing import Auditing
         from journal.opening import find_reader
+        from quality.kernels.gx_apart import ReferenceApart
 
         try:
             lock = ProcessLock(self._pipeline.state, AUDITING, f"an audit of {self._pipeline.name}")
@@ -82,7 +84,7 @@ class AuditTick:
             reader = find_reader(self._pipeline)
             if reader is None:
                 return
-            self._auditing = self._auditing or Auditing(self._pipeline, self._audits)
+            self._auditing = self._auditing or Auditing(self._pipeline, self._audits, cache(ReferenceApart))
             with reader:
                 errors = [error for name in due if not self._stop and (error := self._audit(self._auditing, reader, name, now)) is not None]
         if errors:

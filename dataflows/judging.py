@@ -223,7 +223,7 @@ class Judge:
         if mapped is not None and mapped.failed is not None and mapped.failed.sink is None:
             unmapped = self._recorded(mapped, gate)
         if self._order is not None:
-            judgement = self._order.applied(batch, judgement, unmapped)
+            judgement = self._order.applied(batch, judgement, unmapped, () if gate is None else gate.over_steps)
         passed = batch if judgement.passed.all() else batch.take(judgement.passed)
         try:
             passed, poor, part, sifted = self._enriched(passed)

@@ -61,19 +61,34 @@ class StrictOrder:
         self._cleared: dict[str, int] = {}  # by dataset: its last truncate
         self._judged: dict[str, int] = {}  # by dataset: up to which ordinal
 
-    def applied(self, batch: ChangeBatch, judgement: Judgement, others: Sequence[QuarantineRecord] = ()) -> Judgement:
-        """The verdict on a batch, of which some rows have to wait, too. `others` are records that came with it and are not in it."""
+    def applied(
+        self, batch: ChangeBatch, judgement: Judgement, others: Sequence[QuarantineRecord] = (), steps: Collection[str] = ()
+    ) -> Judgement:
+        """The verdict on a batch, of which some rows have to wait, too. `others` are records that came with it and are not in it.
+
+        What rules over `steps` say of a row that waits is left out: what will be before it when its turn comes, nobody knows yet.
+        """
         held = np.zeros(len(batch), np.bool_)
         held[[row.row for row in judgement.quarantined]] = True
-        waits = self.waits(batch, held, ~(judgement.passed | held), others)
+        gone = np.zeros(len(batch), np.bool_)
+        for rule, rows in judgement.dropped.items():
+            if rule not in steps:
+                gone[rows] = True
+        waits = self.waits(batch, held, gone, others)
         if not waits:
             return judgement
         reasons = {row.row: row.reasons for row in judgement.quarantined}
         for row, record in waits.items():
-            reasons[row] = (*reasons.get(row, ()), waiting_for(record))
+            reasons[row] = (*(one for one in reasons.get(row, ()) if one.rule not in steps), waiting_for(record))
         passed = judgement.passed.copy()
         passed[list(waits)] = False
-        return replace(judgement, passed=passed, quarantined=tuple(QuarantinedRow(row, reasons[row]) for row in sorted(reasons)))
+        left = {rule: rows[~np.isin(rows, list(waits))] for rule, rows in judgement.dropped.items()}
+        return replace(
+            judgement,
+            passed=passed,
+            quarantined=tuple(QuarantinedRow(row, reasons[row]) for row in sorted(reasons)),
+            dropped={rule: rows for rule, rows in left.items() if len(rows)},
+        )
 
     def enriched(self, batch: ChangeBatch, mapped: Mapped, part: Part | None = None) -> Mapped:
         """What was made of a batch behind its contract, without rows that have to wait. `part` of it waits for a lookup already."""

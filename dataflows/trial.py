@@ -100,6 +100,7 @@ class Trial:
     def begin(self, *, whole: bool) -> None:
         """Remembers from now on what would have passed; see `remembers`. `whole`: nothing has passed before."""
         versions = Versions(self._pipeline)
+        self._gates.clear()  # none of them compares anything
         self._memory = _Memory(EarlierValues({self._dataset: self._trial}, versions), versions, whole=whole)
         if self.contract.order == "strict":
             self._order = StrictOrder("", _nobody_sits(), {self._dataset})
@@ -127,15 +128,24 @@ class Trial:
         outcome = self.judge(turn.batch)
         if memory.aside:
             return outcome
-        broken = dict(outcome.tried.broken)
-        if self._order is not None and turn.how == "in turn":
-            held = outcome.becomes >= WORST.index(Action.QUARANTINE)
-            settled = turn.kinds == Kind.SETTLED  # for which no other waits
-            gone = ~outcome.passes & (settled | ~held)
-            broken |= _rule(ORDER, np.array(sorted(self._order.waits(turn.batch, held & ~settled, gone, turn.apart)), np.int64))
-        outcome = self._outcome(turn.batch, broken, outcome.tried.unknown)
+        tried = outcome.tried if self._order is None or turn.how == "released" else self._waiting(self._order, turn, outcome)
+        outcome = self._outcome(turn.batch, tried.broken, tried.unknown)
         late = memory.take(turn.batch, outcome.passes)
-        return self._outcome(turn.batch, broken | _rule(LATE, late), outcome.tried.unknown) if len(late) else outcome
+        return self._outcome(turn.batch, {**tried.broken, LATE: late}, tried.unknown) if len(late) else outcome
+
+    def _waiting(self, order: StrictOrder, turn: Turn, outcome: Outcome) -> Tried:
+        """What rows break where some of them have to wait, of which rules over steps say nothing then: see StrictOrder.applied."""
+        tried, steps = outcome.tried, self._gate(turn.batch).over_steps
+        held = outcome.becomes >= WORST.index(Action.QUARANTINE)
+        gone = held & (turn.kinds == Kind.SETTLED)  # for which no other waits
+        for rule, rows in tried.broken.items():
+            if self.action(rule) is Action.DROP and rule not in steps:
+                gone[rows] |= ~held[rows]
+        waits = np.array(sorted(order.waits(turn.batch, held & ~gone, gone, turn.apart)), np.int64)
+        if not len(waits):
+            return tried
+        broken = {rule: rows[~np.isin(rows, waits)] if rule in steps else rows for rule, rows in tried.broken.items()}
+        return Tried({**broken, ORDER: waits}, {rule: rows[~np.isin(rows, waits)] for rule, rows in tried.unknown.items()})
 
     def mark(self, marker: CopyMarker) -> None:
         """A copy of the dataset ends."""
@@ -155,10 +165,6 @@ class Trial:
     def named(self) -> dict[str, Any]:
         told = {name: getattr(self.contract, name) for name in ("id", "version", "fingerprint")}
         return {"file": str(self.contract.file), **told}
-
-
-def _rule(name: str, rows: Longs) -> dict[str, Longs]:
-    return {name: rows} if len(rows) else {}
 
 
 class _Memory:

@@ -20,6 +20,7 @@ import structlog
 from dataflows.alerts.tick import alert_tick
 from dataflows.audit_tick import AuditTick
 from dataflows.beat import follow_supervisor, share
+from dataflows.lean import forgo_pandas
 from dataflows.observe import Health, HealthServer, WatchMetrics
 from dataflows.sampling import Sampling
 from dataflows.stopping import Stop
@@ -134,6 +135,7 @@ def run_watch(pipeline: Pipeline) -> int:
     stop = Stop()
     stop.on_signals()
     follow_supervisor(stop)
+    forgo_pandas()
     with ExitStack() as held:
         held.enter_context(ProcessLock(pipeline.state, WATCH, f"watch of {pipeline.name}", _PATIENCE))
         watch(pipeline, stop, TICKS, held)

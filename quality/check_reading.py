@@ -87,6 +87,12 @@ def read_settings(custom: object) -> Settings:
             found[name] = Action(value)
         elif name == "on":
             found[name] = frozenset(_operation(word) for word in (value if isinstance(value, list) else [value]))
+            if not found[name]:
+                raise RuleError(
+                    "on names no operation, so the rule would never be asked",
+                    hint=f"{' or '.join(OPERATIONS)}, or leave it out",
+                    part="customProperties",
+                )
         elif name == "mostly":
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise RuleError(f"mostly is a share between 0 and 1, not {value!r}", part="customProperties")

@@ -48,7 +48,10 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """One column of the dataset: `name` in the contract, `column` in the table (its physicalName, if it has one)."""
+    """One column of the dataset: `name` in the contract, `column` in the table (its physicalName, if it has one).
+
+    `inside` has what is said of the parts of an object, array or map: path (`.zip`, `[]`, `{}`) -> its logical and physical type.
+    """
 
     name: str
     column: str
@@ -61,6 +64,7 @@ class Property:
     classification: str | None = None
     description: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    inside: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
 
     @property
     def sensitive(self) -> bool:
@@ -100,6 +104,7 @@ class Contract:
     approval     who may approve a fix: four-eyes (somebody else) or self
     compatibility  what a change must not break without approval: the shape that others rely on, or also what readers were promised
     text         what the file said
+    relationships  lines of what is said of other tables, which nobody judges
     """
 
     file: Path
@@ -122,6 +127,7 @@ class Contract:
     compatibility: str = "shape"
     text: str = field(default="", repr=False)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    relationships: tuple[int, ...] = ()
 
     def level(self, name: str) -> ServiceLevel | None:
         """What is promised of the dataset as a whole under this name; None where nothing is."""

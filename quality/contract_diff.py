@@ -15,12 +15,12 @@ from typing import Any
 from quality.change import Change, Effect
 from quality.contract import SECRECY, Contract, Property
 from quality.rule_diff import rule_changes
-from quality.type_widening import type_of, widens
+from quality.type_widening import WrittenType, type_of, widens
 
 _LETS_MORE = (Effect.LOOSENS, Effect.ALTERS)
 _SEMANTIC = re.compile(r"v?(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(?:[-+].*)?")
 _PARTS = ("major", "minor", "patch")
-_ADDITIONS = ("column-added", "type-widened")
+_ADDITIONS = ("column-added", "part-added", "type-widened")
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,10 @@ def _column(old: Property, new: Property) -> Iterator[Change]:
         yield _changed(
             "type-widened" if fits else "type-changed", column, "none" if fits else "breaking", said, str(was), str(now), new.line
         )
+        if fits:
+            yield from _inside(column, old, new)
+    else:
+        yield from _inside(column, old, new)
     secret, open_ = ((prop.classification or "").lower() for prop in (old, new))
     if secret != open_:
         lower = SECRECY.get(open_, 0) < SECRECY.get(secret, 0)
@@ -184,6 +188,27 @@ def _column(old: Property, new: Property) -> Iterator[Change]:
             said = "its values are shown where they were masked" if old.sensitive else "its values are masked from now on"
         kind = "classification-lowered" if lower else "classification-changed"
         yield _changed(kind, column, "breaking" if lower else "none", said, old.classification, new.classification, new.line)
+
+
+def _inside(column: str, old: Property, new: Property) -> Iterator[Change]:
+    """What has become of the parts of an object, array or map. Of what is gone or another all that is in there is not told besides."""
+    told: list[str] = []
+    for path, was in old.inside.items():
+        if any(path.startswith((f"{outer}.", f"{outer}[", f"{outer}{{")) for outer in told):
+            continue
+        before = WrittenType(*was)
+        if path not in new.inside:
+            told.append(path)
+            yield _changed("part-removed", column + path, "breaking", "nobody promises this part any more", str(before), None, new.line)
+        elif (after := WrittenType(*new.inside[path])) != before:
+            fits = widens(before, after)
+            told += [] if fits else [path]
+            said = "every old value fits the new type" if fits else "there are old values that the new type does not hold"
+            kind, effect = ("type-widened", "none") if fits else ("type-changed", "breaking")
+            yield _changed(kind, column + path, effect, said, str(before), str(after), new.line)
+    for path, now in new.inside.items():
+        if path not in old.inside and not any(path.startswith(outer) for outer in told):
+            yield _changed("part-added", column + path, "none", "a part more is promised", None, str(WrittenType(*now)), new.line)
 
 
 def _type(prop: Property) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ class _Reading:
             compatibility=settings.compatibility,
             text=self._document.text,
             audit=settings.audit,
+            relationships=tuple(self._relationships(root)),
         )
 
     def _problem(self, path: Trail, message: str, hint: str | None = None) -> None:
@@ -111,6 +112,9 @@ class _Reading:
                     self._problem(path, f"{node['name']} is a measure, not a column, so its rules cannot be judged")
                 continue
             prop = _property(node, self._document.line(path), place)
+            if not prop.name:
+                self._problem(path, "the property has no name", "name: COLUMN")
+                continue
             for name in {prop.name, prop.column}:
                 if name in taken:
                     self._problem(path, f"there are two properties {name!r}", f"the first is in line {taken[name]}")
@@ -120,6 +124,14 @@ class _Reading:
                 self._problem((*path, "classification"), said, f"did you mean {meant}?")
             found.append(prop)
         return tuple(found)
+
+    def _relationships(self, root: Mapping[str, Any]) -> Iterator[int]:
+        """The lines of what is only said of other tables: nobody judges it."""
+        properties = enumerate(root.get("properties") or ())
+        holders: list[tuple[Trail, Any]] = [(("schema", 0), root), *((("schema", 0, "properties", n), one) for n, one in properties if one)]
+        for path, node in holders:
+            if node.get("relationships"):
+                yield self._document.line((*path, "relationships"))
 
     def _settings(self, root: Mapping[str, Any]) -> ObjectSettings:
         try:
@@ -173,14 +185,25 @@ def _property(node: Mapping[str, Any], line: int, place: int) -> Property:
         classification=_classification(node),
         description=node.get("description"),
         options=node.get("logicalTypeOptions") or {},
+        inside={path: (part.get("logicalType"), part.get("physicalType")) for path, part in _parts(node, "")},
     )
+
+
+def _parts(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What is inside of a property, however deep, each behind what holds it: path, and what is said of it."""
+    entries = node.get("map") or {}
+    held = [(f"{path}.{part['name']}", part) for part in node.get("properties") or ()]
+    held += [(f"{path}{name}", part) for name, part in (("[]", node.get("items")), ("{}", entries.get("value")))]
+    for below, part in held:
+        if part:
+            yield below, part
+            yield from _parts(part, below)
 
 
 def _classification(node: Mapping[str, Any]) -> str | None:
     """A column is as secret as the most secret of its parts: it is shown whole, or not at all."""
-    entries = node.get("map") or {}
-    parts = [*(node.get("properties") or ()), *(entries.get(part) for part in ("key", "value")), node.get("items")]
-    said = [node.get("classification"), *(_classification(part) for part in parts if part)]
+    keys = (node.get("map") or {}).get("key") or {}
+    said = [part.get("classification") for part in (node, keys, *(part for _, part in _parts(node, "")))]
     return max(said, key=lambda word: SECRECY.get((word or "").lower(), 0))
 
 

@@ -75,6 +75,11 @@ class Gate:
             self._chains = ChainRules(steps, FrameOfBatch(contract, types, stepping), memory)
         self._breaker = BreakerState(contract.breaker) if contract.breaker else None
 
+    @property
+    def over_steps(self) -> frozenset[str]:
+        """The rules that compare a change with the one before it, by their ids."""
+        return frozenset(rule.id for rule in self._steps)
+
     def judge(self, batch: ChangeBatch) -> Judgement:
         """The verdict on a batch under the gate's schema."""
         found = self._asked(batch)

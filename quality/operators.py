@@ -26,10 +26,11 @@ class Operator:
         for name in OPERATORS:
             if name in check:
                 value = check[name]
+                for one in value if isinstance(value, list) else [value]:
+                    if isinstance(one, float) and not math.isfinite(one):
+                        raise ValueError(f"{name} wants a number, not {one}")
                 if name.endswith("Between") and value[0] > value[1]:
                     raise ValueError(f"{name} wants the smaller number first, not {value}")
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise ValueError(f"{name} wants a number, not {value}")
                 return cls(name, value)
         return None
 

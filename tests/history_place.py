@@ -115,7 +115,7 @@ class Table:
         if not n:
             return []
         names = self.schema.names
-        left_out = np.array([left and (old is None or not self.full) for _, _, old, left in changes], np.bool_)
+        left_out = np.array([left for *_, left in changes], np.bool_)
         ends = np.array([op is Op.DELETE and not self.full for op, *_ in changes], np.bool_)
         columns = [
             pa.array([None if name == "status" and left_out[i] else row[name] for i, (_, row, _, _) in enumerate(changes)], pa.string())

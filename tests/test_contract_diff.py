@@ -183,3 +183,45 @@ def test_the_command_tells_scripts_and_people_and_a_contract_that_is_not_sound_h
     ended = sluice("contract", "diff", *files, "--json")
     assert (ended.code, ended.out) == (2, "")
     assert "new.yaml:1: apiVersion is missing" in ended.err
+
+
+_INSIDE = """\
+      - name: address
+        logicalType: object
+        properties:
+          - {name: zip, logicalType: integer}
+          - {name: lines, logicalType: array, items: {logicalType: object, properties: [{name: text, logicalType: string}]}}
+      - name: counts
+        logicalType: map
+        map: {key: {logicalType: string}, value: {logicalType: integer}}
+"""
+
+
+@pytest.mark.parametrize(
+    "before, after, said",
+    [
+        ("          - {name: zip, logicalType: integer}\n", "", [("part-removed", "address.zip", "breaking")]),
+        (
+            "{name: zip, logicalType: integer}",
+            "{name: code, logicalType: integer}",
+            [("part-removed", "address.zip", "breaking"), ("part-added", "address.code", "none")],
+        ),
+        ("{name: zip, logicalType: integer}", "{name: zip, logicalType: string}", [("type-changed", "address.zip", "breaking")]),
+        ("{name: zip, logicalType: integer}", "{name: zip, logicalType: number}", [("type-widened", "address.zip", "none")]),
+        (
+            "{logicalType: object, properties: [{name: text, logicalType: string}]}",
+            "{logicalType: string}",
+            [("type-changed", "address.lines[]", "breaking")],
+        ),
+        ("[{name: text, logicalType: string}]", "[]", [("part-removed", "address.lines[].text", "breaking")]),
+        ("value: {logicalType: integer}", "value: {logicalType: boolean}", [("type-changed", "counts{}", "breaking")]),
+        ("value: {logicalType: integer}", "value: {logicalType: integer, required: true}", []),
+    ],
+)
+def test_what_becomes_of_the_parts_of_a_column_is_told(tmp_path: Path, before: str, after: str, said: list[tuple[str, str, str]]) -> None:
+    old = _OLD.replace("    quality:\n      - {id: enough", f"{_INSIDE}    quality:\n      - {{id: enough")
+    assert before in old
+    breaking, answer = _diff(tmp_path, old.replace(before, after), old=old)
+    told = [(one["kind"], one["subject"], one["effect"]) for one in answer["changes"] if one["kind"].startswith(("part-", "type-"))]
+    assert told == said
+    assert breaking == sum(effect == "breaking" for *_, effect in said)

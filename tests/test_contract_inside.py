@@ -83,8 +83,8 @@ def test_the_keys_of_a_map_are_judged(tmp_path: Path) -> None:
     assert failing(tmp_path, numbered, [{"1": 1}, {"-20": 1}, {"x": 1}, {"1.5": 1}]) == [2, 3]
 
 
-@pytest.mark.parametrize("depth", [1_200, 30_000])
-def test_a_value_that_is_nested_too_deep_to_be_judged_breaks_the_rule(tmp_path: Path, depth: int) -> None:
+def test_a_value_that_is_nested_too_deep_to_be_judged_breaks_the_rule(tmp_path: Path) -> None:
+    depth = 30_000  # more than any version of Python reads
     body = """\
     properties:
       - {name: o, logicalType: array, items: {logicalType: array}}

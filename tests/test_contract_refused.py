@@ -398,3 +398,36 @@ def test_what_may_be_of_two_types_says_so_in_words(tmp_path: Path) -> None:
     server = "servers: [{server: s, type: postgres, host: h, port: {}, database: d, schema: s}]\n"
     problem = problems(write_contract(tmp_path, one_column("a", "string") + server))[0]
     assert problem.message == "servers[0].port must be a whole number or text, not a mapping"
+
+
+@pytest.mark.parametrize(
+    "body, said",
+    [
+        (
+            one_column("a", "string", quality="{metric: nullValues, mustBe: 0, customProperties: [{property: 'on', value: []}]}"),
+            "on names no operation",
+        ),
+        (one_column("a", "number", options="minimum: .nan"), "minimum of a is nan, with which nothing can be compared"),
+        (one_column("a", "number", options="maximum: .inf"), "maximum of a is inf, with which nothing can be compared"),
+        (
+            one_column("a", "object", more="\n        properties: [{name: b, logicalType: number, logicalTypeOptions: {minimum: .nan}}]"),
+            "minimum is nan, with which nothing can be compared",
+        ),
+        (one_column("a", "number", quality="{metric: nullValues, mustBeBetween: [.nan, 5]}"), "mustBeBetween wants a number, not nan"),
+        (one_column("''", "number"), "the property has no name"),
+        (one_column("a", "date", options="format: '2024-01-01'"), "format '2024-01-01' says nothing of a date"),
+        (
+            one_column("a", "array", more="\n        items: {logicalTypeOptions: {pattern: '^x'}}"),
+            "these options have no meaning without a logicalType",
+        ),
+    ],
+)
+def test_a_rule_that_could_never_say_anything_is_refused(tmp_path: Path, body: str, said: str) -> None:
+    assert said in only_problem(write_contract(tmp_path, body)).message
+
+
+def test_relationships_are_said_to_be_judged_by_nobody(tmp_path: Path) -> None:
+    body = one_column("a", "integer", more="\n        relationships: [{to: customers.id, type: foreignKey}]")
+    checked = sluice("check", write_contract(tmp_path, body), "--no-measure", "--json")
+    assert checked.code == 0
+    assert checked.json["notes"] == ["orders: relationships (line 11) are not judged; a rule `references` of the engine sluice is"]

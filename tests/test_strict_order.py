@@ -9,6 +9,7 @@ import pytest
 
 from journal import audit_trail
 from journal.local import JournalReader
+from tests.history_place import Event, Table, contract
 from tests.lane_place import TRUNCATE, Place, copied, delete, marker, put, update
 
 
@@ -145,6 +146,27 @@ def test_a_change_of_two_keys_waits_for_the_records_of_both(strict: Place) -> No
     assert _statuses(strict) == {1: "open", 2: "resolved", 3: "open", 4: "open"}
     strict.mend(first, 1)
     assert strict.passed() == [2, 1, 3, 4]
+
+
+@pytest.mark.parametrize("action", ["quarantine", "drop"])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_waits_is_compared_with_what_was_before_it_when_its_turn_comes(tmp_path: Path, action: str, together: bool) -> None:
+    """Until then nobody knows what that will be, wherever one batch ends and the next begins."""
+    rules = [("steps", action, ["insert", "update"])]
+    place = Place(tmp_path, "strict", contract=contract("^[a-z]*$", rules, "strict"))
+    table = Table()
+    events: list[Event] = [("I", 1, "a", "x", 1), ("U", 1, "Z", "x", 2), ("U", 1, "c", "x", 3), ("U", 1, "a", "x", 4)]
+    place.take(marker("start"), marker("end"))
+    for some in [events] if together else [[event] for event in events]:
+        place.take(*table.send(some))
+    assert place.waits() == {2: ["known", "steps"] if action == "quarantine" else ["known"], 3: ["2"], 4: ["3"]}
+    place.ask("fix", place.records()[0], set={"status": "b"})
+    place.ask("approve", place.records()[0], by="bo@example.com")
+    place.ask("replay", place.records()[0])
+    assert place.passed() == [1, 2, 3], "b goes to c, and c to nothing"
+    last = place.records()[-1]
+    assert (last.status, last.resolution) == (("resolved", "dropped by the rule steps") if action == "drop" else ("failed-again", None))
+    place.close()
 
 
 def test_a_release_is_in_the_audit_trail(strict: Place) -> None:

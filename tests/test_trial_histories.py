@@ -24,17 +24,18 @@ from tests.lane_place import Place
 
 OLD = "^[a-zY]*$"
 NEW = "^[a-zZ]*$"
+_ORDERS = st.sampled_from(["newest", "newest", "strict"])
 
 
 def _ingested(folder: Path, text: str, table: Table, history: list[list[Event]], partitions: int = 0, again: int = 0) -> Place:
     """A pipeline that was sent a history; `again`: it is closed and opened again so often in between."""
     folder.mkdir(parents=True, exist_ok=True)
-    place = Place(folder, "newest", contract=text, partitions=partitions)
+    place = Place(folder, "", contract=text, partitions=partitions)
     for number, events in enumerate(history):
         place.take(*table.send(events))
         if again and number % again == 0:
             place.close()
-            place = Place(folder, "newest", contract=text, partitions=partitions)
+            place = Place(folder, "", contract=text, partitions=partitions)
     return place
 
 
@@ -70,7 +71,7 @@ def _became(place: Place, ordinals: set[int]) -> tuple[dict[int, str], dict[int,
 
 
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(HISTORIES, RULE_SETS, st.booleans(), st.booleans(), st.sampled_from([2, 5, 1000]), st.sampled_from([0, 3]))
+@given(HISTORIES, RULE_SETS, st.booleans(), st.booleans(), st.sampled_from([2, 5, 1000]), st.sampled_from([0, 3]), _ORDERS, _ORDERS)
 def test_a_trial_says_what_ingest_would_have_done(
     tmp_path_factory: pytest.TempPathFactory,
     history: list[list[Event]],
@@ -79,13 +80,15 @@ def test_a_trial_says_what_ingest_would_have_done(
     database: bool,
     last: int,
     partitions: int,
+    order: str,
+    old_order: str,
 ) -> None:
     folder = tmp_path_factory.mktemp("trial")
     schema = SCHEMA if database else MESSAGES
-    text = contract(NEW, rules)
+    text = contract(NEW, rules, order)
     with (
         pytest.MonkeyPatch.context() as patch,
-        closing(_ingested(folder / "old", contract(OLD), Table(full, schema), history, partitions)) as old,
+        closing(_ingested(folder / "old", contract(OLD, order=old_order), Table(full, schema), history, partitions)) as old,
         closing(_ingested(folder / "new", text, Table(full, schema), history)) as new,
     ):
         patch.setattr(dataflows.trial_walk, "_STRETCH", 4)
