@@ -120,7 +120,7 @@ def told(line: Line) -> dict[str, Any]:
         "step": line.action,
         "dataset": line.dataset,
         "records": line.records,
-        "detail": {name: value for name, value in line.detail.items() if name != "content"},
+        "detail": {name: value for name, value in line.detail.items() if name not in ("content", "over")},
         "previous": line.previous,
         "hash": line.hash,
     }

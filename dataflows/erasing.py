@@ -77,9 +77,10 @@ def _erase(journal: JournalWriter, ordinals: Sequence[int], step: Step, why: str
         journal.sitting.remove(records)
         now = time.time()
         handling.settle(db, [one.ordinal for one in records], "discarded", why, now)
+        over = evidence.of(db, ordinals)
         erasing.erase(db, ordinals, now)
         told = {**step.detail, "ended": now, "as": why}
-        audit_trail.add(db, replace(step, detail=told, digests=evidence.renewed(db, ordinals)))
+        audit_trail.add(db, replace(step, detail=told, digests=evidence.renewed(db, ordinals), over=over))
         journal.commit_beside()
     with journal.view() as db:
         erasing.empty_log(db)

@@ -11,7 +11,7 @@ from dataflows.mending import Fix, as_typed
 from dataflows.pace import Pace
 from dataflows.records_as_changes import changes_of
 from dataflows.steps import Desk, Doing, begun, by_whom, not_now, selected, tell, upto_of
-from journal import audit_trail, handling
+from journal import evidence, handling
 from journal.handling import MENDABLE, Standing
 from journal.inbox import Request
 from journal.quarantine import UNRESOLVED, QuarantineRecord, Values
@@ -42,16 +42,16 @@ def fix(desk: Desk, request: Request) -> Doing:
             yield
         if not number:
             raise TerminalError("no record of the group waits to be fixed")
-    told = {"set": content.get("set"), "expr": content.get("expr"), "patches": content.get("patches")}
     columns = sorted(fixing.columns)
     for some in selected(desk, request, MENDABLE, upto, after, pace):
         began = time.monotonic()
         if good := [one for one in some if one.status in MENDABLE]:
             before, records = fixing.patched(good)
             with desk.journal.changing() as db:
+                over = evidence.each(db, [one.ordinal for one in good])
                 handling.patch(db, records, by, desk.journal.seal)
                 desk.journal.sitting.mended(before, records)
-                tell(desk, request, by, upto, good, columns=columns, digest=audit_trail.digest(told))
+                tell(desk, request, by, upto, good, over, columns=columns)
             desk.journal.commit_beside()
             done += len(records)
         pace.took(len(some), time.monotonic() - began)

@@ -90,9 +90,11 @@ class Turn:
         records = [self._records[ordinal] for ordinal in self._waits]
         behind = {ordinal: record_id(self._journal.id, ahead) for ordinal, ahead in self._waits.items()}
         with self._journal.changing() as db:
+            over = evidence.each(db, sorted(self._waits))
             queueing.send_back(db, records, behind)
             for dataset, some in _by_dataset(records).items():
-                audit_trail.add(db, Step("waits", audit_trail.SELF, dataset, some, digests=evidence.of(db, some)))
+                told = b"".join([over[ordinal] for ordinal in some])
+                audit_trail.add(db, Step("waits", audit_trail.SELF, dataset, some, digests=evidence.of(db, some), over=told))
 
 
 def _by_dataset(records: Iterable[QuarantineRecord]) -> Mapping[str, list[int]]:

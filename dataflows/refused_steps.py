@@ -126,8 +126,7 @@ class RefusedSteps:
         if not records:
             raise TerminalError("no record of the group waits to be fixed")
         fixed = self._returns.fixed(records, by)
-        told = {"set": content.get("set"), "expr": content.get("expr"), "patches": content.get("patches")}
-        self._tell(request, request.action, by, records, fixed, columns=sorted(fixing.columns), digest=audit_trail.digest(told))
+        self._tell(request, request.action, by, records, fixed, columns=sorted(fixing.columns))
         self._desk.journal.commit_beside()
         self._returns.patch(fixed)
         yield

@@ -245,20 +245,30 @@ class Replay:
             for rule, ordinals in became.dropped.items():
                 handling.settle(db, ordinals, "resolved", f"dropped by the rule {rule}", now, became.number)
             handling.settle(db, sorted(became.superseded), "superseded", NEWER, now, became.number)
+            over = evidence.each(db, sorted(became.failed))
             handling.fail(db, list(became.failed.values()))
             self._tell(became, "resolved", sorted(delivered), now, "delivered")
             for rule, ordinals in became.dropped.items():
                 self._tell(became, "resolved", sorted(ordinals), now, f"dropped by the rule {rule}")
             self._tell(became, "superseded", sorted(became.superseded), now, NEWER)
-            self._tell(became, "failed-again", sorted(became.failed))
-        over = [became.records[one] for one in sorted({*delivered, *gone, *became.superseded})]
-        journal.sitting.remove(over)
+            self._tell(became, "failed-again", sorted(became.failed), over=over)
+        ended = [became.records[one] for one in sorted({*delivered, *gone, *became.superseded})]
+        journal.sitting.remove(ended)
         if became.passed is not None and became.sink is None:
             journal.sitting.passed(became.passed, again=True)
-        self._turns.let_go(over)
+        self._turns.let_go(ended)
 
-    def _tell(self, became: _Became, action: str, ordinals: Sequence[int], ended: float | None = None, why: str | None = None) -> None:
-        """In the trail, under the name of who asked for it; when and as what their end was, if it was that."""
+    def _tell(
+        self,
+        became: _Became,
+        action: str,
+        ordinals: Sequence[int],
+        ended: float | None = None,
+        why: str | None = None,
+        *,
+        over: Mapping[int, bytes] | None = None,
+    ) -> None:
+        """In the trail, under the name of who asked for it; when and as what their end was, if it was that, or what they were before."""
         asked: dict[int | None, list[int]] = {}
         for ordinal in ordinals:
             asked.setdefault(became.records[ordinal].replay, []).append(ordinal)
@@ -270,8 +280,10 @@ class Replay:
                     detail |= {"ended": ended, "as": why}
                 else:
                     detail["rules"] = sorted({reason.rule for ordinal in some for reason in became.failed[ordinal].reasons})
-                digests = evidence.of(db, some) if ended is None else b""
-                audit_trail.add(db, Step(action, by, became.dataset, some, detail, user, digests))
+                step = Step(action, by, became.dataset, some, detail, user)
+                if over is not None:
+                    step = replace(step, digests=evidence.of(db, some), over=b"".join([over[ordinal] for ordinal in some]))
+                audit_trail.add(db, step)
 
 
 def _by_sink(records: Sequence[QuarantineRecord]) -> dict[str | None, list[QuarantineRecord]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from dataflows.in_turn import Turns
 from dataflows.pace import Pace
 from dataflows.records_as_changes import RecordShapes
 from journal import audit_trail, evidence, four_eyes, handling
-from journal.audit_standing import FIXING
 from journal.audit_trail import Step
 from journal.handling import MENDABLE, Standing
 from journal.inbox import Request
@@ -130,8 +129,11 @@ def by_whom(request: Request) -> str:
     return name
 
 
-def tell(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standing], **detail: object) -> None:
-    """A line of the trail for each dataset, inside the open transaction."""
+def tell(
+    desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standing], over: Mapping[int, bytes] | None = None, /, **detail: object
+) -> None:
+    """A line of the trail for each dataset, inside the open transaction. `over`: digests of records that the step has changed, as they
+    were before, by ordinal."""
     content = request.content
     told = {"request": request.id, "upto": upto, **detail}
     if content.get("group") is not None:
@@ -141,8 +143,10 @@ def tell(desk: Desk, request: Request, by: str, upto: int, some: Sequence[Standi
         by_dataset.setdefault(one.dataset, []).append(one.ordinal)
     with desk.journal.changing() as db:
         for dataset, ordinals in by_dataset.items():
-            digests = evidence.of(db, ordinals) if request.action in FIXING else b""
-            audit_trail.add(db, Step(request.action, by, dataset, ordinals, told, content.get("system_user"), digests))
+            step = Step(request.action, by, dataset, ordinals, told, content.get("system_user"))
+            if over is not None:
+                step = replace(step, digests=evidence.of(db, ordinals), over=b"".join([over[ordinal] for ordinal in ordinals]))
+            audit_trail.add(db, step)
 
 
 def _each(
@@ -205,7 +209,8 @@ def approve(desk: Desk, request: Request) -> Doing:
         with desk.journal.changing() as db:
             handling.approve(db, [one.ordinal for one in good], by)
 
-    return (yield from _each(desk, request, refusal, do, by))
+    own = sorted(name for name, contract in desk.contracts.items() if contract.approval == "self")
+    return (yield from _each(desk, request, refusal, do, by, own=own))
 
 
 def discard(desk: Desk, request: Request) -> Doing:

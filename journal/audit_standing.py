@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from journal import evidence
 from journal.audit_trail import DIGEST, FOUND, HELD, MOST_RECORDS, Line, digest, ranges_of
-from journal.four_eyes import fixers
+from journal.four_eyes import fixers, has_fixed
 from journal.quarantine import RESOLVED, record_id
 
 OPEN = "open"
@@ -31,6 +31,21 @@ AFTER: Mapping[str, str] = {
     "rule-changed": "rule-changed",
 }
 """Action -> what its records are then. Other actions leave them as they are."""
+_MENDABLE = ("open", "patched", "rule-changed", "approved", "failed-again")
+_BEFORE: Mapping[str, Sequence[str]] = {
+    "fix": _MENDABLE,
+    "import": _MENDABLE,
+    "discard": _MENDABLE,
+    "approve": tuple(status for status in _MENDABLE if status != "approved"),
+    "replay": ("approved",),
+    "released": (OPEN, "approved"),
+    "waits": ("replaying",),
+    "resolved": ("replaying",),
+    "superseded": ("replaying",),
+    "failed-again": ("replaying",),
+    "rule-changed": (OPEN, "failed-again"),
+}
+"""Action -> what its records can only have been before."""
 FIXING = ("fix", "import")
 ERASING = ("erase", "forget")
 """Actions behind which nobody waits for their records any more: what still waited is discarded."""
@@ -86,6 +101,7 @@ class Standing:
         self._digests = np.zeros((many, DIGEST), np.uint8)
         self._digested = np.zeros(many, np.int64)  # by which line; 0: none
         self._gone: dict[int, int] = {}
+        self._doubts: list[tuple[int, str]] = []
         self._began = False
         self._requests: dict[str, int] = {}
         self.before_digests = 0
@@ -98,9 +114,9 @@ class Standing:
             return
         self._began |= line.action in (HELD, FOUND)
         bounds = np.array(list(ranges_of(str(line.detail.get("ordinals", "")))), np.int64).reshape(-1, 2)
-        digests = np.frombuffer(base64.b64decode(str(line.detail.get("content", "")), validate=True), np.uint8).reshape(-1, DIGEST)
+        digests, over = (_digests(line, name) for name in ("content", "over"))
         many = int((bounds[:, 1] - bounds[:, 0] + 1).sum())
-        if many > MOST_RECORDS or len(digests) not in (0, many):
+        if many > MOST_RECORDS or len(digests) not in (0, many) or len(over) not in (0, many):
             raise ValueError(f"line {line.n} tells of {many} records, with {len(digests)} digests")
         starts = np.searchsorted(self.ordinals, bounds[:, 0], "left")
         ends = np.searchsorted(self.ordinals, bounds[:, 1], "right")
@@ -109,11 +125,29 @@ class Standing:
             there = slice(start, end)
             if end - start < last - first + 1:
                 self._miss(first, last, there, line.n)
+            self._doubt(line, there)
+            if len(over):
+                other = (self._digests[there] != over[before + self.ordinals[there] - first]).any(axis=1) & (self._digested[there] > 0)
+                for ordinal, n in zip(self.ordinals[there][other].tolist(), self._digested[there][other].tolist(), strict=True):
+                    self._doubts.append((ordinal, f"the record was changed before line {line.n}: it was not what it was at line {n}"))
             self._apply(line, there)
             if len(digests):
                 self._digests[there] = digests[before + self.ordinals[there] - first]
                 self._digested[there] = line.n
             before += last - first + 1
+
+    def _doubt(self, line: Line, there: slice) -> None:
+        """Whether records can have been what they were for the step, and whoever approves them may."""
+        if line.action in _BEFORE:
+            codes = [self._words.index(status) for status in _BEFORE[line.action]]
+            other = ~np.isin(self._status[there], codes)
+            for ordinal, code in zip(self.ordinals[there][other].tolist(), self._status[there][other].tolist(), strict=True):
+                self._doubts.append((ordinal, f"line {line.n} is {line.action} of a record that was {self._words[code]}"))
+        if line.action == "approve" and line.dataset not in line.detail.get("own", [line.dataset]):
+            for code in np.unique(self._fixers[there]).tolist():
+                if has_fixed(self._names[code] or "", line.by):
+                    for ordinal in self.ordinals[there][self._fixers[there] == code].tolist():
+                        self._doubts.append((ordinal, f"line {line.n} is an approval by {line.by}, who has fixed the record"))
 
     def _miss(self, first: int, last: int, there: slice, n: int) -> None:
         for ordinal in np.setdiff1d(np.arange(first, last + 1), self.ordinals[there], assume_unique=True).tolist():
@@ -167,6 +201,8 @@ class Standing:
         """Ids of records of a journal, and what is wrong with each."""
         for ordinal, n in sorted(self._gone.items()):
             yield record_id(journal, ordinal), f"the record is gone, and line {n} tells of it"
+        for ordinal, what in sorted(self._doubts):
+            yield record_id(journal, ordinal), what
         columns = ("ordinal", "patched_by", *evidence.STEPS, evidence.SALT, *evidence.CONTENT)
         rows = self._db.execute(f"select {', '.join(columns)} from quarantine order by ordinal")
         places = len(columns) - len(evidence.CONTENT)
@@ -203,6 +239,10 @@ class Standing:
             yield "no line of the trail says that the record came into quarantine"
         else:
             self.before_digests += 1
+
+
+def _digests(line: Line, name: str) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(base64.b64decode(str(line.detail.get(name, "")), validate=True), np.uint8).reshape(-1, DIGEST)
 
 
 def _column(db: sqlite3.Connection) -> Iterable[int]:

@@ -78,7 +78,7 @@ class Line:
 class Step:
     """What is to be told: `ordinals` are those of the records, ascending; `detail` are names, counts and digests.
 
-    `digests`: of a step that changed what records are, those of each as it is now, one behind the other.
+    `digests`: of a step that changed what records are, those of each as it is now, one behind the other; `over`: as it was before.
     """
 
     action: str
@@ -88,6 +88,7 @@ class Step:
     detail: Mapping[str, Any] = field(default_factory=dict)
     system_user: str | None = None
     digests: bytes = b""
+    over: bytes = b""
 
 
 def canonical(content: object) -> str:
@@ -152,9 +153,10 @@ def add(db: sqlite3.Connection, step: Step, at: float | None = None) -> int:
     for place, some in enumerate(pieces):
         number += 1
         detail = {**step.detail, "ordinals": ranges(some)} if some else dict(step.detail)
-        if step.digests:
-            mine = step.digests[place * MOST_RECORDS * DIGEST : (place + 1) * MOST_RECORDS * DIGEST]
-            detail["content"] = base64.b64encode(mine).decode("ascii")
+        for name, digests in (("content", step.digests), ("over", step.over)):
+            if digests:
+                mine = digests[place * MOST_RECORDS * DIGEST : (place + 1) * MOST_RECORDS * DIGEST]
+                detail[name] = base64.b64encode(mine).decode("ascii")
         line = Line(
             number,
             round(time.time() if at is None else at, 6),

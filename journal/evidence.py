@@ -42,10 +42,9 @@ CONTENT = (
 _ROW = (*COLUMNS, SALT)
 _INSERT = f"insert into quarantine ({', '.join(_ROW)}) values ({', '.join('?' * len(_ROW))})"
 _SELECT = f"select {SALT}, {', '.join(CONTENT)} from quarantine where ordinal in (select value from json_each(?)) order by ordinal"
-_AMONG = "ordinal in (select value from json_each(?))"
 _content: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*map(_ROW.index, CONTENT))
 _dataset, _place = itemgetter(_ROW.index("dataset")), itemgetter(*map(_ROW.index, ("dataset", "ordinal")))
-_ORDINAL = _ROW.index("ordinal")
+_ORDINAL, _ORDINAL_BEHIND_SALT = _ROW.index("ordinal"), 1 + CONTENT.index("ordinal")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -68,10 +67,17 @@ def hold(db: sqlite3.Connection, records: Sequence[QuarantineRecord], seal: Seal
 
 def of(db: sqlite3.Connection, ordinals: Sequence[int]) -> bytes:
     """The digests of records (ascending ordinals) as they are now in the open transaction, for the line of the step that changed them."""
-    among = json.dumps(ordinals)
-    missing = [ordinal for (ordinal,) in db.execute(f"select ordinal from quarantine where {_AMONG} and {SALT} is null", (among,))]
-    _renew(db, missing)
-    return b"".join([digest(row[0], row[1:]) for row in db.execute(_SELECT, (among,))])
+    rows = db.execute(_SELECT, (json.dumps(ordinals),)).fetchall()
+    if missing := [row[_ORDINAL_BEHIND_SALT] for row in rows if row[0] is None]:
+        _renew(db, missing)
+        return of(db, ordinals)
+    return b"".join([digest(row[0], row[1:]) for row in rows])
+
+
+def each(db: sqlite3.Connection, ordinals: Sequence[int]) -> dict[int, bytes]:
+    """The same by ordinal, before a step changes records: the trail then shows whether they were what they had to be."""
+    digests = of(db, ordinals)
+    return {ordinal: digests[place * SIZE : (place + 1) * SIZE] for place, ordinal in enumerate(ordinals)}
 
 
 def renewed(db: sqlite3.Connection, ordinals: Sequence[int]) -> bytes:

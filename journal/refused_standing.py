@@ -118,6 +118,7 @@ class RefusedStanding:
         self._look = found
         self._of: dict[tuple[str, int], _Expected] = {}
         self._began: float | None = None
+        self._doubts: list[tuple[str, str]] = []
 
     def take(self, line: Line) -> None:
         """The next line of the trail. Raises ValueError or TypeError for what no step says."""
@@ -134,7 +135,10 @@ class RefusedStanding:
         ordinals = [ordinal for first, last in bounds for ordinal in range(first, last + 1)]
         for place, ordinal in enumerate(ordinals):
             one = told[place * DIGEST : (place + 1) * DIGEST] or None
-            self._of[sink, ordinal] = self._of.get((sink, ordinal), _Expected()).behind(line, one)
+            expected = self._of.get((sink, ordinal), _Expected())
+            if line.action == "replay" and "approved" not in expected.statuses:
+                self._doubts.append((f"{self._journal}-{ordinal}-{sink}", f"line {line.n} is replay of a record that nobody had approved"))
+            self._of[sink, ordinal] = expected.behind(line, one)
 
     @property
     def rows(self) -> int:
@@ -143,6 +147,7 @@ class RefusedStanding:
 
     def differences(self) -> Iterator[tuple[str, str]]:
         """Ids of rows, and what is wrong with each."""
+        yield from self._doubts
         for row in self._look.rows:
             if row["journal"] == self._journal:
                 expected = self._of.get((row["sink"], row["ordinal"]), _Expected())

@@ -6,7 +6,7 @@ import base64
 import json
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from journal.audit_check import Checked, Finding, Head, check
 from journal.audit_trail import Step
 from journal.opening import open_writer
 from journal.quarantine import COLUMNS as COLUMNS_OF_RECORDS
+from journal.quarantine import QuarantineRecord
 from pipeline.errors import ConfigError
 from pipeline.load import load_pipeline
 from tests.journal_cases import SOURCE, opened, record
@@ -150,6 +151,55 @@ def test_after_any_history_the_trail_is_sound_and_any_edit_is_found(tmp_path: Pa
         assert _checked(tmp_path).findings == []
     place.close()
     _assert_every_edit_is_found(tmp_path)
+
+
+def _mend(place: Place, one: QuarantineRecord) -> None:
+    place.mend(one, 7)
+
+
+def _fix(place: Place, one: QuarantineRecord) -> None:
+    place.ask("fix", one, set={"amount": "-7"})
+
+
+def _fail(place: Place, one: QuarantineRecord) -> None:
+    place.mend(one, -7)
+
+
+def _replay(place: Place, one: QuarantineRecord) -> None:
+    place.ask("replay", one)
+
+
+def _approve(place: Place, one: QuarantineRecord) -> None:
+    place.ask("approve", one)
+
+
+@pytest.mark.parametrize(
+    "assigned, step, said",
+    [
+        ("raw = json_set(raw, '$.amount', '5')", _fix, "was changed before line"),
+        ("raw = json_set(raw, '$.amount', '5')", _mend, "was changed before line"),
+        ("reasons = json_set(reasons, '$[0].message', 'nothing')", _fail, "was changed before line"),
+        ('patch = \'{"amount": "5"}\'', _fix, "was changed before line"),
+        ("owner = 'nobody'", lambda place, one: _erase(place, one.ordinal), "was changed before line"),
+        ("status = 'approved', approved_by = 'bo@example.com'", _replay, "is replay of a record that was patched"),
+        ("patched_by = 'cy@example.com'", _approve, "is an approval by ann@example.com, who has fixed the record"),
+        ("status = 'resolved', resolved_at = 1.0, resolution = 'delivered'", lambda place, one: None, "and the trail says patched"),
+    ],
+)
+def test_what_was_changed_by_hand_is_found_though_steps_were_done_since(
+    tmp_path: Path, assigned: str, step: Callable[[Place, QuarantineRecord], None], said: str
+) -> None:
+    with closing(Place(tmp_path, "newest")) as place:
+        place.take([put("a", -1), put("b", -1)])
+        one, _ = place.records()
+        place.ask("fix", one, set={"amount": "-2"})
+        with place.journal.changing() as db:
+            db.execute(f"update quarantine set {assigned} where ordinal = {one.ordinal}")
+        place.journal.commit_beside()
+        step(place, one)
+    found = _checked(tmp_path).findings
+    assert {finding.record for finding in found} == {one.id}
+    assert any(said in finding.what for finding in found), found
 
 
 def test_a_record_that_is_gone_or_that_nothing_held_back_is_found_though_no_step_touched_it(tmp_path: Path) -> None:

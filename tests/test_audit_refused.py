@@ -247,6 +247,16 @@ def test_what_an_answered_request_did_cannot_be_taken_back_by_hand(refusing: Ref
     assert [one.record for one in refusing.after(undone)] == [refusing.id(1)]
 
 
+def test_what_somebody_approved_by_hand_is_found_though_it_has_gone_back_since(refusing: Refusing) -> None:
+    refusing.ask("fix", 1, set={"amount": "9"})
+    with closing(sqlite3.connect(refusing.folder / state_file.FILE)) as db:
+        db.execute("update refused set status = 'approved', approved_by = 'bo@example.com' where ordinal = 1")
+        db.commit()
+    refusing.ask("replay", 1)
+    refusing.came(resolved=1)
+    assert "is replay of a record that nobody had approved" in refusing.found()[0].what
+
+
 def test_a_row_that_comes_again_to_a_sink_that_was_put_back_is_as_new(refusing: Refusing) -> None:
     refusing.ask("discard", 1)
     with closing(State.open(refusing.folder)) as state:

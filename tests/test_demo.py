@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,9 @@ from examples.demo_broker import in_process_broker, running_broker
 from examples.kafka_artifacts import EmbeddedKafkaError
 from examples.marketplaces import MARKETPLACES
 from examples.topics import make_topic, send
+from journal import store
+from journal.audit_check import check
+from journal.refused_standing import look
 from sources.kafka.broker import Broker, Topic
 from sources.kafka.config import KafkaConfig
 from sources.kafka.errors import UnknownTopic
@@ -45,6 +51,11 @@ def test_the_story_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert (f"│ {channel} " in held_back) is (held > 0)
     assert ("records went through the whole contract again" in text) is ("total-not-negative" in held_back.partition("The owner")[0])
     assert "<html" in (tmp_path / "shop" / "reports" / "orders.html").read_text()
+    state = tmp_path / "shop" / ".sluice" / "commerce"
+    refused = look(state, time.time())
+    with closing(sqlite3.connect(state / store.FILE)) as db:
+        trail = check(db, None, None, refused)
+    assert (trail.findings, trail.before_digests, trail.n > 0) == ([], 0, True)
 
 
 def _numbers(first: str, text: str) -> list[int]:
