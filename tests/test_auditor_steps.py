@@ -135,7 +135,7 @@ def test_references_are_named_as_not_judged(tmp_path: Path) -> None:
     place.close()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(HISTORIES, RULE_SETS, st.booleans(), st.sampled_from([1, 2, 10]), st.sampled_from([3, 50]))
 def test_whatever_happens_to_rows_a_correct_gate_gives_no_incident(
     tmp_path_factory: pytest.TempPathFactory, history: list[list[Event]], rules: RuleSet, full: bool, every: int, window: int

@@ -85,7 +85,7 @@ class _Model:
         self.broken.append(broken)
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(HISTORIES, RULE_SETS, st.booleans(), st.booleans(), st.sampled_from([0, 3]), st.sampled_from([1, 2, 100]))
 def test_histories_are_judged_as_if_one_change_came_after_the_other(
     tmp_path_factory: pytest.TempPathFactory,

@@ -70,7 +70,7 @@ def _became(place: Place, ordinals: set[int]) -> tuple[dict[int, str], dict[int,
     return becomes, {one: records.get(one, []) for one in ordinals}
 
 
-@settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(HISTORIES, RULE_SETS, st.booleans(), st.booleans(), st.sampled_from([2, 5, 1000]), st.sampled_from([0, 3]), _ORDERS, _ORDERS)
 def test_a_trial_says_what_ingest_would_have_done(
     tmp_path_factory: pytest.TempPathFactory,
