@@ -93,6 +93,7 @@ def outcomes(reader: JournalReader, pipeline: Pipeline, dataset: str, trial: Tri
     records = TrialRecords(RecordShapes(maps, known), maps, trial.fits, as_received=asks.records is None)
     walk = Walk(reader, dataset, records, trial.columns, asks, remembers=trial.remembers)
     if trial.remembers:
+        walk.look_back()
         trial.begin(whole=walk.whole)
     for turn in walk:
         if isinstance(turn, CopyMarker):

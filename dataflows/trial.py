@@ -100,6 +100,7 @@ class Trial:
     def begin(self, *, whole: bool) -> None:
         """Remembers from now on what would have passed; see `remembers`. `whole`: nothing has passed before."""
         versions = Versions(self._pipeline)
+        self._gates.clear()  # none of them compares anything
         self._memory = _Memory(EarlierValues({self._dataset: self._trial}, versions), versions, whole=whole)
         if self.contract.order == "strict":
             self._order = StrictOrder("", _nobody_sits(), {self._dataset})

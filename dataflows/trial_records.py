@@ -37,7 +37,7 @@ class TrialRecords:
         """`fits` raises ConfigError for changes that a contract cannot judge. `as_received`: without what was set in them since."""
         self._shapes = shapes
         self._maps = maps
-        self._fits = fits
+        self.fits = fits
         self._as_received = as_received
 
     def read(self, records: Sequence[QuarantineRecord]) -> Readable:
@@ -74,7 +74,7 @@ class TrialRecords:
                     for row, ordinal in zip(mapped.rows, mapped.failed.ordinal.tolist(), strict=True):
                         spoiled[ordinal] = [reason.rule for reason in row.reasons]
                 batch = mapped.passed
-            self._fits(batch)
+            self.fits(batch)
             found.append(batch)
         told |= spoiled
         return found

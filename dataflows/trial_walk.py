@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflows.trial_records import Told, TrialRecords
-from dataflows.trial_rows import Rows, in_order, together
+from dataflows.trial_rows import Rows, in_order, narrowed, together
 from journal.batch import ChangeBatch, CopyMarker, Mask, Op
 from journal.key_hash import HashedKeys, key_hashes
 from journal.quarantine import UNRESOLVED, QuarantineRecord, Wanted
@@ -23,6 +23,7 @@ from journal.reading import JournalReader
 from journal.sealing import SealedError
 from journal.sitting import keys_of, old_key, touched_keys
 from journal.windows import DatasetEntries, Mark, Piece, Start
+from pipeline.errors import ConfigError
 
 _STRETCH = 20_000  # rows that are in memory at once
 _PAGE = 2000
@@ -79,12 +80,9 @@ class Walk:
         self._asks = asks
         self._remembers = remembers
         standing = self._entries.standing(0)
-        self.whole = standing.first == 1 or standing.passed == standing.behind
-        self._first, self._last = standing.first, standing.last
+        self._last = standing.last
         self._start = self._entries.newest(asks.changes, self._last) if asks.changes else Start(self._last + 1, 0)
-        self._oldest = reader.ordinal_at(self._first - 1)
-        known_from = 0 if self.whole else self._oldest if asks.records is None else min(asks.after, self._oldest)
-        self._cursor = known_from if remembers else asks.after
+        self._begin_with(standing.first, whole=standing.first == 1 or standing.passed == standing.behind)
         self._wanted = Wanted(dataset) if remembers or asks.records is None else asks.records
         self._keys = HashedKeys()
         self._carried: list[Rows] = []
@@ -92,13 +90,19 @@ class Walk:
         self._drained = asks.records is None and not remembers
         self._apart: list[QuarantineRecord] = []
 
+    def _begin_with(self, first: int, *, whole: bool) -> None:
+        """The first entry that is looked at where something `remembers`; `whole`: nothing has passed before."""
+        asks = self._asks
+        self._first, self.whole = first, whole
+        self._oldest = self._reader.ordinal_at(first - 1)
+        known_from = 0 if whole else self._oldest if asks.records is None else min(asks.after, self._oldest)
+        self._cursor = known_from if self._remembers else asks.after
+
     def __iter__(self) -> Iterator[Turn | CopyMarker]:
-        """Raises JournalError for what cannot be read any more."""
+        """Where something remembers, behind `look_back`. Raises JournalError for what cannot be read any more."""
         newest = self._reader.ordinal_at(self._last)
-        if self._remembers:
-            self._find_keys(newest)
-            if self._cursor < self._oldest and not self.whole:
-                yield from self._in_turn([], self._oldest)
+        if self._remembers and self._cursor < self._oldest and not self.whole:
+            yield from self._in_turn([], self._oldest)
         after = self._first - 1 if self._remembers else self._start.seq - 1
         while after < self._last:
             pieces = self._entries.forwards(after, self._last, _STRETCH)
@@ -135,7 +139,7 @@ class Walk:
         asked = rows.kinds == Kind.ASKED
         if asked.all():
             return rows
-        if self._remembers:
+        if self._remembers and rows.batch.schema.key:
             keys, places = touched_keys(rows.batch)
             asked[places[self._keys.has(key_hashes(keys))]] = True
             asked |= rows.batch.op == Op.TRUNCATE
@@ -205,8 +209,8 @@ class Walk:
             return Kind.ASKED
         return Kind.WAITS if record.status in UNRESOLVED else Kind.SETTLED
 
-    def _find_keys(self, newest: int) -> None:
-        """The keys that are asked about, and those that their rows had before."""
+    def look_back(self) -> None:
+        """Finds the keys that are asked about, and those that their rows had before, as far back as the changes have columns that fit."""
         start = self._start.seq
         after = start - 1
         while after < self._last:
@@ -214,25 +218,40 @@ class Walk:
             for piece in pieces:
                 self._add(piece.batch)
             after = self._last if not pieces else pieces[-1].seq
-        self._find_keys_of_records(self._reader.ordinal_at(start - 1) if self._asks.changes else newest, newest)
-        before = start
+        self._find_keys_of_records(self._reader.ordinal_at(start - 1))
+        before, fits = start, dict[str, bool]()
         while before > self._first and (pieces := self._entries.backwards(before, _STRETCH)):
             for piece in reversed(pieces):
+                shape = piece.batch.schema.encoded
+                if shape not in fits:
+                    fits[shape] = self._fits(piece.batch)
+                if not fits[shape]:
+                    self._begin_with(piece.seq + 1, whole=False)
+                    return
                 self._add(piece.batch, only_moved=True)
             before = pieces[0].seq
 
-    def _find_keys_of_records(self, window: int, newest: int) -> None:
+    def _fits(self, batch: ChangeBatch) -> bool:
+        try:
+            self._made.fits(narrowed(batch, self._columns))
+        except ConfigError:
+            return False
+        return True
+
+    def _find_keys_of_records(self, window: int) -> None:
         """Of records among the changes that are asked about (behind the ordinal `window`), or asked about themselves; and of those that
         change a key."""
         after = self._cursor
         while page := self._reader.quarantined(self._wanted, after, _PAGE):
             after = page[-1].ordinal
-            chosen = [one for one in page if one.ordinal <= newest and (one.ordinal > window or self._asks.of(one) or _moves(one))]
+            chosen = [one for one in page if one.ordinal > window or self._asks.of(one) or _moves(one)]
             for batch in self._made.read([one for one in chosen if one.status != "resolved"]).batches:
                 self._add(batch)
 
     def _add(self, batch: ChangeBatch, *, only_moved: bool = False) -> None:
         """Adds the keys of changes; or of those that have one of these keys, and change it."""
+        if not batch.schema.key:
+            return
         keys, rows = touched_keys(batch)
         if only_moved and len(rows) == len(batch):
             return

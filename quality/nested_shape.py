@@ -27,6 +27,8 @@ def shape_of(node: Mapping[str, Any], path: Trail, problems: list[Problem]) -> d
     kind = node.get("logicalType") or ("object" if "properties" in node else "array" if "items" in node else None)
     options = node.get("logicalTypeOptions") or {}
     schema: dict[str, Any] = {}
+    if options and kind is None:
+        problems.append(((*path, "logicalTypeOptions"), "these options have no meaning without a logicalType"))
     problems += [
         ((*path, "logicalTypeOptions", name), f"{name} is {value}, with which nothing can be compared")
         for name, value in options.items()

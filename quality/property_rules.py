@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -217,10 +218,14 @@ def _format(prop: Property) -> Iterator[Stated | tuple[Trail, str, str | None]]:
     elif prop.logical_type == "number" and written == "f32":
         yield _range(prop, -_LARGEST_FLOAT, _LARGEST_FLOAT)
     elif prop.logical_type in ("date", "timestamp", "time"):
+        letters = "the letters are those of Java's DateTimeFormatter: yyyy-MM-dd HH:mm:ss"
+        if not re.search("[A-Za-z]", written):
+            yield where, f"format {written!r} says nothing of a {prop.logical_type}", letters
+            return
         try:
             _ = prop.format
         except ValueError as error:
-            yield where, str(error), "the letters are those of Java's DateTimeFormatter: yyyy-MM-dd HH:mm:ss"
+            yield where, str(error), letters
 
 
 def _range(prop: Property, least: float, most: float) -> Stated:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from journal.local import JournalReader
 from journal.schema import Column, TableSchema
 from journal.sealing import FILE
 from tests.contract_text import write_contract
-from tests.history_place import RULES, Event, Table, contract
+from tests.history_place import RULES, SCHEMA, Event, Table, contract
 from tests.invoking import sluice
 from tests.lane_place import PIPELINE, Place
 
@@ -243,3 +244,33 @@ def test_records_whose_key_of_encryption_is_gone_cannot_take_part(tmp_path: Path
         found = shop.check()
         assert found["between"] == {"records": 0, "would_pass": 0, "unreadable": 2}
         assert shop.backtest()["unreadable"] == 2
+
+
+_NARROW = replace(SCHEMA, columns=SCHEMA.columns[:3])
+
+
+def test_changes_from_before_a_column_that_the_contract_reads_are_not_looked_at(tmp_path: Path) -> None:
+    without = contract(_BEFORE).replace("      - {name: n, logicalType: integer}\n", "")
+    shop = _Shop(tmp_path)
+    shop.place.close()
+    shop.place = Place(tmp_path, "", contract=without)
+    with closing(shop.place):
+        rows = [pa.array(["1", "2"]), pa.array(["a", "a"]), pa.array(["x", "x"])]
+        shop.place.take(batch_from_columns(_NARROW, rows, Op.INSERT, source="portal", table="public.orders"))
+        shop.table.rows = {1: {"id": "1", "status": "a", "owner": "x", "n": None}}
+        shop.send(("U", 1, "a", "x", 5), ("I", 3, "a", "x", 5), ("U", 3, "Z", "x", 4))
+        shop.send(("U", 1, "b", "x", 4), ("U", 3, "c", "x", 6))
+        shop.next(_STEPS, _RISES)
+        found = shop.check(last=2)
+        assert (_broken(found), found["not_known"]) == ({"steps": [7], "rises": [6]}, {})
+        assert shop.backtest()["still_fail"] == 1
+
+
+def test_a_strict_order_means_nothing_where_there_is_no_key(tmp_path: Path) -> None:
+    shop = _Shop(tmp_path)
+    with closing(shop.place):
+        rows = [pa.array(["1", "2"]), pa.array(["a", "b"]), pa.array(["x", "x"]), pa.array(["1", "2"])]
+        shop.place.take(batch_from_columns(replace(SCHEMA, key=()), rows, Op.INSERT, source="portal", table="public.orders"))
+        shop.next(order="strict", pattern="^b$")
+        assert shop.check(last=1)["held_back"] == 0
+        assert _broken(shop.check()) == {"known": [1]}

@@ -415,6 +415,11 @@ def test_what_may_be_of_two_types_says_so_in_words(tmp_path: Path) -> None:
         ),
         (one_column("a", "number", quality="{metric: nullValues, mustBeBetween: [.nan, 5]}"), "mustBeBetween wants a number, not nan"),
         (one_column("''", "number"), "the property has no name"),
+        (one_column("a", "date", options="format: '2024-01-01'"), "format '2024-01-01' says nothing of a date"),
+        (
+            one_column("a", "array", more="\n        items: {logicalTypeOptions: {pattern: '^x'}}"),
+            "these options have no meaning without a logicalType",
+        ),
     ],
 )
 def test_a_rule_that_could_never_say_anything_is_refused(tmp_path: Path, body: str, said: str) -> None:
