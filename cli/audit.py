@@ -119,13 +119,21 @@ def _audited(pipeline: Pipeline, dataset: str | None, window: int | None) -> dic
     return answer
 
 
+def _observed(found: Any) -> Any:
+    """What was observed, for people."""
+    if not isinstance(found, dict) or "not_judged" not in found:
+        return found
+    rows, why = found["not_judged"], found.get("why")
+    return f"not judged: {rows}" if why is None else f"{rows} not judged: {why}"
+
+
 def _show(answer: dict[str, Any]) -> None:
     from cli.answers import amount, answer_line, answer_lines, answer_table
 
     for name, one in answer.items():
         answer_line(f"{name}: {amount(one['changes'])} changes in {amount(one['windows'])} window(s)")
         rows = [
-            [rule["id"], rule["verdict"], rule["engine"], amount(rule["rows"]), amount(rule["failed"]), rule.get("observed", "")]
+            [rule["id"], rule["verdict"], rule["engine"], amount(rule["rows"]), amount(rule["failed"]), _observed(rule.get("observed", ""))]
             for rule in one["rules"]
         ]
         if rows:

@@ -122,7 +122,8 @@ def _finding(rule: Rule, batch: ChangeBatch, tried: Tried, counted: Mask, fresh:
     failed = np.zeros(n, np.bool_)
     failed[tried.broken.get(rule.id, np.zeros(0, np.int64))] = True
     failed &= judged
-    rows, skipped = int(np.count_nonzero(judged)), int(np.count_nonzero(fresh & meant & ~judged))
+    rows = int(np.count_nonzero(judged))
+    skipped = int(np.count_nonzero(fresh & meant & ~judged & (batch.op == Op.UPDATE)))  # an insert seldom comes after anything
     observed = {"not_judged": skipped, "why": BEFORE_THE_WINDOW} if skipped else None
     if not rows:
         return left_out(rule, BEFORE_THE_WINDOW, skipped)

@@ -42,6 +42,7 @@ class QualityNumbers:
         self.contracts = contracts
         self.now = time.time()
         self._lines = history
+        self._effective: dict[str, list[Effectiveness]] = {}
         with reader.view() as (db, _):
             self.stretches = Stretches.over(trends.begun(db), self.now)
             self._grid = TimeGrid(self.stretches.width, self.stretches.first, [self.now - seconds for _, seconds in _WINDOWS])
@@ -123,6 +124,11 @@ class QualityNumbers:
 
     def effectiveness(self, dataset: str) -> list[Effectiveness]:
         """Over the last day, week and month, and since the journal began."""
+        if dataset not in self._effective:
+            self._effective[dataset] = self._effectiveness(dataset)
+        return self._effective[dataset]
+
+    def _effectiveness(self, dataset: str) -> list[Effectiveness]:
         lately = self._lately.get(dataset, {}).get("", {})
         found = [
             self._over(dataset, window, seconds, [tally for start, tally in lately.items() if start + _HOUR > self.now - seconds], since)

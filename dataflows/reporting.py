@@ -32,6 +32,8 @@ from quality.report.model import Cell, Contact, DatasetReport, RuleLine, SinkLin
 from quality.report.page import write_reports
 from quality.rules import Rule, Scope
 
+_LONGEST = 400  # characters of what a rule says
+
 
 def report(pipeline: Pipeline, folder: Path) -> list[Path]:
     """Writes the reports of a pipeline into `folder`, whether or not it runs. Returns the paths of the files."""
@@ -149,7 +151,7 @@ class _Gathering:
                 evaluated=judged,
                 failed=totals.get(rule.id, Tally()).failed,
                 kind=rule.kind,
-                says=rule.says,
+                says=rule.says if len(rule.says) <= _LONGEST else rule.says[:_LONGEST] + "…",
                 severity=rule.severity,
                 trend=[
                     None if not of.evaluated else max(0.0, 1 - found.failed / of.evaluated)

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,8 @@ import pyarrow as pa
 from dataflows.auditing import Audit, Auditing
 from dataflows.build import contracts
 from dataflows.earlier_values import EarlierValues
-from dataflows.ingest import IngestState, JournalStep
 from dataflows.judged_by import JudgedBy
 from dataflows.judging import Judge
-from dataflows.observe import IngestMetrics
 from dataflows.records import judged_records
 from journal.audits import Audited, Audits, Incident
 from journal.batch import ChangeBatch, CopyMarker, Op, Segment, batch_from_columns
@@ -30,8 +28,8 @@ from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig
 from quality.gate import Gate
 from quality.kernels.gx import Reference
-from sources.base import Source
 from tests.contract_text import contract_of
+from tests.played_source import journal_step
 
 PIPELINE = """\
 pipeline: shop
@@ -45,13 +43,6 @@ sinks:
 """
 
 Row = Sequence[str | None]
-
-
-class _Durable:
-    """The one thing that a journal asks of a source that it has heard all of."""
-
-    def confirm(self, watermark: str) -> None:
-        """Nothing is kept back."""
 
 
 class AuditPlace:
@@ -92,18 +83,7 @@ class AuditPlace:
         gate = lambda schema: Gate(rules["orders"], schema, self.earlier)  # noqa: E731
         self.judge = Judge(self.journal.next_ordinal, gate, record, judged_by=judged_by, earlier=self.earlier)
         self.ringer = Ringer(self.pipeline.state, [])
-        self.step = JournalStep(
-            self.journal,
-            self.judge,
-            {"db": cast(Source, _Durable())},
-            IngestState(),
-            IngestMetrics(),
-            self.ringer,
-            lambda sink, copy: None,
-            lambda sink, copy, when: None,
-            lambda source, table: table,
-            earlier=self.earlier,
-        )
+        self.step = journal_step("db", self.journal, self.judge, self.ringer, earlier=self.earlier)
 
     def again(self, body: str | None = None, *, remembers: bool = False) -> None:
         """Ingest ends, and starts again with this contract."""

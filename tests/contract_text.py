@@ -43,6 +43,20 @@ def one_column(column: str, logical_type: str, *, options: str = "", quality: st
     return "\n".join(lines) + "\n"
 
 
+def positive_amounts(key: str, order: str) -> str:
+    """A schema object whose `id` is of the logical type `key`, and whose records go on by `order`: newest or strict."""
+    return f"""\
+    properties:
+      - {{name: id, logicalType: {key}, primaryKey: true}}
+      - name: amount
+        logicalType: integer
+        quality:
+          - {{id: positive, type: sql, query: amount > 0, mustBe: true}}
+    customProperties:
+      - {{property: order, value: {order}}}
+"""
+
+
 def problems(file: Path) -> list[Problem]:
     """What is said to be wrong with a contract."""
     with pytest.raises(ConfigError) as caught:

@@ -17,9 +17,7 @@ import pyarrow as pa
 from dataflows import steps
 from dataflows.build import contracts
 from dataflows.fixing import fix
-from dataflows.ingest import IngestState, JournalStep
 from dataflows.judging import Judge
-from dataflows.observe import IngestMetrics
 from dataflows.records import judged_records
 from dataflows.refused_steps import RefusedSteps
 from dataflows.replay import Replay
@@ -37,21 +35,12 @@ from journal.schema import Column, TableSchema
 from journal.state import State
 from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig
-from tests.contract_text import write_contract
+from tests.contract_text import positive_amounts, write_contract
 from tests.journal_cases import everything, ordinals
+from tests.played_source import journal_step
 
 SCHEMA = TableSchema("orders", (Column("id", "text", 1), Column("amount", "integer", 2)), ("id",))
 SOURCE, TABLE = "portal", "public.orders"
-CONTRACT = """\
-    properties:
-      - {{name: id, logicalType: string, primaryKey: true}}
-      - name: amount
-        logicalType: integer
-        quality:
-          - {{id: positive, type: sql, query: amount > 0, mustBe: true}}
-    customProperties:
-      - {{property: order, value: {order}}}
-"""
 
 
 @dataclass(frozen=True)
@@ -113,17 +102,12 @@ sinks: {out: {type: duckdb, path: out.duckdb}}
 """
 
 
-class _Source:
-    def confirm(self, watermark: str) -> None:
-        """Nobody is told."""
-
-
 class Place:
     """What ingest has between its source and the journal. Made anew after `close` it goes on where it was."""
 
     def __init__(self, folder: Path, order: str, *, contract: str | None = None, pipeline: str = PIPELINE, partitions: int = 0) -> None:
         self.folder = folder
-        write_contract(folder, contract or CONTRACT.format(order=order))
+        write_contract(folder, contract or positive_amounts("string", order))
         (folder / "pipeline.yaml").write_text(pipeline)
         self.pipeline = load_pipeline(folder / "pipeline.yaml")
         rules = contracts(self.pipeline)
@@ -137,9 +121,7 @@ class Place:
         self.judge = Judge(self.journal.next_ordinal, partial(stages.gate, rules), record, order=strict, **remembered)
         ringer = Ringer(folder, [])
         self._held.callback(ringer.close)
-        nobody: dict[str, Any] = {"copy_requested": lambda *_: None, "copy_done": lambda *_: None, "copy_name": lambda *_: "orders"}
-        sources: Any = {SOURCE: _Source()}
-        self.step = JournalStep(self.journal, self.judge, sources, IngestState(), IngestMetrics(), ringer, **nobody, **remembered)
+        self.step = journal_step(SOURCE, self.journal, self.judge, ringer, **remembered)
         self.copying: set[tuple[str, str]] = set()
         self.replay = Replay(self.journal, rules, stages, lambda: self.copying, lambda: None)
         self._desk = Desk(self.journal, rules, stages.maps, lambda *_: None, self.replay, 0.0, folder)

@@ -11,11 +11,9 @@ from typing import cast
 
 import pyarrow as pa
 
-from dataflows.ingest import IngestState, JournalStep
 from dataflows.judging import Judge
 from dataflows.lookups import Lookups
 from dataflows.maps import Maps
-from dataflows.observe import IngestMetrics
 from dataflows.records import judged_records
 from dataflows.versions import Versions
 from dataflows.waiting import Waiting
@@ -26,7 +24,7 @@ from journal.quarantine import Wanted
 from journal.schema import Column, TableSchema
 from pipeline.load import load_pipeline
 from pipeline.model import JournalConfig
-from sources.base import Source
+from tests.played_source import journal_step
 
 PIPELINE = """\
 pipeline: shop
@@ -54,13 +52,6 @@ PRODUCTS = TableSchema(
 )
 
 Row = tuple[str | None, ...]
-
-
-class _Durable:
-    """The one thing that a journal asks of a source that it has heard all of."""
-
-    def confirm(self, watermark: str) -> None:
-        """Nothing is kept back."""
 
 
 class LookupPlace:
@@ -93,19 +84,7 @@ class LookupPlace:
             self.journal.next_ordinal, lambda schema: None, record, maps=Maps(self.pipeline), waiting=self.waiting, versions=versions
         )
         self.ringer = Ringer(self.pipeline.state, [])
-        self.step = JournalStep(
-            self.journal,
-            self.judge,
-            {"shop": cast(Source, _Durable())},
-            IngestState(),
-            IngestMetrics(),
-            self.ringer,
-            lambda sink, copy: None,
-            lambda sink, copy, when: None,
-            lambda source, table: table,
-            self.lookups,
-            versions,
-        )
+        self.step = journal_step("shop", self.journal, self.judge, self.ringer, lookups=self.lookups, versions=versions)
 
     def lose(self) -> None:
         """The process dies, whatever it was at, and is started again."""

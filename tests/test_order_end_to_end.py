@@ -6,23 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.contract_text import contract_of
+from tests.contract_text import contract_of, positive_amounts
 from tests.fix_pipeline import MakePipeline, PipelineUnderTest
 from tests.fix_postgres import Database
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-_RULES = """\
-    properties:
-      - {{name: id, logicalType: integer, primaryKey: true}}
-      - name: amount
-        logicalType: integer
-        quality:
-          - {{id: positive, type: sql, query: amount > 0, mustBe: true}}
-    customProperties:
-      - {{property: order, value: {order}}}
-"""
 _PIPELINE = """\
 pipeline: ordered
 state: .sluice
@@ -66,7 +56,7 @@ def test_what_is_released_late_comes_in_order_whatever_is_killed(database18: Dat
     database18.execute(*(f"CREATE TABLE {name} (id int PRIMARY KEY, amount int)" for name in ("newest", "strict")))
     pipeline = make_pipeline(_PIPELINE.format(dsn=database18.dsn))
     for order in ("newest", "strict"):
-        pipeline.write(contract_of(_RULES.format(order=order)).replace("name: orders", f"name: {order}"), f"{order}.yaml")
+        pipeline.write(contract_of(positive_amounts("integer", order)).replace("name: orders", f"name: {order}"), f"{order}.yaml")
     database18.execute(*(f"INSERT INTO {name} VALUES (1, -1), (2, 2), (3, -3), (4, -4)" for name in ("newest", "strict")))
     pipeline.sync()
     for name in ("newest", "strict"):

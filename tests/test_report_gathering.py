@@ -326,3 +326,13 @@ def test_columns_that_come_and_go_are_told(shop: Shop) -> None:
         "portal.public.orders: vat (integer) was added",
         "portal.public.orders: amount (numeric) was dropped",
     }
+
+
+def test_a_rule_of_any_length_is_told_in_a_few_words(shop: Shop) -> None:
+    words = ", ".join(str(n) for n in range(20_000))
+    rule = f"{{id: known, metric: invalidValues, mustBe: 0, arguments: {{validValues: [{words}]}}}}"
+    shop.write_contract(CONTRACT.replace("          - {id: amount-positive", f"          - {rule}\n          - {{id: amount-positive"))
+    shop.fill(held(100))
+    told, page = shop.report()
+    assert max(len(one["says"]) for one in told["rules"]) <= 401
+    assert len(page) < 100_000
