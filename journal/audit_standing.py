@@ -13,6 +13,7 @@ import numpy.typing as npt
 from journal import evidence
 from journal.audit_trail import DIGEST, FOUND, HELD, MOST_RECORDS, Line, digest, ranges_of
 from journal.four_eyes import fixers, has_fixed
+from journal.handling import MENDABLE
 from journal.quarantine import RESOLVED, record_id
 
 OPEN = "open"
@@ -31,12 +32,11 @@ AFTER: Mapping[str, str] = {
     "rule-changed": "rule-changed",
 }
 """Action -> what its records are then. Other actions leave them as they are."""
-_MENDABLE = ("open", "patched", "rule-changed", "approved", "failed-again")
 _BEFORE: Mapping[str, Sequence[str]] = {
-    "fix": _MENDABLE,
-    "import": _MENDABLE,
-    "discard": _MENDABLE,
-    "approve": tuple(status for status in _MENDABLE if status != "approved"),
+    "fix": MENDABLE,
+    "import": MENDABLE,
+    "discard": MENDABLE,
+    "approve": tuple(status for status in MENDABLE if status != "approved"),
     "replay": ("approved",),
     "released": (OPEN, "approved"),
     "waits": ("replaying",),

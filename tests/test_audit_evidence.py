@@ -219,6 +219,22 @@ def test_a_record_that_is_gone_or_that_nothing_held_back_is_found_though_no_step
     assert len(emptied) == 3
 
 
+def test_steps_with_more_records_than_a_line_tells_of_are_found_out_likewise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_trail, "MOST_RECORDS", 2)
+    with closing(Place(tmp_path, "newest")) as place:
+        place.take([put(key, -1) for key in "abcde"])
+        records = place.records()
+        place.ask("fix", *records, set={"amount": "-2"})
+        place.ask("approve", *records, by="bo@example.com")
+        place.ask("replay", *records)
+    found = _checked(tmp_path)
+    assert (found.findings, found.n) == ([], 15)
+    with _file(tmp_path) as db:
+        for one in records:
+            edited = _by_hand(db, f"update quarantine set raw = '{{}}' where ordinal = {one.ordinal}")
+            assert [finding.record for finding in edited] == [one.id]
+
+
 def test_what_was_forgotten_cannot_be_guessed_from_the_trail(tmp_path: Path) -> None:
     with closing(Place(tmp_path, "newest")) as place:
         place.take([put("a", -1)])

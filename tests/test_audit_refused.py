@@ -269,6 +269,17 @@ def test_a_row_that_comes_again_to_a_sink_that_was_put_back_is_as_new(refusing: 
     assert refusing.found() == []
 
 
+def test_a_state_of_before_there_were_digests_is_brought_up_to_date(refusing: Refusing) -> None:
+    refusing.close()
+    with closing(sqlite3.connect(refusing.folder / state_file.FILE)) as db:
+        db.execute(f"alter table refused drop column {evidence.SALT}")
+    refusing.begin_again()
+    assert refusing.found() == []
+    refusing.ask("fix", 1, set={"amount": "9"})
+    assert refusing.found() == []
+    assert refusing.after("update refused set patch = '{}' where ordinal = 1") != []
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_after_any_history_the_trail_is_sound(refusing: Refusing, seed: int) -> None:
     chance = random.Random(seed)
