@@ -250,6 +250,17 @@ def test_a_schema_that_cannot_be_applied_is_refused_and_nothing_is_fetched(schem
     assert caught.value.argument == "json_schema"
 
 
+def test_json_that_is_too_deep_or_too_large_to_be_judged_by_a_schema_fails_alone() -> None:
+    kind = "expect_column_values_to_match_json_schema"
+    arrays = {"type": "array", "items": {"$ref": "#"}}
+    deep = [f"{'[' * depth}{']' * depth}" for depth in (2, 300, 900, 30_000)]
+    assert failing(kind, a(*deep), column="a", json_schema=arrays) == [1, 2, 3]
+    large = ["0.5", "1" + "0" * 400, "1e400"]
+    assert failing(kind, a(*large), column="a", json_schema={"multipleOf": 0.5})[:1] == [1]
+    with pytest.raises(BadExpectation, match="leads back to itself"):
+        compile_expectation(kind, {"column": "a", "json_schema": {"$ref": "#"}}, None)
+
+
 def test_json_is_what_pythons_parser_reads() -> None:
     columns = a("NaN", "-Infinity", "01", '"\\ud800"', '"\t"', "1 2", "[1,]", "1e999", " 1 ", "")
     assert failing("expect_column_values_to_be_json_parseable", columns, column="a") == [2, 4, 5, 6, 9]

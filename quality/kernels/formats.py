@@ -106,7 +106,11 @@ def _parsed(columns: Sequence[Column]) -> Rows:
 
 
 def json_schema(arguments: Arguments) -> MapKernel:
-    """Texts that are JSON of a schema. A text that is no JSON fails (Great Expectations gives up on the whole column there)."""
+    """Texts that are JSON of a schema.
+
+    A text that is no JSON fails, and so does one that is too deep, or has a number too large, to be judged (Great Expectations gives up on
+    the whole column there).
+    """
     column, schema = arguments.column(), arguments.mapping("json_schema")
     kind = validator_for(schema)
     try:
@@ -117,7 +121,10 @@ def json_schema(arguments: Arguments) -> MapKernel:
 
     def suits(text: str | bytes) -> bool:
         read = _json(text)
-        return read is not None and valid(read[0])
+        try:
+            return read is not None and valid(read[0])
+        except (RecursionError, OverflowError):
+            return False
 
     def valid(instance: object) -> bool:
         try:
@@ -126,8 +133,11 @@ def json_schema(arguments: Arguments) -> MapKernel:
             raise BadExpectation(f"json_schema cannot be applied: {error}", "json_schema") from error
 
     instances: tuple[object, ...] = (None, True, 0, "", [], {})
-    for instance in instances:  # references and expressions that do not hold show before any data does
-        valid(instance)
+    try:
+        for instance in instances:  # references and expressions that do not hold show before any data does
+            valid(instance)
+    except RecursionError as error:
+        raise BadExpectation("json_schema cannot be applied: it leads back to itself for ever", "json_schema") from error
 
     def choose(types: Types) -> Check:
         if family(types[0]) == "null":
