@@ -44,8 +44,6 @@ def _by_hand(db: sqlite3.Connection, *statements: str) -> list[Finding]:
     """What is found where somebody has done this to the file."""
     db.execute("begin")
     try:
-        for trigger in ("audit_is_only_added_to", "audit_is_never_cut"):
-            db.execute(f"drop trigger {trigger}")
         for statement in statements:
             db.execute(statement)
         return check(db).findings
