@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, TerminalError
+from pipeline.errors import ConfigError
 from pipeline.names import nearest
 
 _PAGE = 1000
@@ -34,7 +34,7 @@ def export(records: Iterable[Record], out: Path, columns: Sequence[str]) -> int:
 
     The file appears whole, or not at all.
 
-    Raises ConfigError for an ending that stands for no format, TerminalError where the file cannot be written.
+    Raises ConfigError for an ending that stands for no format, and where the file cannot be written.
     """
     write = _FORMATS.get(out.suffix.lower())
     if write is None:
@@ -45,7 +45,7 @@ def export(records: Iterable[Record], out: Path, columns: Sequence[str]) -> int:
         write(counted, draft, columns)
         os.replace(draft, out)
     except OSError as error:
-        raise TerminalError(f"{out} cannot be written: {error.strerror or error}") from error
+        raise ConfigError(f"{out} cannot be written: {error.strerror or error}", hint="name another file with --out") from error
     finally:
         draft.unlink(missing_ok=True)
     return counted.number

@@ -233,7 +233,7 @@ def test_an_export_that_cannot_be_written_says_why(bad_shop: Shop) -> None:
     assert unknown.code == 2
     assert ".csv" in unknown.err
     nowhere = bad_shop.run("quarantine export", "--out", bad_shop.folder / "none" / "o.csv")
-    assert nowhere.code == 1
+    assert nowhere.code == 2
     assert "No such file" in nowhere.err
 
 
