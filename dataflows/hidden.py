@@ -72,7 +72,8 @@ def shown_reason(reason: Reason, hidden: Collection[str] | None) -> Reason:
     value = reason.value
     if value is not None:
         value = _without(value, hidden) if reason.column is None and hidden is not None else MASKED
-    return structs.replace(reason, message=reason.message.partition(", got ")[0], value=value)
+    said, got, _ = reason.message.partition(", got ")
+    return structs.replace(reason, message=said + got + MASKED if got else said, value=value)
 
 
 def _without(value: str, hidden: Collection[str]) -> str:

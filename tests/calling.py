@@ -30,7 +30,7 @@ def called(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[in
         held.enter_context(patch.dict(os.environ, environment))
         held.enter_context(patch.object(subprocess, "Popen", Born))
         held.enter_context(_signals_as_before())
-        held.enter_context(_modules_of_its_own())
+        held.enter_context(modules_of_its_own())
         out, err = (held.enter_context(_into_a_file(number)) for number in (1, 2))
         code = 0
         try:
@@ -66,7 +66,7 @@ def _content(file: IO[bytes]) -> str:
 
 
 @contextmanager
-def _modules_of_its_own() -> Iterator[None]:
+def modules_of_its_own() -> Iterator[None]:
     """What a command loads from the folder of its pipeline, another one's folder may have under the same name."""
     path, before = list(sys.path), set(sys.modules)
     try:

@@ -8,6 +8,8 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from tests.calling import modules_of_its_own
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -26,5 +28,7 @@ def sluice(*arguments: object, **environment: str) -> Ended:
     """Runs `sluice ARGUMENTS`. A variable of the environment that is empty is as good as not set."""
     from cli.main import app
 
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment, prog_name="sluice", catch_exceptions=False)
+    words = [str(argument) for argument in arguments]
+    with modules_of_its_own():
+        done = CliRunner().invoke(app, words, env=environment, prog_name="sluice", catch_exceptions=False)
     return Ended(done.exit_code, done.stdout, done.stderr)

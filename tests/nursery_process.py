@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ def _be_seen_as(command: Sequence[str]) -> None:
 def main() -> None:
     """Loads, and serves."""
     connection = socket.socket(fileno=int(sys.argv[1]))
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # its other threads were libraries' pools
     forgo_pandas()
     gc.disable()
     for module in _LOADED:

@@ -47,7 +47,7 @@ def test_a_file_that_declassifies_a_column_shows_nothing_before_it_is_approved(s
     assert SECRET not in _seen(shop)
     shop.write_contract(OPEN, "2.0.0")
     assert SECRET not in _seen(shop)
-    assert Hidden(shop.pipeline)("orders") == {"amount"}
+    assert Hidden(shop.pipeline)("orders") == frozenset({"amount"})
     (sensitive,) = Sensitive(shop.pipeline).marked([held(1)])
     assert sensitive.sensitive
     shop.put_in_force(by="bo@example.com")
@@ -65,7 +65,7 @@ def test_a_pipeline_file_without_the_contract_shows_nothing(shop: Shop) -> None:
 
 def test_a_file_that_cannot_be_read_shows_nothing(shop: Shop) -> None:
     (shop.folder / "orders.yaml").write_text("kind: [")
-    assert Hidden(shop.pipeline)("orders") == {"amount"}
+    assert Hidden(shop.pipeline)("orders") == frozenset({"amount"})
     fresh = Shop(shop.folder.parent / "fresh")
     (fresh.folder / "orders.yaml").write_text("kind: [")
     assert Hidden(load_pipeline(fresh.file))("orders") is None

@@ -67,8 +67,10 @@ def test_what_goes_on_from_quarantine_is_in_another_folder_too_with_the_trail_of
         place.followed("there").close()
         journal.append(changes(held.ordinal, 1), again=True)
         with journal.changing() as db:
-            handling.settle(db, [held.ordinal], "resolved", "delivered", 1.0)
-            audit_trail.add(db, audit_trail.Step("resolved", "bo@example.com", held.dataset, [held.ordinal]))
+            handling.approve(db, [held.ordinal], "bo@example.com")
+            for action in ("approve", "replay", "resolved"):
+                number = audit_trail.add(db, audit_trail.Step(action, "bo@example.com", held.dataset, [held.ordinal]))
+            handling.settle(db, [held.ordinal], "resolved", "delivered", 1.0, number - 1)
         last = journal.commit_beside()
         write(journal, 2)
         with JournalReader.open(place.folder("here"), "commerce") as here, place.followed("there") as there:
@@ -78,7 +80,7 @@ def test_what_goes_on_from_quarantine_is_in_another_folder_too_with_the_trail_of
             for reader in (here, there):
                 with reader.view() as (db, _):
                     checked = check_trail(db)
-                assert (checked.findings, checked.n) == ([], 2)  # that it came, and how it went on
+                assert (checked.findings, checked.n) == ([], 4)  # that it came, and how it went on
 
 
 def test_a_follower_that_was_there_before_comes_to_hold_what_is_new(place: Place) -> None:

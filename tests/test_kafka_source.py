@@ -93,7 +93,7 @@ def test_only_what_is_committed_is_read_and_markers_of_transactions_are_no_lag(k
         head = read.source.head()
         assert read.source.reached(read.watermark, head), "what is not committed is not waited for"
         producer.commit_transaction(20)
-        assert read.catch_up().rows[-1]["id"] == "7"
+        assert read.until(4).rows[-1]["id"] == "7"
 
 
 def test_an_empty_topic_and_one_whose_messages_have_gone_are_read_to_their_end(kafka: Kafka, tmp_path: Path) -> None:

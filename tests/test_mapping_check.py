@@ -89,10 +89,7 @@ def test_of_a_table_whose_columns_only_the_server_knows_the_names_are_checked(fo
     ]
 
 
-def test_a_function_is_called_to_see_what_it_gives(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def test_a_function_is_called_to_see_what_it_gives(folder: Path) -> None:
     (folder / "aws_maps.py").write_text("def orders(rows):\n    return rows.select(['orderNo'])\n")
     (folder / "pipeline.yaml").write_text(_PIPELINE.replace("MAP", "aws_maps.orders"))
     ((file, line, said),) = _problems(folder)
