@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 import pytest
 from hatchling import build
 
+from journal.schema import Column, TableSchema
 from pipeline.errors import TransientError
 from pipeline.kinds import kinds
 from sinks.base import Sink
 from tests.fix_pipeline import MakePipeline
 from tests.invoking import sluice
-from tests.sink_batches import ORDERS, insert
+from tests.sink_batches import ORDERS, delete, insert, update
 from tests.sink_conformance import SinkConformance
 from tests.sink_place import Hand, mirror
 
@@ -201,7 +202,6 @@ class TestNewSink(SinkConformance):
         "history": "it keeps mirrors",
         "soft_delete": "it keeps what is",
         "keyless": "it finds rows by their key",
-        "any_name": "tried with what it lacks as well",
     }
 
     @pytest.fixture
@@ -214,6 +214,13 @@ class TestNewSink(SinkConformance):
     test_a_value_that_does_not_fit_is_refused_and_its_neighbours_go_in = None  # type: ignore[assignment]
     test_values_are_held_as_they_are_or_refused = None  # type: ignore[assignment]
     test_many_rows_go_in_are_changed_and_go = None  # type: ignore[assignment]
+
+    @pytest.mark.parametrize("name", ['a "quoted" name', "it's; --", "select", "naïve 漢字 🙂"])
+    def test_hostile_names_are_only_names(self, hand: Hand, name: str) -> None:
+        schema = TableSchema(name, (Column(name, "text", 1), Column(f"{name}2", "text", 2)), (name,))
+        hand.write(mirror(schema), insert(**{name: "k", f"{name}2": "d"}), insert(**{name: "l"}))
+        hand.write(mirror(schema), update({name: "k"}, absent=[f"{name}2"]), delete(**{name: "l"}))
+        assert hand.live(mirror(schema)) == [{name: "k", f"{name}2": "d"}]
 
     def test_another_file_in_its_place_is_noticed(self, place: SqlitePlace, hand: Hand) -> None:
         hand.write(mirror(ORDERS), insert(id="1", name="a"))
