@@ -87,6 +87,16 @@ def test_the_tests_of_a_new_package_pass_at_once(installed: Installed, what: str
 
 
 @pytest.mark.parametrize("what", ["sink", "source"])
+def test_a_new_package_can_be_installed_where_it_is(installed: Installed, tmp_path: Path, what: str) -> None:
+    folder: Path = getattr(installed, what)
+    with _in(folder):
+        wheel = build.build_editable(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / wheel) as packed:
+        (path,) = [packed.read(name).decode().strip() for name in packed.namelist() if name.endswith(".pth")]
+    assert Path(path) == folder
+
+
+@pytest.mark.parametrize("what", ["sink", "source"])
 def test_what_is_written_is_whole_and_well_formed(installed: Installed, what: str) -> None:
     folder: Path = getattr(installed, what)
     module = f"sluice_{what}_{folder.name.replace('-', '_')}"
