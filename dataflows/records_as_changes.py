@@ -131,7 +131,7 @@ class RecordShapes:
 
 
 def _values(record: QuarantineRecord) -> Values:
-    raw, patch = _opened(record.raw), record.patch and _opened(record.patch)
+    raw, patch = (_opened(record.raw), record.patch and _opened(record.patch)) if record.sensitive else (record.raw, record.patch)
     return raw if not patch else {**raw, **patch}
 
 

@@ -165,7 +165,7 @@ class Replay:
     def _become(self, became: _Became, shapes: RecordShapes, turn: Turn, *, given: bool) -> None:
         records = list(became.records.values())
         for one in records:
-            if isinstance(one.raw, SealedValues) and not one.raw.readable:
+            if one.sensitive and isinstance(one.raw, SealedValues) and not one.raw.readable:
                 became.fail(one.ordinal, [Reason(REPLAY, None, UNREADABLE, None)], given, None)
         turn.fail(became.failed)
         readable = [one for one in records if one.ordinal not in became.failed]

@@ -9,7 +9,8 @@ import heapq
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from journal.four_eyes import fixers
 from journal.quarantine import COLUMNS, TO_REPLAY, UNRESOLVED, QuarantineRecord, encoded, from_row, reasons_text, sealed
@@ -21,7 +22,7 @@ MENDABLE = tuple(status for status in UNRESOLVED if status != "replaying")
 _LONGEST = 18  # digits of an ordinal
 
 
-class Standing(NamedTuple):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """A record as far as it decides what may be done with it."""
 
     ordinal: int
