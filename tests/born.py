@@ -25,6 +25,7 @@ def of_itself() -> dict[str, Any]:
         "seen": Path("/proc/self/cmdline").read_bytes().decode().rstrip("\0").split("\0"),
         "open": sorted(_open()),
         "pandas": "pandas" in sys.modules,
+        "path": sys.path,
     }
 
 

@@ -91,6 +91,8 @@ def _begin(order: dict[str, Any], streams: Sequence[int], connection: socket.soc
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
     os.environ.clear()
     os.environ.update(order["environment"])
+    own = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [folder for folder in own if folder and folder not in sys.path]
     time.tzset()
     os.chdir(order["folder"])
     _be_seen_as([sys.executable, "-m", *order["words"]])

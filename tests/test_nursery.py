@@ -28,7 +28,7 @@ def told(*arguments: str, **options: Any) -> dict[str, Any]:
 
 
 def test_a_process_is_what_it_would_be_if_it_had_been_started(tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "TZ": "Asia/Tokyo", "ONLY": "here"}
+    environment = {"PATH": os.environ["PATH"], "TZ": "Asia/Tokyo", "ONLY": "here", "PYTHONPATH": "/somewhere"}
     said = told("one", "ž two", cwd=tmp_path, env=environment, start_new_session=True)
     assert said["arguments"] == ["one", "ž two"]
     assert said["parent"] == os.getpid()
@@ -39,6 +39,7 @@ def test_a_process_is_what_it_would_be_if_it_had_been_started(tmp_path: Path) ->
     assert said["seen"] == [sys.executable, "-m", "tests.born", "one", "ž two"]
     assert said["open"] == [0, 1, 2]
     assert not said["pandas"]
+    assert "/somewhere" in said["path"]
 
 
 def test_standard_streams_and_exit_codes_are_its_own() -> None:
