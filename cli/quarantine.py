@@ -79,7 +79,7 @@ def list_(
         return
     _table(rows[:most])
     if len(rows) > most:
-        answer_line(f"and more: --limit shows them, or {file} --json all of them")
+        answer_line(f"and more: --limit shows them, or `sluice quarantine list {file} --json` all of them")
 
 
 @quarantine.command("show")
