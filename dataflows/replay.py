@@ -136,17 +136,19 @@ class Replay:
             self.ring()
         return len(records)
 
-    def at_once(self, some: Sequence[Standing], number: int) -> list[int]:
-        """Takes approved records through for a request, in the open transaction, and returns the ordinals of those that cannot go now.
+    def at_once(self, some: Sequence[Standing], number: int) -> None:
+        """Takes approved records through for a request, in the open transaction; those that wait for their tables are `replaying`.
 
-        Those wait for their tables, as `replaying`. Whoever has committed rings.
+        Whoever has committed rings.
         """
         blocked = self._blocked()
-        going = [one.ordinal for one in some if (one.source, one.table) not in blocked]
-        with self._journal.view() as db:
-            records = handling.to_replay_now(db, going, number, self._journal.seal)
+        places: dict[bool, list[int]] = {True: [], False: []}
+        for one in some:
+            places[(one.source, one.table) in blocked].append(one.ordinal)
+        with self._journal.changing() as db:
+            handling.send(db, places[True], number)
+            records = handling.to_replay_now(db, places[False], number, self._journal.seal)
         self._take(records, self._turns.of(records), number)
-        return sorted({one.ordinal for one in some}.difference(going))
 
     def _take(self, records: Sequence[QuarantineRecord], turn: Turn, number: int | None = None) -> None:
         """Into the open transaction."""

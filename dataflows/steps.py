@@ -273,9 +273,7 @@ def replay(desk: Desk, request: Request) -> Doing:
 
     def do(good: Sequence[Standing]) -> None:
         if (found := number()) is not None:  # as has just been told
-            waiting = desk.replay.at_once(good, found)
-            with desk.journal.changing() as db:
-                handling.send(db, waiting, found)
+            desk.replay.at_once(good, found)
 
     answer = yield from _each(desk, request, refusal, do, by, look)
     return {**answer, "number": number()}

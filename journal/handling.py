@@ -109,7 +109,7 @@ def records(db: sqlite3.Connection, ordinals: Sequence[int], seal: Seal) -> list
 def unreadable(db: sqlite3.Connection, ordinals: Sequence[int], seal: Seal) -> dict[int, str]:
     """Ordinal -> why its values cannot be read, of those records that are sealed with a key that is not known here."""
     query = f"""select ordinal, substr(raw, 1, {BEGINNING}) from quarantine
-        where ordinal in (select value from json_each(?)) and substr(raw, 1, 1) <> '{{'"""
+        where {_AMONG} and substr(raw, 1, 1) <> '{{'"""
     found = ((ordinal, seal.lacks(text)) for ordinal, text in db.execute(query, (json.dumps(ordinals),)))
     return {ordinal: why for ordinal, why in found if why is not None}
 

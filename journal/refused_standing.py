@@ -105,11 +105,6 @@ class _Expected:
         return next_
 
 
-def _came_again(row: Row, line: Line) -> bool:
-    """Whether the sink has refused the row once more since a step: its target was put back to what it had before."""
-    return row["status"] == OPEN and row[evidence.SALT] is None and row["quarantined_at"] > line.at
-
-
 class RefusedStanding:
     """What the lines say up to one of them, of the rows of one journal."""
 

@@ -36,7 +36,7 @@ _CACHE_KIB = 8192
 # lookup     what lookups hold, and waiting: rows that wait for one; see lookups.py and waiting.py, which make them where they are missing
 # quarantine what the gate held back; see quarantine.py
 # audit      what was done with records, chained by hashes; lines are only added
-# sitting    keys of unresolved records: of how many, and the newest change that has passed since (0: none); lane: the records of each
+# sitting    keys of unresolved records, and the newest change that has passed since they sit (0: none); lane: the records of each
 _TABLES = """
 create table kept (name text primary key, value) without rowid;
 create table schema (id integer primary key, dataset text not null, encoded text not null unique);
