@@ -45,11 +45,9 @@ class TrialRecords:
         any more, or do not fit its columns, as `unreadable`."""
         found = Readable(told={one.ordinal: why for one in records if (why := _untold(one)) is not None})
         rest = sorted((one for one in records if one.ordinal not in found.told), key=lambda one: (one.source, one.table))
-        alone = {one.ordinal for one in rest if meant_for(one) is not None}
-        for some, batches in (([one for one in rest if one.ordinal not in alone], found.batches), (rest, found.aside)):
-            wanted = some if batches is found.batches else [one for one in some if one.ordinal in alone]
-            if wanted:
-                batches += self._changes(wanted, found.told)
+        for alone, batches in ((False, found.batches), (True, found.aside)):
+            if some := [one for one in rest if (meant_for(one) is not None) is alone]:
+                batches += self._changes(some, found.told)
         return found
 
     def _changes(self, records: Sequence[QuarantineRecord], told: dict[int, Told]) -> list[ChangeBatch]:
